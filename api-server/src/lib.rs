@@ -1,0 +1,1 @@
+//! The firecrest-api binary and library: FirecREST v2 routes, services, commands, executors.

@@ -1,0 +1,1 @@
+//! The streamer binary: client verbs, and server, which is the streamer-server library.

@@ -1,0 +1,16 @@
+//! The transfer engine of `streamer`.
+//!
+//! Without features this crate decides: coordinates, identity, messages, session state
+//! machines, block plans, hashing. It has no clock, network, file or environment there.
+//! The feature `net` adds [`net`] (connections) and [`store`] (files), which move bytes.
+//!
+//! Start reading at `docs/ARCHITECTURE.md`; the protocol is `docs/PROTOCOL.md`.
+
+pub mod coordinates;
+pub mod identity;
+pub mod limits;
+pub mod port_order;
+pub mod secret;
+
+pub use coordinates::{Coordinates, CoordinatesError, Operation, PortRange, Transport};
+pub use secret::TransferSecret;

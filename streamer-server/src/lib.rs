@@ -1,0 +1,1 @@
+//! The endpoint a job hosts, as a library: bind, announce, accept, serve one transfer, leave.
