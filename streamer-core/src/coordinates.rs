@@ -46,8 +46,13 @@ impl Coordinates {
         if text.len() > limits::COORDINATES_TEXT_MAX_BYTES {
             return Err(CoordinatesError::TooLong);
         }
-        let json = Zeroizing::new(BASE64.decode(text).map_err(|_| CoordinatesError::NotBase64)?);
-        let wire: Wire = serde_json::from_slice(&json).map_err(|_| CoordinatesError::NotAnObject)?;
+        let json = Zeroizing::new(
+            BASE64
+                .decode(text)
+                .map_err(|_| CoordinatesError::NotBase64)?,
+        );
+        let wire: Wire =
+            serde_json::from_slice(&json).map_err(|_| CoordinatesError::NotAnObject)?;
         wire.try_into()
     }
 
@@ -176,7 +181,10 @@ pub enum CoordinatesError {
     #[error("the coordinates are empty")]
     Empty,
     /// Over [`limits::COORDINATES_TEXT_MAX_BYTES`].
-    #[error("the coordinates are longer than {} bytes", limits::COORDINATES_TEXT_MAX_BYTES)]
+    #[error(
+        "the coordinates are longer than {} bytes",
+        limits::COORDINATES_TEXT_MAX_BYTES
+    )]
     TooLong,
     /// Not URL-safe base64: often a cut or wrapped paste.
     #[error("the coordinates are not URL-safe base64; were they cut or wrapped when copied?")]
@@ -203,7 +211,13 @@ pub enum CoordinatesError {
 
 impl fmt::Debug for Coordinates {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { ports, ips, secret, operation, transports } = self;
+        let Self {
+            ports,
+            ips,
+            secret,
+            operation,
+            transports,
+        } = self;
         f.debug_struct("Coordinates")
             .field("ports", ports)
             .field("ips", ips)
@@ -238,8 +252,18 @@ impl TryFrom<Wire> for Coordinates {
         {
             return Err(CoordinatesError::BadAddresses);
         }
-        let transports = wire.transports.iter().filter_map(|name| known_transport(name)).collect();
-        Ok(Self { ports, ips: wire.ips, secret, operation: wire.operation, transports })
+        let transports = wire
+            .transports
+            .iter()
+            .filter_map(|name| known_transport(name))
+            .collect();
+        Ok(Self {
+            ports,
+            ips: wire.ips,
+            secret,
+            operation: wire.operation,
+            transports,
+        })
     }
 }
 
@@ -247,11 +271,15 @@ impl TryFrom<Wire> for Coordinates {
 fn is_host(text: &str) -> bool {
     !text.is_empty()
         && text.len() <= limits::HOST_NAME_MAX_BYTES
-        && text.bytes().all(|b| b.is_ascii_alphanumeric() || b"-._:%".contains(&b))
+        && text
+            .bytes()
+            .all(|b| b.is_ascii_alphanumeric() || b"-._:%".contains(&b))
 }
 
 fn known_transport(name: &str) -> Option<Transport> {
-    [Transport::Quic, Transport::Tls, Transport::Ws].into_iter().find(|t| t.as_str() == name)
+    [Transport::Quic, Transport::Tls, Transport::Ws]
+        .into_iter()
+        .find(|t| t.as_str() == name)
 }
 
 #[derive(Deserialize)]
@@ -313,7 +341,10 @@ mod tests {
     #[test]
     fn round_trip() {
         let coordinates = coordinates();
-        assert_eq!(Coordinates::parse(&coordinates.encode()).unwrap(), coordinates);
+        assert_eq!(
+            Coordinates::parse(&coordinates.encode()).unwrap(),
+            coordinates
+        );
     }
 
     #[test]
@@ -323,8 +354,14 @@ mod tests {
         );
         let coordinates = Coordinates::parse(&format!(" {text}\n")).unwrap();
         assert_eq!(coordinates.operation, None);
-        assert_eq!(coordinates.secret.bearer().as_str(), "wCQX1nYqHW3wxJ8vX0dQzA");
-        assert_eq!(Coordinates::parse(text.trim_end_matches('=')).unwrap(), coordinates);
+        assert_eq!(
+            coordinates.secret.bearer().as_str(),
+            "wCQX1nYqHW3wxJ8vX0dQzA"
+        );
+        assert_eq!(
+            Coordinates::parse(text.trim_end_matches('=')).unwrap(),
+            coordinates
+        );
     }
 
     #[test]
@@ -333,7 +370,10 @@ mod tests {
         let text = encode_json(&format!(
             r#"{{"ports":[1,1],"ips":["a"],"v":2,"key":"{key}","transports":["avian","tls"],"x":{{}}}}"#
         ));
-        assert_eq!(Coordinates::parse(&text).unwrap().transports, [Transport::Tls]);
+        assert_eq!(
+            Coordinates::parse(&text).unwrap().transports,
+            [Transport::Tls]
+        );
     }
 
     #[test]
@@ -341,10 +381,19 @@ mod tests {
         let parse = |json: &str| Coordinates::parse(&encode_json(json)).unwrap_err();
         let secret = "wCQX1nYqHW3wxJ8vX0dQzA";
         assert_eq!(Coordinates::parse("  "), Err(CoordinatesError::Empty));
-        assert_eq!(Coordinates::parse("not base64!"), Err(CoordinatesError::NotBase64));
-        assert_eq!(Coordinates::parse(&"A".repeat(40_000)), Err(CoordinatesError::TooLong));
+        assert_eq!(
+            Coordinates::parse("not base64!"),
+            Err(CoordinatesError::NotBase64)
+        );
+        assert_eq!(
+            Coordinates::parse(&"A".repeat(40_000)),
+            Err(CoordinatesError::TooLong)
+        );
         assert_eq!(parse("[]"), CoordinatesError::NotAnObject);
-        assert_eq!(parse(r#"{"ports":[1,2],"ips":["a"]}"#), CoordinatesError::NotAnObject);
+        assert_eq!(
+            parse(r#"{"ports":[1,2],"ips":["a"]}"#),
+            CoordinatesError::NotAnObject
+        );
         for ports in ["[2,1]", "[0,1]"] {
             let json = format!(r#"{{"ports":{ports},"ips":["a"],"secret":"{secret}"}}"#);
             assert_eq!(parse(&json), CoordinatesError::BadPorts);

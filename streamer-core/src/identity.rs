@@ -62,8 +62,9 @@ impl fmt::Debug for TransferId {
 }
 
 /// DER of everything before the 32-byte seed.
-const ED25519_PKCS8_PREFIX: &[u8] =
-    &[0x30, 0x2e, 0x02, 0x01, 0x00, 0x30, 0x05, 0x06, 0x03, 0x2b, 0x65, 0x70, 0x04, 0x22, 0x04, 0x20];
+const ED25519_PKCS8_PREFIX: &[u8] = &[
+    0x30, 0x2e, 0x02, 0x01, 0x00, 0x30, 0x05, 0x06, 0x03, 0x2b, 0x65, 0x70, 0x04, 0x22, 0x04, 0x20,
+];
 
 #[cfg(test)]
 mod tests {
@@ -81,7 +82,10 @@ mod tests {
         for side in [Side::Listener, Side::Dialer] {
             assert_eq!(public(&secret, side), public(&again, side));
         }
-        assert_ne!(public(&secret, Side::Listener), public(&secret, Side::Dialer));
+        assert_ne!(
+            public(&secret, Side::Listener),
+            public(&secret, Side::Dialer)
+        );
     }
 
     #[test]

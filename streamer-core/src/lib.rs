@@ -6,11 +6,19 @@
 //!
 //! Start reading at `docs/ARCHITECTURE.md`; the protocol is `docs/PROTOCOL.md`.
 
+pub mod blocks;
 pub mod coordinates;
+pub mod error;
+pub mod hash;
 pub mod identity;
 pub mod limits;
+pub mod path;
 pub mod port_order;
 pub mod secret;
+pub mod session;
+pub mod wire;
 
 pub use coordinates::{Coordinates, CoordinatesError, Operation, PortRange, Transport};
+pub use error::ErrorCode;
+pub use hash::Hash;
 pub use secret::TransferSecret;

@@ -15,3 +15,43 @@ pub const SECRET_TEXT_MAX_BYTES: usize = 1024;
 
 /// Shortest given secret accepted beyond loopback, in URL-safe characters (128 bits).
 pub const SECRET_TEXT_MIN_CHARS: usize = 22;
+
+/// Largest message on the control stream, in bytes, without its length prefix.
+pub const MESSAGE_MAX_BYTES: usize = 512 * 1024;
+
+/// Most entries in one offer, and verdicts in one answer.
+pub const BATCH_MAX_ENTRIES: usize = 1024;
+
+/// Most entries offered and not yet finished: bounds what both sides remember of a tree.
+pub const WINDOW_MAX_ENTRIES: usize = 4096;
+
+/// Most entries in one transfer.
+pub const TRANSFER_MAX_ENTRIES: u64 = 1 << 32;
+
+/// Longest path of an entry relative to the root, in bytes (`PATH_MAX` of Linux).
+pub const PATH_MAX_BYTES: usize = 4096;
+
+/// Longest single name in a path, in bytes (`NAME_MAX` of Linux).
+pub const NAME_MAX_BYTES: usize = 255;
+
+/// Largest file, in bytes: what a signed 64-bit offset reaches.
+pub const FILE_MAX_BYTES: u64 = i64::MAX as u64;
+
+/// Smallest block of a file, in bytes: the unit that is hashed, proven and resumed.
+pub const BLOCK_MIN_BYTES: u64 = 1 << 20;
+
+/// Most blocks of one file: larger files have larger blocks, so that the proofs of any file
+/// fit in 512 KiB of memory.
+pub const FILE_MAX_BLOCKS: u64 = 16_384;
+
+/// Most block hashes in one message.
+pub const HELD_MAX_HASHES: usize = 8192;
+
+/// Times a block is asked for again before the transfer fails.
+pub const BLOCK_MAX_RETRIES: u32 = 3;
+
+/// Longest name of a program in `Hello`, in bytes.
+pub const SOFTWARE_MAX_BYTES: usize = 64;
+
+/// Most failed entries that a receipt lists.
+pub const RECEIPT_MAX_FAILURES: usize = 1024;

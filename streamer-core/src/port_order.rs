@@ -31,7 +31,11 @@ struct Stream {
 impl Stream {
     fn new(secret: &TransferSecret) -> Self {
         let seed: [u8; 32] = secret.derive(Purpose::PortOrder);
-        Self { key: hmac::Key::new(hmac::HMAC_SHA256, &seed), counter: 0, words: Vec::new() }
+        Self {
+            key: hmac::Key::new(hmac::HMAC_SHA256, &seed),
+            counter: 0,
+            words: Vec::new(),
+        }
     }
 
     fn word(&mut self) -> u32 {
@@ -39,7 +43,11 @@ impl Stream {
             let tag = hmac::sign(&self.key, &self.counter.to_be_bytes());
             self.counter += 1;
             let words = tag.as_ref().chunks_exact(4);
-            self.words.extend(words.rev().map(|w| u32::from_be_bytes([w[0], w[1], w[2], w[3]])));
+            self.words.extend(
+                words
+                    .rev()
+                    .map(|w| u32::from_be_bytes([w[0], w[1], w[2], w[3]])),
+            );
         }
         self.words.pop().unwrap_or_default()
     }

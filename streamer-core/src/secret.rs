@@ -35,7 +35,9 @@ impl TransferSecret {
     /// When the operating system has no randomness to give.
     pub fn generate() -> Result<Self, SecretError> {
         let mut key = [0; KEY_BYTES];
-        SystemRandom::new().fill(&mut key).map_err(|_| SecretError::NoRandomness)?;
+        SystemRandom::new()
+            .fill(&mut key)
+            .map_err(|_| SecretError::NoRandomness)?;
         Ok(Self(Kind::Key(key)))
     }
 
@@ -106,7 +108,9 @@ impl TransferSecret {
         let key = hkdf::Salt::new(hkdf::HKDF_SHA256, HKDF_SALT).extract(input);
         let mut out = [0; N];
         let info = [purpose.label()];
-        let filled = key.expand(&info, Length(N)).and_then(|okm| okm.fill(&mut out));
+        let filled = key
+            .expand(&info, Length(N))
+            .and_then(|okm| okm.fill(&mut out));
         // Local invariant: HKDF-SHA-256 yields up to 255 × 32 bytes, N is a small constant.
         assert!(filled.is_ok(), "HKDF output of {N} bytes is out of range");
         out
@@ -193,7 +197,10 @@ mod tests {
     fn key_text_round_trips() {
         let secret = TransferSecret::generate().unwrap();
         assert!(secret.is_key());
-        assert_eq!(TransferSecret::parse(&secret.expose_text()).unwrap(), secret);
+        assert_eq!(
+            TransferSecret::parse(&secret.expose_text()).unwrap(),
+            secret
+        );
     }
 
     #[test]
@@ -226,6 +233,9 @@ mod tests {
     fn bad_texts_are_refused() {
         assert_eq!(TransferSecret::parse(" \n"), Err(SecretError::Empty));
         assert_eq!(TransferSecret::parse("a b"), Err(SecretError::NotPrintable));
-        assert_eq!(TransferSecret::parse(&"x".repeat(1025)), Err(SecretError::TooLong));
+        assert_eq!(
+            TransferSecret::parse(&"x".repeat(1025)),
+            Err(SecretError::TooLong)
+        );
     }
 }

@@ -1,0 +1,524 @@
+//! The side that gets the bytes.
+
+use std::collections::{BTreeMap, VecDeque};
+
+use crate::blocks::{BlockPlan, BlockSet};
+use crate::error::{ErrorCode, ProtocolError};
+use crate::hash::Hash;
+use crate::limits;
+use crate::session::{Conclusion, SessionError, check_hello, hello};
+use crate::wire::message::{
+    Abort, Again, Answer, Complete, Decision, Done, Entry, EntryFailure, Finish, Held, Hello,
+    Message, Offer, Outcome, Receipt, Role, SessionId, Verdict,
+};
+
+/// State machine of the receiver. See the module for how to drive it.
+#[derive(Debug)]
+pub struct Receiver {
+    state: State,
+    config: ReceiverConfig,
+    outputs: VecDeque<ReceiverOutput>,
+    failures: Vec<EntryFailure>,
+    totals: Receipt,
+}
+
+/// What a receiver accepts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct ReceiverConfig {
+    /// Most bytes offered in one transfer; `None`: any number. One byte over is refused.
+    pub inbound_limit_bytes: Option<u64>,
+}
+
+/// What happened at the receiver.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum ReceiverInput {
+    /// The peer said this.
+    Message(Message),
+    /// Answers [`ReceiverOutput::Prepare`].
+    Prepared {
+        /// Which entry.
+        entry: u32,
+        /// What is there.
+        preparation: Preparation,
+    },
+    /// A block arrived, is in the file, and its hash is the one announced with it.
+    BlockProven {
+        /// Which entry.
+        entry: u32,
+        /// Which block.
+        block: u64,
+    },
+    /// A block arrived, but its hash is not the one announced with it.
+    BlockDamaged {
+        /// Which entry.
+        entry: u32,
+        /// Which block.
+        block: u64,
+    },
+    /// An entry cannot be written any more.
+    TargetFailed {
+        /// Which entry.
+        entry: u32,
+        /// Why.
+        code: ErrorCode,
+    },
+    /// Answers [`ReceiverOutput::Finish`]: it has its final name, or the reason why not.
+    Finished {
+        /// Which entry.
+        entry: u32,
+        /// `None`: done.
+        failure: Option<ErrorCode>,
+    },
+    /// Answers [`ReceiverOutput::Sync`].
+    Synced,
+    /// This side has to stop.
+    Stop(ErrorCode),
+}
+
+/// How the target of an entry was found.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Preparation {
+    /// A file to be written, of which blocks are there already and proven: runs of hashes,
+    /// each with its first block.
+    Data(Vec<(u64, Vec<Hash>)>),
+    /// Nothing to be sent: made, or kept as it is.
+    NoData,
+    /// It cannot be received.
+    Refused(ErrorCode),
+}
+
+/// What the driver of a receiver has to do.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum ReceiverOutput {
+    /// Send this on the control stream.
+    Send(Message),
+    /// Look at the target of this entry, make what can be made, and open its partial.
+    Prepare {
+        /// Its number.
+        entry: u32,
+        /// What was offered.
+        offered: Entry,
+    },
+    /// Every block is proven: compare the root, make the file durable, name it.
+    Finish {
+        /// Which entry.
+        entry: u32,
+        /// What the sender says the root is.
+        root: Hash,
+    },
+    /// The entry failed: close its partial. It stays for a later resume.
+    Suspend {
+        /// Which entry.
+        entry: u32,
+    },
+    /// Make everything durable, then feed [`ReceiverInput::Synced`].
+    Sync,
+    /// The receipt was given; wait for the peer to close the connection.
+    Close(Conclusion),
+}
+
+#[derive(Debug)]
+enum State {
+    ExpectHello,
+    Transferring(Transferring),
+    Syncing,
+    Closed,
+}
+
+#[derive(Debug, Default)]
+struct Transferring {
+    offered: u32,
+    offered_bytes: u64,
+    last_offered: bool,
+    entries: BTreeMap<u32, Pending>,
+}
+
+#[derive(Debug)]
+struct Pending {
+    plan: Option<BlockPlan>,
+    phase: Phase,
+}
+
+#[derive(Debug)]
+enum Phase {
+    Preparing,
+    Receiving {
+        proven: BlockSet,
+        retries: u32,
+        root: Option<Hash>,
+    },
+    Finishing,
+}
+
+impl Receiver {
+    /// Starts a session with our `Hello` as first output.
+    pub fn new(session: SessionId, config: ReceiverConfig) -> Self {
+        let hello = Message::Hello(hello(Role::Receiver, session, 0));
+        Self {
+            state: State::ExpectHello,
+            config,
+            outputs: VecDeque::from([ReceiverOutput::Send(hello)]),
+            failures: Vec::new(),
+            totals: Receipt {
+                entries: 0,
+                failed: 0,
+                bytes: 0,
+            },
+        }
+    }
+
+    /// Takes what happened.
+    ///
+    /// # Errors
+    /// The session is over; send the remaining outputs, then close.
+    pub fn handle(&mut self, input: ReceiverInput) -> Result<(), SessionError> {
+        let result = self.dispatch(input);
+        if let Err(error) = &result {
+            self.outputs.clear();
+            if let (Some(code), false) = (error.farewell(), matches!(self.state, State::Closed)) {
+                self.outputs
+                    .push_back(ReceiverOutput::Send(Message::Abort(Abort { code })));
+            }
+            self.state = State::Closed;
+        }
+        result
+    }
+
+    /// The next thing to do.
+    pub fn poll_output(&mut self) -> Option<ReceiverOutput> {
+        self.outputs.pop_front()
+    }
+
+    /// Name of the state, for errors and logs.
+    pub fn state_name(&self) -> &'static str {
+        match self.state {
+            State::ExpectHello => "expecting Hello",
+            State::Transferring(_) => "transferring",
+            State::Syncing => "syncing",
+            State::Closed => "closed",
+        }
+    }
+
+    /// Whether this block of this entry is wanted now: asked for, and not yet proven.
+    pub fn wants(&self, entry: u32, block: u64) -> bool {
+        let State::Transferring(transfer) = &self.state else {
+            return false;
+        };
+        let Some(pending) = transfer.entries.get(&entry) else {
+            return false;
+        };
+        match &pending.phase {
+            Phase::Receiving { proven, .. } => !proven.contains(block),
+            Phase::Preparing | Phase::Finishing => false,
+        }
+    }
+
+    fn dispatch(&mut self, input: ReceiverInput) -> Result<(), SessionError> {
+        match input {
+            ReceiverInput::Message(message) => self.handle_message(message)?,
+            ReceiverInput::Stop(code) => return Err(SessionError::Ours(code)),
+            ReceiverInput::Prepared { entry, preparation } => self.on_prepared(entry, preparation),
+            ReceiverInput::BlockProven { entry, block } => self.on_proven(entry, block),
+            ReceiverInput::BlockDamaged { entry, block } => self.on_damaged(entry, block),
+            ReceiverInput::TargetFailed { entry, code } => self.suspend(entry, code),
+            ReceiverInput::Finished { entry, failure } => self.on_finished(entry, failure),
+            ReceiverInput::Synced => self.on_synced(),
+        }
+        Ok(())
+    }
+
+    fn handle_message(&mut self, message: Message) -> Result<(), SessionError> {
+        if let Message::Abort(Abort { code }) = message {
+            return Err(SessionError::Peer(code));
+        }
+        let name = message.name();
+        match (&mut self.state, message) {
+            (State::ExpectHello, Message::Hello(hello)) => self.on_hello(&hello),
+            (State::Transferring(_), Message::Offer(offer)) => self.on_offer(offer),
+            (State::Transferring(_), Message::Complete(complete)) => self.on_complete(complete),
+            (State::Transferring(_), Message::Failed(failure)) => self.on_failed(failure),
+            (State::Transferring(_), Message::Finish(finish)) => self.on_finish(finish),
+            _ => {
+                let state = self.state_name();
+                Err(ProtocolError::Unexpected {
+                    message: name,
+                    state,
+                }
+                .into())
+            }
+        }
+    }
+
+    fn on_hello(&mut self, theirs: &Hello) -> Result<(), SessionError> {
+        check_hello(Role::Receiver, theirs).map_err(SessionError::Ours)?;
+        self.state = State::Transferring(Transferring::default());
+        Ok(())
+    }
+
+    fn on_offer(&mut self, offer: Offer) -> Result<(), SessionError> {
+        let limit = self.config.inbound_limit_bytes;
+        let State::Transferring(transfer) = &mut self.state else {
+            return Ok(());
+        };
+        if transfer.last_offered || offer.first != transfer.offered {
+            return Err(ProtocolError::Misbehaved("offered entries out of order").into());
+        }
+        if transfer.entries.len() + offer.entries.len() > limits::WINDOW_MAX_ENTRIES {
+            return Err(ProtocolError::LimitExceeded("entries at a time").into());
+        }
+        transfer.last_offered = offer.last;
+        let mut refused = Vec::new();
+        for offered in offer.entries {
+            let entry = transfer.offered;
+            transfer.offered += 1;
+            let plan = offered.plan();
+            transfer.entries.insert(
+                entry,
+                Pending {
+                    plan,
+                    phase: Phase::Preparing,
+                },
+            );
+            let bytes = transfer
+                .offered_bytes
+                .saturating_add(plan.map_or(0, BlockPlan::size));
+            if limit.is_some_and(|limit| bytes > limit) {
+                refused.push(entry);
+                continue;
+            }
+            transfer.offered_bytes = bytes;
+            self.outputs
+                .push_back(ReceiverOutput::Prepare { entry, offered });
+        }
+        for entry in refused {
+            let preparation = Preparation::Refused(ErrorCode::OverInboundLimit);
+            self.on_prepared(entry, preparation);
+        }
+        Ok(())
+    }
+
+    fn on_prepared(&mut self, entry: u32, preparation: Preparation) {
+        let Some(pending) = self.pending(entry) else {
+            return;
+        };
+        if !matches!(pending.phase, Phase::Preparing) {
+            return;
+        }
+        let decision = match (preparation, pending.plan) {
+            (Preparation::Data(held), Some(plan)) => {
+                let proven = Self::announce(&mut self.outputs, entry, plan, held);
+                if let Some(pending) = self.pending(entry) {
+                    pending.phase = Phase::Receiving {
+                        proven,
+                        retries: 0,
+                        root: None,
+                    };
+                }
+                Decision::Send
+            }
+            (Preparation::Data(_), None) => Decision::Refuse(ErrorCode::Internal),
+            (Preparation::NoData, _) => Decision::NoData,
+            (Preparation::Refused(code), _) => Decision::Refuse(code),
+        };
+        self.answer(Verdict { entry, decision });
+        match decision {
+            Decision::Send => {}
+            Decision::NoData => self.forget(entry, None),
+            Decision::Refuse(code) => self.forget(entry, Some(code)),
+        }
+    }
+
+    /// Tells the sender what is held, in messages within their bound.
+    fn announce(
+        outputs: &mut VecDeque<ReceiverOutput>,
+        entry: u32,
+        plan: BlockPlan,
+        held: Vec<(u64, Vec<Hash>)>,
+    ) -> BlockSet {
+        let mut proven = BlockSet::new(plan);
+        for (first, hashes) in held {
+            let mut first_block = first;
+            for hashes in hashes.chunks(limits::HELD_MAX_HASHES) {
+                let blocks = first_block..first_block + hashes.len() as u64;
+                for block in blocks.clone() {
+                    proven.insert(block);
+                }
+                let held = Held {
+                    entry,
+                    first_block,
+                    hashes: hashes.to_vec(),
+                };
+                outputs.push_back(ReceiverOutput::Send(Message::Held(held)));
+                first_block = blocks.end;
+            }
+        }
+        proven
+    }
+
+    /// Adds a verdict to the answer that is still waiting to be sent, or starts one.
+    fn answer(&mut self, verdict: Verdict) {
+        if let Some(ReceiverOutput::Send(Message::Answer(answer))) = self.outputs.back_mut()
+            && answer.verdicts.len() < limits::BATCH_MAX_ENTRIES
+        {
+            return answer.verdicts.push(verdict);
+        }
+        let answer = Message::Answer(Answer {
+            verdicts: vec![verdict],
+        });
+        self.outputs.push_back(ReceiverOutput::Send(answer));
+    }
+
+    fn on_proven(&mut self, entry: u32, block: u64) {
+        let Some(pending) = self.pending(entry) else {
+            return;
+        };
+        if let Phase::Receiving { proven, .. } = &mut pending.phase {
+            proven.insert(block);
+            self.finish_entry_if_complete(entry);
+        }
+    }
+
+    fn on_damaged(&mut self, entry: u32, block: u64) {
+        let Some(pending) = self.pending(entry) else {
+            return;
+        };
+        let Phase::Receiving { retries, .. } = &mut pending.phase else {
+            return;
+        };
+        *retries += 1;
+        if *retries > limits::BLOCK_MAX_RETRIES {
+            return self.suspend(entry, ErrorCode::HashMismatch);
+        }
+        let again = Message::Again(Again { entry, block });
+        self.outputs.push_back(ReceiverOutput::Send(again));
+    }
+
+    fn on_complete(&mut self, complete: Complete) -> Result<(), SessionError> {
+        let entry = complete.entry;
+        let Some(pending) = self.pending(entry) else {
+            return self.check_past(entry);
+        };
+        match &mut pending.phase {
+            Phase::Receiving {
+                root: root @ None, ..
+            } => *root = Some(complete.root),
+            _ => return Err(ProtocolError::Misbehaved("completed an entry out of order").into()),
+        }
+        self.finish_entry_if_complete(entry);
+        Ok(())
+    }
+
+    fn finish_entry_if_complete(&mut self, entry: u32) {
+        let Some(pending) = self.pending(entry) else {
+            return;
+        };
+        if let Phase::Receiving {
+            proven,
+            root: Some(root),
+            ..
+        } = &pending.phase
+            && proven.is_full()
+        {
+            let root = *root;
+            pending.phase = Phase::Finishing;
+            self.outputs
+                .push_back(ReceiverOutput::Finish { entry, root });
+        }
+    }
+
+    fn on_failed(&mut self, failure: EntryFailure) -> Result<(), SessionError> {
+        if self.pending(failure.entry).is_none() {
+            return self.check_past(failure.entry);
+        }
+        self.suspend(failure.entry, failure.code);
+        Ok(())
+    }
+
+    fn suspend(&mut self, entry: u32, code: ErrorCode) {
+        if self.pending(entry).is_some() {
+            self.outputs.push_back(ReceiverOutput::Suspend { entry });
+            self.on_finished(entry, Some(code));
+        }
+    }
+
+    fn on_finished(&mut self, entry: u32, failure: Option<ErrorCode>) {
+        if self.pending(entry).is_none() {
+            return;
+        }
+        self.forget(entry, failure);
+        let outcome = Outcome { entry, failure };
+        if let Some(ReceiverOutput::Send(Message::Done(done))) = self.outputs.back_mut()
+            && done.outcomes.len() < limits::BATCH_MAX_ENTRIES
+        {
+            return done.outcomes.push(outcome);
+        }
+        let done = Message::Done(Done {
+            outcomes: vec![outcome],
+        });
+        self.outputs.push_back(ReceiverOutput::Send(done));
+    }
+
+    fn forget(&mut self, entry: u32, failure: Option<ErrorCode>) {
+        let State::Transferring(transfer) = &mut self.state else {
+            return;
+        };
+        let Some(pending) = transfer.entries.remove(&entry) else {
+            return;
+        };
+        match failure {
+            None => {
+                self.totals.entries += 1;
+                self.totals.bytes += pending.plan.map_or(0, BlockPlan::size);
+            }
+            Some(code) => {
+                self.totals.failed += 1;
+                if self.failures.len() < limits::RECEIPT_MAX_FAILURES {
+                    self.failures.push(EntryFailure { entry, code });
+                }
+            }
+        }
+    }
+
+    fn on_finish(&mut self, finish: Finish) -> Result<(), SessionError> {
+        let State::Transferring(transfer) = &self.state else {
+            return Ok(());
+        };
+        if !transfer.last_offered
+            || !transfer.entries.is_empty()
+            || finish.entries != transfer.offered
+        {
+            return Err(ProtocolError::Misbehaved("finished before it was done").into());
+        }
+        self.state = State::Syncing;
+        self.outputs.push_back(ReceiverOutput::Sync);
+        Ok(())
+    }
+
+    fn on_synced(&mut self) {
+        if matches!(self.state, State::Syncing) {
+            let receipt = self.totals;
+            let failures = std::mem::take(&mut self.failures);
+            self.outputs
+                .push_back(ReceiverOutput::Send(Message::Receipt(receipt)));
+            self.outputs
+                .push_back(ReceiverOutput::Close(Conclusion { receipt, failures }));
+            self.state = State::Closed;
+        }
+    }
+
+    /// A message about an entry that is over may have crossed ours; one that was never
+    /// offered is a fault.
+    fn check_past(&self, entry: u32) -> Result<(), SessionError> {
+        match &self.state {
+            State::Transferring(transfer) if entry < transfer.offered => Ok(()),
+            _ => Err(ProtocolError::Misbehaved("named an entry that was not offered").into()),
+        }
+    }
+
+    fn pending(&mut self, entry: u32) -> Option<&mut Pending> {
+        match &mut self.state {
+            State::Transferring(transfer) => transfer.entries.get_mut(&entry),
+            _ => None,
+        }
+    }
+}

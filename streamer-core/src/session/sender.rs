@@ -1,0 +1,477 @@
+//! The side that has the bytes.
+
+use std::collections::{BTreeMap, VecDeque};
+
+use crate::blocks::{BlockPlan, BlockRun, BlockSet};
+use crate::error::{ErrorCode, ProtocolError};
+use crate::hash::Hash;
+use crate::limits;
+use crate::session::{Conclusion, SessionError, check_hello, hello};
+use crate::wire::message::{
+    Abort, Again, Answer, Complete, Decision, Done, Entry, EntryFailure, Finish, Held, Hello,
+    Message, Offer, Receipt, Role, SessionId,
+};
+
+/// State machine of the sender. See the module for how to drive it.
+#[derive(Debug)]
+pub struct Sender {
+    state: State,
+    outputs: VecDeque<SenderOutput>,
+    failures: Vec<EntryFailure>,
+}
+
+/// What happened at the sender.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum SenderInput {
+    /// The peer said this.
+    Message(Message),
+    /// The next entries of the source, as asked for by [`SenderOutput::ReadManifest`].
+    Manifest {
+        /// At most [`limits::BATCH_MAX_ENTRIES`].
+        entries: Vec<Entry>,
+        /// Whether the source has no more.
+        last: bool,
+    },
+    /// Answers [`SenderOutput::CheckHeld`].
+    HeldChecked {
+        /// Which entry.
+        entry: u32,
+        /// Whether the source has these hashes too.
+        agrees: bool,
+    },
+    /// Blocks were written to a data stream.
+    BlocksSent {
+        /// Which entry.
+        entry: u32,
+        /// How many.
+        count: u64,
+    },
+    /// Answers [`SenderOutput::Seal`]: the source did not change, and this is its root.
+    Sealed {
+        /// Which entry.
+        entry: u32,
+        /// BLAKE3 of the whole file.
+        root: Hash,
+    },
+    /// An entry cannot be read any more.
+    SourceFailed {
+        /// Which entry.
+        entry: u32,
+        /// Why.
+        code: ErrorCode,
+    },
+    /// This side has to stop.
+    Stop(ErrorCode),
+}
+
+/// What the driver of a sender has to do.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum SenderOutput {
+    /// Send this on the control stream.
+    Send(Message),
+    /// Read on in the source, then feed [`SenderInput::Manifest`].
+    ReadManifest,
+    /// Hash these blocks of the source and compare.
+    CheckHeld(Held),
+    /// Send these blocks as records.
+    SendBlocks {
+        /// Which entry.
+        entry: u32,
+        /// Which blocks.
+        run: BlockRun,
+    },
+    /// All blocks are sent or held: check that the source did not change, compute its root.
+    Seal {
+        /// Which entry.
+        entry: u32,
+    },
+    /// The entry is over; forget it.
+    Release {
+        /// Which entry.
+        entry: u32,
+    },
+    /// The transfer is over; close the connection.
+    Close(Conclusion),
+}
+
+#[derive(Debug)]
+enum State {
+    ExpectHello,
+    Transferring(Transferring),
+    ExpectReceipt,
+    Closed,
+}
+
+#[derive(Debug, Default)]
+struct Transferring {
+    offered: u32,
+    reading: bool,
+    last_offered: bool,
+    entries: BTreeMap<u32, Pending>,
+}
+
+#[derive(Debug)]
+struct Pending {
+    plan: Option<BlockPlan>,
+    phase: Phase,
+}
+
+#[derive(Debug)]
+enum Phase {
+    ExpectAnswer {
+        held: Option<BlockSet>,
+        checks: u32,
+    },
+    Sending {
+        unsent: u64,
+        checks: u32,
+    },
+    Sealing,
+    ExpectDone,
+    /// We said that it failed; what the receiver said before it heard of that is stale.
+    Failed,
+}
+
+impl Sender {
+    /// Starts a session with our `Hello` as first output. `lane` is that of the control
+    /// stream: 0.
+    pub fn new(session: SessionId) -> Self {
+        let hello = Message::Hello(hello(Role::Sender, session, 0));
+        Self {
+            state: State::ExpectHello,
+            outputs: VecDeque::from([SenderOutput::Send(hello)]),
+            failures: Vec::new(),
+        }
+    }
+
+    /// Takes what happened.
+    ///
+    /// # Errors
+    /// The session is over; send the remaining outputs, then close.
+    pub fn handle(&mut self, input: SenderInput) -> Result<(), SessionError> {
+        let result = self.dispatch(input);
+        if let Err(error) = &result {
+            self.outputs.clear();
+            if let (Some(code), false) = (error.farewell(), matches!(self.state, State::Closed)) {
+                self.outputs
+                    .push_back(SenderOutput::Send(Message::Abort(Abort { code })));
+            }
+            self.state = State::Closed;
+        }
+        result
+    }
+
+    /// The next thing to do.
+    pub fn poll_output(&mut self) -> Option<SenderOutput> {
+        self.outputs.pop_front()
+    }
+
+    /// Name of the state, for errors and logs.
+    pub fn state_name(&self) -> &'static str {
+        match self.state {
+            State::ExpectHello => "expecting Hello",
+            State::Transferring(_) => "transferring",
+            State::ExpectReceipt => "expecting Receipt",
+            State::Closed => "closed",
+        }
+    }
+
+    fn dispatch(&mut self, input: SenderInput) -> Result<(), SessionError> {
+        match input {
+            SenderInput::Message(message) => self.handle_message(message),
+            SenderInput::Stop(code) => Err(SessionError::Ours(code)),
+            SenderInput::Manifest { entries, last } => {
+                self.on_manifest(entries, last);
+                Ok(())
+            }
+            SenderInput::HeldChecked { entry, agrees } => {
+                self.on_held_checked(entry, agrees);
+                Ok(())
+            }
+            SenderInput::BlocksSent { entry, count } => {
+                self.on_blocks_sent(entry, count);
+                Ok(())
+            }
+            SenderInput::Sealed { entry, root } => {
+                self.on_sealed(entry, root);
+                Ok(())
+            }
+            SenderInput::SourceFailed { entry, code } => {
+                self.fail_entry(entry, code);
+                Ok(())
+            }
+        }
+    }
+
+    fn handle_message(&mut self, message: Message) -> Result<(), SessionError> {
+        if let Message::Abort(Abort { code }) = message {
+            return Err(SessionError::Peer(code));
+        }
+        let name = message.name();
+        match (&mut self.state, message) {
+            (State::ExpectHello, Message::Hello(hello)) => self.on_hello(&hello),
+            (State::Transferring(_), Message::Held(held)) => self.on_held(held),
+            (State::Transferring(_), Message::Answer(answer)) => self.on_answer(&answer),
+            (State::Transferring(_), Message::Again(again)) => self.on_again(again),
+            (State::Transferring(_), Message::Done(done)) => self.on_done(&done),
+            (State::ExpectReceipt, Message::Receipt(receipt)) => {
+                self.on_receipt(receipt);
+                Ok(())
+            }
+            _ => {
+                let state = self.state_name();
+                Err(ProtocolError::Unexpected {
+                    message: name,
+                    state,
+                }
+                .into())
+            }
+        }
+    }
+
+    fn on_hello(&mut self, theirs: &Hello) -> Result<(), SessionError> {
+        check_hello(Role::Sender, theirs).map_err(SessionError::Ours)?;
+        self.state = State::Transferring(Transferring::default());
+        self.read_on();
+        Ok(())
+    }
+
+    fn on_manifest(&mut self, entries: Vec<Entry>, last: bool) {
+        let State::Transferring(transfer) = &mut self.state else {
+            return;
+        };
+        let first = transfer.offered;
+        for entry in &entries {
+            let phase = Phase::ExpectAnswer {
+                held: None,
+                checks: 0,
+            };
+            transfer.entries.insert(
+                transfer.offered,
+                Pending {
+                    plan: entry.plan(),
+                    phase,
+                },
+            );
+            transfer.offered += 1;
+        }
+        transfer.reading = false;
+        transfer.last_offered = last;
+        self.outputs
+            .push_back(SenderOutput::Send(Message::Offer(Offer {
+                first,
+                entries,
+                last,
+            })));
+        self.read_on();
+        self.finish_if_done();
+    }
+
+    /// Asks for more of the manifest while the window has room.
+    fn read_on(&mut self) {
+        let State::Transferring(transfer) = &mut self.state else {
+            return;
+        };
+        let room = limits::WINDOW_MAX_ENTRIES - limits::BATCH_MAX_ENTRIES;
+        if !transfer.reading && !transfer.last_offered && transfer.entries.len() <= room {
+            transfer.reading = true;
+            self.outputs.push_back(SenderOutput::ReadManifest);
+        }
+    }
+
+    fn on_held(&mut self, theirs: Held) -> Result<(), SessionError> {
+        let pending = self.pending(theirs.entry)?;
+        let plan = pending
+            .plan
+            .ok_or(ProtocolError::Misbehaved("holds blocks of no file"))?;
+        let (held, checks) = match &mut pending.phase {
+            Phase::ExpectAnswer { held, checks } => (held, checks),
+            Phase::Failed => return Ok(()),
+            _ => return Err(ProtocolError::Misbehaved("holds blocks after its verdict").into()),
+        };
+        let held = held.get_or_insert_with(|| BlockSet::new(plan));
+        let blocks = theirs.first_block
+            ..theirs
+                .first_block
+                .saturating_add(theirs.hashes.len() as u64);
+        if !blocks.into_iter().all(|block| held.insert(block)) {
+            return Err(ProtocolError::Misbehaved("holds a block twice or beyond the end").into());
+        }
+        *checks += 1;
+        self.outputs.push_back(SenderOutput::CheckHeld(theirs));
+        Ok(())
+    }
+
+    fn on_answer(&mut self, answer: &Answer) -> Result<(), SessionError> {
+        for verdict in &answer.verdicts {
+            let entry = verdict.entry;
+            let pending = self.pending(entry)?;
+            let (held, checks) = match &mut pending.phase {
+                Phase::ExpectAnswer { held, checks } => (held.take(), *checks),
+                Phase::Failed if verdict.decision == Decision::Send => continue,
+                Phase::Failed => (None, 0),
+                _ => return Err(ProtocolError::Misbehaved("answered an entry twice").into()),
+            };
+            match (verdict.decision, pending.plan) {
+                (Decision::Refuse(code), _) => self.forget(entry, Some(code)),
+                (Decision::NoData, _) => self.forget(entry, None),
+                (Decision::Send, None) => {
+                    return Err(ProtocolError::Misbehaved("asked for the bytes of no file").into());
+                }
+                (Decision::Send, Some(plan)) => {
+                    let held = held.unwrap_or_else(|| BlockSet::new(plan));
+                    let unsent = plan.count() - held.len();
+                    pending.phase = Phase::Sending { unsent, checks };
+                    let runs = held.missing().into_iter();
+                    self.outputs
+                        .extend(runs.map(|run| SenderOutput::SendBlocks { entry, run }));
+                    self.seal_if_sent(entry);
+                }
+            }
+        }
+        self.finish_if_done();
+        Ok(())
+    }
+
+    fn on_again(&mut self, Again { entry, block }: Again) -> Result<(), SessionError> {
+        let pending = self.pending(entry)?;
+        let exists = pending.plan.is_some_and(|plan| block < plan.count());
+        if matches!(pending.phase, Phase::Failed) {
+            return Ok(());
+        }
+        if !exists || matches!(pending.phase, Phase::ExpectAnswer { .. }) {
+            return Err(ProtocolError::Misbehaved("asked again for what it never got").into());
+        }
+        // The root was or will be announced regardless: it does not depend on the repetition.
+        if let Phase::Sending { unsent, .. } = &mut pending.phase {
+            *unsent += 1;
+        }
+        let run = BlockRun {
+            first: block,
+            count: 1,
+        };
+        self.outputs
+            .push_back(SenderOutput::SendBlocks { entry, run });
+        Ok(())
+    }
+
+    fn on_done(&mut self, done: &Done) -> Result<(), SessionError> {
+        for outcome in &done.outcomes {
+            let pending = self.pending(outcome.entry)?;
+            let early = !matches!(pending.phase, Phase::ExpectDone | Phase::Failed);
+            if early && outcome.failure.is_none() {
+                return Err(ProtocolError::Misbehaved("was done before it had everything").into());
+            }
+            self.forget(outcome.entry, outcome.failure);
+        }
+        self.finish_if_done();
+        Ok(())
+    }
+
+    fn on_held_checked(&mut self, entry: u32, agrees: bool) {
+        if !agrees {
+            return self.fail_entry(entry, ErrorCode::SourceChanged);
+        }
+        let Ok(pending) = self.pending(entry) else {
+            return;
+        };
+        if let Phase::ExpectAnswer { checks, .. } | Phase::Sending { checks, .. } =
+            &mut pending.phase
+        {
+            *checks -= 1;
+        }
+        self.seal_if_sent(entry);
+    }
+
+    fn on_blocks_sent(&mut self, entry: u32, count: u64) {
+        let Ok(pending) = self.pending(entry) else {
+            return;
+        };
+        if let Phase::Sending { unsent, .. } = &mut pending.phase {
+            *unsent = unsent.saturating_sub(count);
+            self.seal_if_sent(entry);
+        }
+    }
+
+    fn seal_if_sent(&mut self, entry: u32) {
+        let Ok(pending) = self.pending(entry) else {
+            return;
+        };
+        if matches!(
+            pending.phase,
+            Phase::Sending {
+                unsent: 0,
+                checks: 0
+            }
+        ) {
+            pending.phase = Phase::Sealing;
+            self.outputs.push_back(SenderOutput::Seal { entry });
+        }
+    }
+
+    fn on_sealed(&mut self, entry: u32, root: Hash) {
+        let Ok(pending) = self.pending(entry) else {
+            return;
+        };
+        if matches!(pending.phase, Phase::Sealing) {
+            pending.phase = Phase::ExpectDone;
+            let complete = Message::Complete(Complete { entry, root });
+            self.outputs.push_back(SenderOutput::Send(complete));
+        }
+    }
+
+    /// Tells the receiver that an entry cannot be sent. It stays pending until the receiver
+    /// has put its partial away.
+    fn fail_entry(&mut self, entry: u32, code: ErrorCode) {
+        let Ok(pending) = self.pending(entry) else {
+            return;
+        };
+        if matches!(pending.phase, Phase::Failed) {
+            return;
+        }
+        pending.phase = Phase::Failed;
+        let failure = EntryFailure { entry, code };
+        self.outputs
+            .push_back(SenderOutput::Send(Message::Failed(failure)));
+    }
+
+    fn forget(&mut self, entry: u32, failure: Option<ErrorCode>) {
+        if let State::Transferring(transfer) = &mut self.state {
+            transfer.entries.remove(&entry);
+        }
+        if let Some(code) = failure
+            && self.failures.len() < limits::RECEIPT_MAX_FAILURES
+        {
+            self.failures.push(EntryFailure { entry, code });
+        }
+        self.outputs.push_back(SenderOutput::Release { entry });
+        self.read_on();
+    }
+
+    fn finish_if_done(&mut self) {
+        let State::Transferring(transfer) = &self.state else {
+            return;
+        };
+        if transfer.last_offered && transfer.entries.is_empty() {
+            let entries = transfer.offered;
+            self.outputs
+                .push_back(SenderOutput::Send(Message::Finish(Finish { entries })));
+            self.state = State::ExpectReceipt;
+        }
+    }
+
+    fn on_receipt(&mut self, receipt: Receipt) {
+        let failures = std::mem::take(&mut self.failures);
+        self.outputs
+            .push_back(SenderOutput::Close(Conclusion { receipt, failures }));
+        self.state = State::Closed;
+    }
+
+    fn pending(&mut self, entry: u32) -> Result<&mut Pending, ProtocolError> {
+        let unknown = ProtocolError::Misbehaved("named an entry that is not open");
+        let State::Transferring(transfer) = &mut self.state else {
+            return Err(unknown);
+        };
+        transfer.entries.get_mut(&entry).ok_or(unknown)
+    }
+}

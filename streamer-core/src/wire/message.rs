@@ -1,0 +1,319 @@
+//! The messages of the control stream (`docs/PROTOCOL.md#messages`).
+
+use serde::{Deserialize, Serialize};
+
+use crate::blocks::BlockPlan;
+use crate::error::{ErrorCode, ProtocolError};
+use crate::hash::Hash;
+use crate::limits;
+use crate::path::RelPath;
+
+/// Everything that is said on the control stream.
+///
+/// The order of the variants is the wire format: new ones go to the end.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Message {
+    /// Both, first: who I am and what I do.
+    Hello(Hello),
+    /// Sender: the next entries of the manifest.
+    Offer(Offer),
+    /// Receiver: blocks of an entry that a partial already holds, before its verdict.
+    Held(Held),
+    /// Receiver: what to do with entries.
+    Answer(Answer),
+    /// Receiver: a block arrived damaged; send it again.
+    Again(Again),
+    /// Sender: every block of an entry has been sent, and this is its root.
+    Complete(Complete),
+    /// Sender: an entry cannot be sent after all.
+    Failed(EntryFailure),
+    /// Receiver: entries that have their final name, or have failed.
+    Done(Done),
+    /// Sender: nothing more will be offered or sent.
+    Finish(Finish),
+    /// Receiver: everything is verified and durable.
+    Receipt(Receipt),
+    /// Either: I give up, and why.
+    Abort(Abort),
+}
+
+impl Message {
+    /// The name used in errors and documentation.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Self::Hello(_) => "Hello",
+            Self::Offer(_) => "Offer",
+            Self::Held(_) => "Held",
+            Self::Answer(_) => "Answer",
+            Self::Again(_) => "Again",
+            Self::Complete(_) => "Complete",
+            Self::Failed(_) => "Failed",
+            Self::Done(_) => "Done",
+            Self::Finish(_) => "Finish",
+            Self::Receipt(_) => "Receipt",
+            Self::Abort(_) => "Abort",
+        }
+    }
+
+    /// Checks every bound that decoding alone does not.
+    ///
+    /// # Errors
+    /// Names the bound.
+    pub fn check_bounds(&self) -> Result<(), ProtocolError> {
+        let within = |count: usize, max: usize, what| {
+            if count <= max {
+                Ok(())
+            } else {
+                Err(ProtocolError::LimitExceeded(what))
+            }
+        };
+        match self {
+            Self::Hello(hello) => within(
+                hello.software.len(),
+                limits::SOFTWARE_MAX_BYTES,
+                "name of the software",
+            ),
+            Self::Offer(offer) => {
+                within(
+                    offer.entries.len(),
+                    limits::BATCH_MAX_ENTRIES,
+                    "entries in an offer",
+                )?;
+                offer
+                    .entries
+                    .iter()
+                    .try_for_each(|entry| match &entry.kind {
+                        EntryKind::File { size } if BlockPlan::new(*size).is_none() => {
+                            Err(ProtocolError::LimitExceeded("size of a file"))
+                        }
+                        EntryKind::Symlink { target } => {
+                            within(target.len(), limits::PATH_MAX_BYTES, "target of a symlink")
+                        }
+                        EntryKind::File { .. } | EntryKind::Directory => Ok(()),
+                    })
+            }
+            Self::Held(held) => within(held.hashes.len(), limits::HELD_MAX_HASHES, "hashes held"),
+            Self::Answer(answer) => within(
+                answer.verdicts.len(),
+                limits::BATCH_MAX_ENTRIES,
+                "verdicts in an answer",
+            ),
+            Self::Done(done) => within(
+                done.outcomes.len(),
+                limits::BATCH_MAX_ENTRIES,
+                "outcomes in a message",
+            ),
+            Self::Again(_)
+            | Self::Complete(_)
+            | Self::Failed(_)
+            | Self::Finish(_)
+            | Self::Receipt(_)
+            | Self::Abort(_) => Ok(()),
+        }
+    }
+}
+
+/// Opens a connection. Each side sends one and waits for the other's.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Hello {
+    /// [`super::VERSION`] of the speaker.
+    pub version: u16,
+    /// Who has the bytes.
+    pub role: Role,
+    /// Chosen by the dialer for one run of its program: the same run may come back after a
+    /// lost connection, another one is told it is busy. The listener repeats it.
+    pub session: SessionId,
+    /// 0 for the connection with the control stream; further connections count up.
+    pub lane: u16,
+    /// Program and version, for logs.
+    pub software: String,
+}
+
+/// Who has the bytes. Independent of who listens.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Role {
+    /// Has them.
+    Sender,
+    /// Gets them.
+    Receiver,
+}
+
+impl Role {
+    /// The other one.
+    pub fn peer(self) -> Self {
+        match self {
+            Self::Sender => Self::Receiver,
+            Self::Receiver => Self::Sender,
+        }
+    }
+}
+
+/// One run of a client, as random bytes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct SessionId(pub [u8; 16]);
+
+/// Entries of the manifest, numbered from `first` on.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Offer {
+    /// Number of the first entry: where the previous offer ended.
+    pub first: u32,
+    /// Parents come before what is in them.
+    pub entries: Vec<Entry>,
+    /// Whether the manifest ends here.
+    pub last: bool,
+}
+
+/// A file, directory or symlink of the source.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Entry {
+    /// Where, below the root; the empty path is the root itself.
+    pub path: RelPath,
+    /// What.
+    pub kind: EntryKind,
+    /// Permission bits, of which a receiver keeps `0o777`.
+    pub mode: u32,
+    /// Time of the last modification.
+    pub modified: Timestamp,
+}
+
+/// What an entry is.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum EntryKind {
+    /// A regular file.
+    File {
+        /// In bytes.
+        size: u64,
+    },
+    /// A directory.
+    Directory,
+    /// A symbolic link.
+    Symlink {
+        /// What it says, as bytes.
+        target: Vec<u8>,
+    },
+}
+
+impl Entry {
+    /// How the file is cut; `None` unless it is one of a valid size.
+    pub fn plan(&self) -> Option<BlockPlan> {
+        match self.kind {
+            EntryKind::File { size } => BlockPlan::new(size),
+            EntryKind::Directory | EntryKind::Symlink { .. } => None,
+        }
+    }
+}
+
+/// Time since the epoch, as file systems keep it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct Timestamp {
+    /// Seconds; negative before 1970.
+    pub seconds: i64,
+    /// 0 to 999,999,999.
+    pub nanos: u32,
+}
+
+/// Blocks that the receiver holds, by their hashes.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Held {
+    /// Which entry.
+    pub entry: u32,
+    /// Block of the first hash; the others follow.
+    pub first_block: u64,
+    /// One for each block.
+    pub hashes: Vec<Hash>,
+}
+
+/// What the receiver decides about entries.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Answer {
+    /// In any order.
+    pub verdicts: Vec<Verdict>,
+}
+
+/// What the receiver decides about one entry.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Verdict {
+    /// Which entry.
+    pub entry: u32,
+    /// Whether to send its bytes.
+    pub decision: Decision,
+}
+
+/// Whether bytes are wanted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Decision {
+    /// Send every block that was not named by [`Held`].
+    Send,
+    /// It is in place: a directory, a symlink, or a file that is kept as it is.
+    NoData,
+    /// It cannot be received.
+    Refuse(ErrorCode),
+}
+
+/// A block to be sent again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Again {
+    /// Which entry.
+    pub entry: u32,
+    /// Which block.
+    pub block: u64,
+}
+
+/// The end of an entry's blocks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Complete {
+    /// Which entry.
+    pub entry: u32,
+    /// BLAKE3 of the whole file.
+    pub root: Hash,
+}
+
+/// An entry that failed, and why.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct EntryFailure {
+    /// Which entry.
+    pub entry: u32,
+    /// Why.
+    pub code: ErrorCode,
+}
+
+/// Entries that the receiver is done with.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Done {
+    /// In any order.
+    pub outcomes: Vec<Outcome>,
+}
+
+/// How one entry ended at the receiver.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Outcome {
+    /// Which entry.
+    pub entry: u32,
+    /// `None`: it has its final name.
+    pub failure: Option<ErrorCode>,
+}
+
+/// The sender's count of what it did.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Finish {
+    /// Entries offered.
+    pub entries: u32,
+}
+
+/// The receiver's proof of what it has.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Receipt {
+    /// Entries in place.
+    pub entries: u32,
+    /// Entries that failed.
+    pub failed: u32,
+    /// Bytes of the files in place.
+    pub bytes: u64,
+}
+
+/// The end, before it is done.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Abort {
+    /// Why.
+    pub code: ErrorCode,
+}
