@@ -63,6 +63,7 @@ error_codes! {
     26 ParentMissing        File      "the directory of the target does not exist"
     27 FileSystem           File      "the file system failed"
     28 NameRefused          File      "a name that cannot be created here"
+    29 TargetBusy           File      "another transfer is writing this target"
     30 HashMismatch         Integrity "the bytes that arrived are not those that were sent"
     31 SourceChanged        Integrity "the source changed since the transfer began"
     40 Interrupted          Stopped   "interrupted by the user"

@@ -8,6 +8,7 @@
 
 pub mod blocks;
 pub mod coordinates;
+pub mod dial_plan;
 pub mod error;
 pub mod hash;
 pub mod identity;
@@ -22,3 +23,8 @@ pub use coordinates::{Coordinates, CoordinatesError, Operation, PortRange, Trans
 pub use error::ErrorCode;
 pub use hash::Hash;
 pub use secret::TransferSecret;
+
+#[cfg(feature = "net")]
+pub mod net;
+#[cfg(feature = "net")]
+pub mod store;

@@ -84,9 +84,18 @@ impl From<RelPath> for Vec<u8> {
     }
 }
 
-/// Shows a path on one line: control characters and foreign bytes escaped, so that a name
-/// cannot write to the terminal.
 impl fmt::Display for RelPath {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        Shown(&self.0).fmt(f)
+    }
+}
+
+/// Shows the bytes of a path on one line: control characters and foreign bytes escaped, so
+/// that a name cannot write to the terminal.
+#[derive(Debug, Clone, Copy)]
+pub struct Shown<'a>(pub &'a [u8]);
+
+impl fmt::Display for Shown<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         for chunk in self.0.utf8_chunks() {
             for c in chunk.valid().chars() {

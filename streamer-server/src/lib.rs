@@ -1,1 +1,14 @@
-//! The endpoint a job hosts, as a library: bind, announce, accept, serve one transfer, leave.
+//! The endpoint that a job hosts: bind, announce, accept, serve one transfer, leave.
+//!
+//! [`serve`] is the whole life of an endpoint. What it may be told is [`Config`]; what it says
+//! while it lives is [`Notice`].
+
+mod admission;
+mod bind;
+mod callers;
+mod config;
+mod serve;
+
+pub use bind::{BindError, Bound, bind};
+pub use config::{Config, ConfigError};
+pub use serve::{Notice, ServeError, Served, serve};

@@ -1,0 +1,216 @@
+//! What can be typed. Nothing here looks at files, the environment or the network.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::{Parser, Subcommand};
+
+use crate::units::{parse_bytes, parse_duration};
+
+/// Moves very large files in and out of HPC centres: encrypted, verified, resumed.
+#[derive(Debug, Parser)]
+#[command(
+    name = "streamer",
+    version,
+    propagate_version = true,
+    disable_help_subcommand = true
+)]
+pub struct Args {
+    /// The verb.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// The verbs.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Send a file to the endpoint that the coordinates lead to
+    #[command(after_help = SEND_EXAMPLES)]
+    Send(SendArgs),
+    /// Receive a file from the endpoint that the coordinates lead to
+    #[command(after_help = RECEIVE_EXAMPLES)]
+    Receive(ReceiveArgs),
+    /// Be the endpoint: listen, serve one transfer, leave
+    #[command(after_help = SERVER_EXAMPLES)]
+    Server(ServerArgs),
+    /// Show what coordinates say, without the secret
+    Inspect(InspectArgs),
+}
+
+/// Where coordinates come from.
+#[derive(Debug, clap::Args)]
+pub struct CoordinatesArgs {
+    /// The coordinates; every user of this machine can see them in the list of processes:
+    /// prefer --coordinates-file or STREAMER_COORDINATES
+    #[arg(long, value_name = "C", conflicts_with = "coordinates_file")]
+    pub coordinates: Option<String>,
+    /// Read the coordinates from a file; - for standard input
+    #[arg(long, value_name = "FILE")]
+    pub coordinates_file: Option<PathBuf>,
+}
+
+/// What both client verbs take.
+#[derive(Debug, clap::Args)]
+pub struct ClientArgs {
+    /// Where the coordinates are.
+    #[command(flatten)]
+    pub coordinates: CoordinatesArgs,
+    /// Keep trying for this long while the endpoint does not answer, as in 90s, 10m or 2h
+    #[arg(long, value_name = "DURATION", default_value = "60s", value_parser = parse_duration)]
+    pub wait: Duration,
+    /// How it is printed.
+    #[command(flatten)]
+    pub output: OutputArgs,
+}
+
+/// How things are printed.
+#[derive(Debug, Clone, Copy, clap::Args)]
+pub struct OutputArgs {
+    /// Print one JSON object a line instead of text
+    #[arg(long)]
+    pub json: bool,
+    /// Print nothing but errors
+    #[arg(long, short)]
+    pub quiet: bool,
+    /// Show no progress bar, even on a terminal
+    #[arg(long)]
+    pub no_progress: bool,
+}
+
+/// `streamer send`.
+#[derive(Debug, clap::Args)]
+pub struct SendArgs {
+    /// The file to send
+    #[arg(long, value_name = "SOURCE")]
+    pub path: PathBuf,
+    /// What both verbs take.
+    #[command(flatten)]
+    pub client: ClientArgs,
+}
+
+/// `streamer receive`.
+#[derive(Debug, clap::Args)]
+pub struct ReceiveArgs {
+    /// The file to create
+    #[arg(long, value_name = "TARGET")]
+    pub path: PathBuf,
+    /// Replace the target if it exists, once the new file is complete
+    #[arg(long, conflicts_with = "skip_existing")]
+    pub overwrite: bool,
+    /// Keep the target if it exists, and succeed
+    #[arg(long)]
+    pub skip_existing: bool,
+    /// Throw away what an earlier run has received instead of continuing it
+    #[arg(long)]
+    pub restart: bool,
+    /// What both verbs take.
+    #[command(flatten)]
+    pub client: ClientArgs,
+}
+
+/// `streamer inspect`.
+#[derive(Debug, clap::Args)]
+pub struct InspectArgs {
+    /// Where the coordinates are.
+    #[command(flatten)]
+    pub coordinates: CoordinatesArgs,
+    /// Print one JSON object instead of text
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// `streamer server`.
+#[derive(Debug, clap::Args)]
+pub struct ServerArgs {
+    /// Address or name to listen on
+    #[arg(long, value_name = "ADDR", default_value = "localhost")]
+    pub host: String,
+    /// Address or name under which clients reach this machine; may be repeated
+    #[arg(long, value_name = "IP", default_value = "localhost")]
+    pub public_ips: Vec<String>,
+    /// First and last of the ports to choose from
+    #[arg(long, value_names = ["FIRST", "LAST"], num_args = 2, default_values = ["5665", "5670"])]
+    pub port_range: Vec<u16>,
+    /// Leave when no client has come for this long, in seconds
+    #[arg(long, value_name = "SECONDS", default_value = "86400", value_parser = parse_duration)]
+    pub wait_timeout: Duration,
+    /// Refuse to receive more than this, as in 5GiB; plain numbers are bytes
+    #[arg(long, value_name = "BYTES", default_value = "5GiB", value_parser = parse_bytes)]
+    pub inbound_transfer_limit: u64,
+    /// Read the secret from a file; - for standard input
+    #[arg(long, value_name = "FILE", conflicts_with = "secret")]
+    pub secret_file: Option<PathBuf>,
+    /// The secret; every user of this machine can see it in the list of processes: prefer
+    /// --secret-file or STREAMER_SECRET
+    #[arg(long, value_name = "SECRET")]
+    pub secret: Option<String>,
+    /// Do not print the coordinates
+    #[arg(long)]
+    pub no_announce: bool,
+    /// Print one JSON object a line instead of text
+    #[arg(long)]
+    pub json: bool,
+    /// What to do.
+    #[command(subcommand)]
+    pub operation: ServerOperation,
+}
+
+/// What an endpoint does.
+#[derive(Debug, Subcommand)]
+pub enum ServerOperation {
+    /// Send a file to the client that calls
+    Send(PathArgs),
+    /// Receive a file from the client that calls
+    Receive(PathArgs),
+}
+
+/// The endpoint's side.
+#[derive(Debug, clap::Args)]
+pub struct PathArgs {
+    /// The file to send, or to create
+    #[arg(long, value_name = "PATH")]
+    pub path: PathBuf,
+}
+
+const RECEIVE_EXAMPLES: &str = "\
+Examples:
+  STREAMER_COORDINATES=… streamer receive --path result.h5
+  streamer receive --coordinates-file coordinates --path result.h5 --json
+  streamer receive --coordinates-file - --path result.h5 < coordinates";
+
+const SEND_EXAMPLES: &str = "\
+Examples:
+  STREAMER_COORDINATES=… streamer send --path input.tar
+  streamer send --coordinates-file coordinates --path input.tar --wait 2h";
+
+const SERVER_EXAMPLES: &str = "\
+Examples:
+  streamer server send --path /scratch/me/result.h5
+  streamer server --host 0.0.0.0 --public-ips node7.example.org receive --path /scratch/me/input.tar
+  STREAMER_SECRET=… streamer server --no-announce --port-range 5665 5675 send --path result.h5";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory as _;
+
+    #[test]
+    fn the_definitions_are_consistent() {
+        Args::command().debug_assert();
+    }
+
+    #[test]
+    fn the_job_template_of_the_python_service_parses() {
+        let words = "streamer server --secret S --host 0.0.0.0 --public-ips a --public-ips b \
+            --port-range 5665 5670 --wait-timeout 60 --inbound-transfer-limit 5368709120 \
+            receive --path /x";
+        let args = Args::try_parse_from(words.split_whitespace()).unwrap();
+        let Command::Server(args) = args.command else {
+            panic!("not server")
+        };
+        assert_eq!(args.public_ips, ["a", "b"]);
+        assert_eq!(args.port_range, [5665, 5670]);
+        assert_eq!(args.wait_timeout, Duration::from_secs(60));
+        assert_eq!(args.inbound_transfer_limit, 5 << 30);
+    }
+}

@@ -1,0 +1,239 @@
+//! A transfer as the user sees it: one source or target, as many connections as it takes.
+
+use std::io;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use ring::rand::{SecureRandom as _, SystemRandom};
+use streamer_core::net::dial::{DialError, Dialled, dial};
+use streamer_core::net::link::Link;
+use streamer_core::net::{Progress, TransferError, Transferred, receive, send};
+use streamer_core::session::{ReceiverConfig, SessionError};
+use streamer_core::store::StoreError;
+use streamer_core::store::source::SourceFile;
+use streamer_core::store::target::Target;
+use streamer_core::wire::message::SessionId;
+use streamer_core::{Coordinates, CoordinatesError, ErrorCode, Operation};
+use tokio::sync::watch;
+
+/// What this side has.
+#[derive(Debug, Clone)]
+pub enum Local {
+    /// To be sent.
+    Source(Arc<SourceFile>),
+    /// To be received.
+    Target(Target),
+}
+
+impl Local {
+    /// What the client does.
+    pub fn operation(&self) -> Operation {
+        match self {
+            Self::Source(_) => Operation::Send,
+            Self::Target(_) => Operation::Receive,
+        }
+    }
+}
+
+/// What happens before the end.
+#[derive(Debug)]
+#[non_exhaustive]
+pub enum Notice<'a> {
+    /// Looking for the endpoint.
+    Dialling,
+    /// Found it.
+    Connected(std::net::SocketAddr),
+    /// Lost it; trying again.
+    Lost(&'a TransferError),
+}
+
+/// How a transfer ended for which a receipt was given.
+#[derive(Debug)]
+pub struct Outcome {
+    /// The session that ended with the receipt.
+    pub transferred: Transferred,
+    /// Connections that were lost on the way.
+    pub retries: u32,
+    /// From the first connection to the receipt.
+    pub elapsed: Duration,
+}
+
+/// Moves `local` to or from the endpoint that `coordinates` lead to. A lost connection is
+/// dialled again, for `wait` each time; what was proven is not moved twice.
+///
+/// Not cancel-safe; `stop` ends it early and tells the endpoint.
+///
+/// # Errors
+/// When the endpoint is not found, a side gives up, or `stop` says so.
+pub async fn transfer(
+    coordinates: &Coordinates,
+    local: &Local,
+    wait: Duration,
+    progress: &Arc<Progress>,
+    mut notify: impl FnMut(Notice<'_>),
+    stop: watch::Receiver<Option<ErrorCode>>,
+) -> Result<Outcome, ClientError> {
+    let operation = local.operation();
+    if coordinates.operation == Some(operation) {
+        return Err(ClientError::WrongDirection { operation });
+    }
+    let session = new_session()?;
+    let mut retries = 0;
+    let mut started = None;
+    loop {
+        notify(Notice::Dialling);
+        let found = tokio::select! {
+            found = dial(coordinates, wait) => found,
+            _ = stopped(stop.clone()) => return Err(ClientError::Interrupted),
+        };
+        let Dialled {
+            endpoint,
+            connection,
+        } = match found {
+            Ok(found) => found,
+            Err(error) if retries > 0 => return Err(ClientError::LostForGood { error }),
+            Err(error) => return Err(error.into()),
+        };
+        notify(Notice::Connected(connection.remote_address()));
+        let started = *started.get_or_insert_with(Instant::now);
+        let result = run_session(connection, session, local, progress, stop.clone()).await;
+        endpoint.close(0).await;
+        match result {
+            Ok(transferred) => {
+                return Ok(Outcome {
+                    transferred,
+                    retries,
+                    elapsed: started.elapsed(),
+                });
+            }
+            Err(_) if stop.borrow().is_some() => return Err(ClientError::Interrupted),
+            Err(error) if error.is_lost() => {
+                notify(Notice::Lost(&error));
+                retries += 1;
+                tokio::time::sleep(RETRY_PAUSE).await;
+            }
+            Err(error) => return Err(error.into()),
+        }
+    }
+}
+
+async fn run_session(
+    connection: quinn::Connection,
+    session: SessionId,
+    local: &Local,
+    progress: &Arc<Progress>,
+    stop: watch::Receiver<Option<ErrorCode>>,
+) -> Result<Transferred, TransferError> {
+    let (control_send, control_receive) = connection.open_bi().await?;
+    let link = Link {
+        connection,
+        control_send,
+        control_receive,
+        session,
+        greeting: None,
+    };
+    let (progress, stop) = (Arc::clone(progress), stopped(stop));
+    match local {
+        Local::Source(source) => send::send(link, Arc::clone(source), progress, stop).await,
+        Local::Target(target) => {
+            let config = ReceiverConfig::default();
+            receive::receive(link, target.clone(), config, progress, stop).await
+        }
+    }
+}
+
+fn new_session() -> Result<SessionId, ClientError> {
+    let mut bytes = [0; 16];
+    SystemRandom::new()
+        .fill(&mut bytes)
+        .map_err(|_| ClientError::NoRandomness)?;
+    Ok(SessionId(bytes))
+}
+
+async fn stopped(mut stop: watch::Receiver<Option<ErrorCode>>) -> ErrorCode {
+    match stop.wait_for(Option::is_some).await.map(|code| *code) {
+        Ok(Some(code)) => code,
+        // Whoever could ask is gone: nobody will.
+        Ok(None) | Err(_) => std::future::pending().await,
+    }
+}
+
+/// Why a client failed.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ClientError {
+    /// The coordinates are none.
+    #[error(transparent)]
+    Coordinates(#[from] CoordinatesError),
+    /// They are for the other verb.
+    #[error("these coordinates are of an endpoint that wants to {operation} too")]
+    WrongDirection {
+        /// What both want to do.
+        operation: Operation,
+    },
+    /// The file with the coordinates.
+    #[error("cannot read the coordinates from '{}'", path.display())]
+    Input {
+        /// Which.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// The source or the target.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// The endpoint was not found.
+    #[error(transparent)]
+    Dial(#[from] DialError),
+    /// The endpoint was lost, and not found again.
+    #[error("the connection was lost and the endpoint did not come back")]
+    LostForGood {
+        /// What the last search said.
+        #[source]
+        error: DialError,
+    },
+    /// A side gave up.
+    #[error(transparent)]
+    Transfer(TransferError),
+    /// The user gave up.
+    #[error("interrupted")]
+    Interrupted,
+    /// Signals cannot be watched.
+    #[error("cannot watch for signals")]
+    Signals {
+        /// Why.
+        source: io::Error,
+    },
+    /// The operating system gave no randomness.
+    #[error("the operating system gave no randomness")]
+    NoRandomness,
+}
+
+impl From<TransferError> for ClientError {
+    fn from(error: TransferError) -> Self {
+        Self::Transfer(error)
+    }
+}
+
+impl ClientError {
+    /// What the peer or this side said, where somebody said something.
+    pub fn code(&self) -> Option<ErrorCode> {
+        match self {
+            Self::Transfer(error) => error.code(),
+            Self::Store(error) => Some(error.code),
+            _ => None,
+        }
+    }
+
+    /// Whether the other side said it.
+    pub fn is_peers(&self) -> bool {
+        matches!(
+            self,
+            Self::Transfer(TransferError::Session(SessionError::Peer(_)))
+        )
+    }
+}
+
+/// Before a lost endpoint is dialled again: it may be noticing the loss itself.
+const RETRY_PAUSE: Duration = Duration::from_millis(200);

@@ -1,0 +1,110 @@
+//! `streamer send` and `streamer receive`.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use streamer_core::net::Progress;
+use streamer_core::store::source::SourceFile;
+use streamer_core::store::target::{Existing, Target, TargetPolicy};
+
+use crate::args::{ClientArgs, ReceiveArgs, SendArgs};
+use crate::client::{ClientError, Local, Outcome, transfer};
+use crate::config;
+use crate::exit::ExitStatus;
+use crate::signals;
+use crate::ui::summary::Summary;
+use crate::ui::{Printer, hint};
+
+/// Sends a file.
+pub(crate) async fn send(args: SendArgs) -> ExitStatus {
+    let printer = Printer::new(args.client.output);
+    let source = match SourceFile::open(&args.path) {
+        Ok(source) => source,
+        Err(error) => return fail(&printer, &error.into()),
+    };
+    run(
+        &printer,
+        &args.path,
+        Local::Source(Arc::new(source)),
+        &args.client,
+    )
+    .await
+}
+
+/// Receives a file.
+pub(crate) async fn receive(args: ReceiveArgs) -> ExitStatus {
+    let printer = Printer::new(args.client.output);
+    let existing = match (args.overwrite, args.skip_existing) {
+        (true, _) => Existing::Overwrite,
+        (false, true) => Existing::Skip,
+        (false, false) => Existing::Refuse,
+    };
+    let target = Target::new(
+        &args.path,
+        TargetPolicy {
+            existing,
+            restart: args.restart,
+        },
+    );
+    if let Err(error) = target.check() {
+        return fail(&printer, &error.into());
+    }
+    run(&printer, &args.path, Local::Target(target), &args.client).await
+}
+
+async fn run(printer: &Printer, path: &Path, local: Local, args: &ClientArgs) -> ExitStatus {
+    match try_run(printer, &local, args).await {
+        Ok((outcome, progress)) => {
+            let status = ExitStatus::from(&outcome.transferred);
+            if status == ExitStatus::Success {
+                let operation = local.operation();
+                let Outcome {
+                    transferred,
+                    retries,
+                    elapsed,
+                } = &outcome;
+                let moved = progress.snapshot();
+                printer.summary(&Summary::new(
+                    operation,
+                    path,
+                    transferred,
+                    moved,
+                    *retries,
+                    *elapsed,
+                ));
+                return status;
+            }
+            printer.failures(&outcome.transferred, status)
+        }
+        Err(error) => fail(printer, &error),
+    }
+}
+
+async fn try_run(
+    printer: &Printer,
+    local: &Local,
+    args: &ClientArgs,
+) -> Result<(Outcome, Arc<Progress>), ClientError> {
+    let coordinates = config::coordinates(&args.coordinates)?;
+    if args.coordinates.coordinates.is_some() {
+        printer.note("the coordinates are visible to every user of this machine; prefer --coordinates-file or STREAMER_COORDINATES");
+    }
+    let stop = signals::watch().map_err(|source| ClientError::Signals { source })?;
+    let progress = Arc::new(Progress::default());
+    let ticker = printer.progress(Arc::clone(&progress));
+    let result = transfer(
+        &coordinates,
+        local,
+        args.wait,
+        &progress,
+        |notice| ticker.client(&notice),
+        stop,
+    )
+    .await;
+    ticker.finish();
+    result.map(|outcome| (outcome, progress))
+}
+
+fn fail(printer: &Printer, error: &ClientError) -> ExitStatus {
+    printer.error(error, hint::of(error), error.into())
+}

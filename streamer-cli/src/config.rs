@@ -1,0 +1,110 @@
+//! What was typed, with the environment and files: validated. Only this file reads them.
+
+use std::fs::File;
+use std::io::{self, Read as _};
+use std::path::Path;
+
+use streamer_core::limits::{COORDINATES_TEXT_MAX_BYTES, SECRET_TEXT_MAX_BYTES};
+use streamer_core::secret::SecretError;
+use streamer_core::{Coordinates, Operation, PortRange, TransferSecret};
+use tracing_subscriber::EnvFilter;
+use zeroize::Zeroizing;
+
+use crate::args::{CoordinatesArgs, PathArgs, ServerArgs, ServerOperation};
+use crate::client::ClientError;
+
+/// The coordinates, when neither option is given.
+const COORDINATES_VARIABLE: &str = "STREAMER_COORDINATES";
+/// The endpoint's secret, when neither option is given.
+const SECRET_VARIABLE: &str = "STREAMER_SECRET";
+/// What is logged, as in `streamer_core=debug`.
+const LOG_VARIABLE: &str = "STREAMER_LOG";
+
+pub(crate) fn log_filter() -> EnvFilter {
+    EnvFilter::try_from_env(LOG_VARIABLE).unwrap_or_else(|_| EnvFilter::new("warn"))
+}
+
+/// Precedence: `--coordinates-file`, `--coordinates`, environment.
+pub(crate) fn coordinates(args: &CoordinatesArgs) -> Result<Coordinates, ClientError> {
+    let text = match (&args.coordinates_file, &args.coordinates) {
+        (Some(file), _) => {
+            read_secret_text(file, COORDINATES_TEXT_MAX_BYTES).map_err(|source| {
+                ClientError::Input {
+                    path: file.clone(),
+                    source,
+                }
+            })?
+        }
+        (None, Some(text)) => Zeroizing::new(text.clone()),
+        (None, None) => Zeroizing::new(std::env::var(COORDINATES_VARIABLE).unwrap_or_default()),
+    };
+    Ok(Coordinates::parse(&text)?)
+}
+
+/// A server that cannot even be configured.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum ServerInputError {
+    #[error("cannot read the secret from '{path}'")]
+    SecretFile { path: String, source: io::Error },
+    #[error(transparent)]
+    Secret(#[from] SecretError),
+    #[error("'{0} {1}' is not a range of ports: give the lowest, then the highest, from 1 on")]
+    PortRange(u16, u16),
+}
+
+/// What a server is to do, and whether its secret was in sight of other users.
+pub(crate) fn server(
+    args: &ServerArgs,
+) -> Result<(streamer_server::Config, bool), ServerInputError> {
+    let secret = match (
+        &args.secret_file,
+        &args.secret,
+        std::env::var(SECRET_VARIABLE),
+    ) {
+        (Some(file), _, _) => {
+            let text = read_secret_text(file, SECRET_TEXT_MAX_BYTES).map_err(|source| {
+                ServerInputError::SecretFile {
+                    path: file.display().to_string(),
+                    source,
+                }
+            })?;
+            TransferSecret::parse(&text)?
+        }
+        (None, Some(text), _) => TransferSecret::parse(text)?,
+        (None, None, Ok(text)) => TransferSecret::parse(&Zeroizing::new(text))?,
+        (None, None, Err(_)) => TransferSecret::generate()?,
+    };
+    let (first, last) = match args.port_range.as_slice() {
+        [first, last] => (*first, *last),
+        // Local invariant: clap takes exactly two.
+        _ => (0, 0),
+    };
+    let ports = PortRange::new(first, last).ok_or(ServerInputError::PortRange(first, last))?;
+    let (operation, PathArgs { path }) = match &args.operation {
+        ServerOperation::Send(path) => (Operation::Send, path),
+        ServerOperation::Receive(path) => (Operation::Receive, path),
+    };
+    let config = streamer_server::Config {
+        host: args.host.clone(),
+        public_ips: args.public_ips.clone(),
+        ports,
+        wait_timeout: args.wait_timeout,
+        inbound_limit_bytes: args.inbound_transfer_limit,
+        secret,
+        operation,
+        path: path.clone(),
+    };
+    Ok((config, args.secret.is_some()))
+}
+
+/// Reads a short text from a file or, for `-`, from standard input.
+fn read_secret_text(path: &Path, max_bytes: usize) -> io::Result<Zeroizing<String>> {
+    let mut text = Zeroizing::new(String::with_capacity(max_bytes + 1));
+    let limit = max_bytes as u64 + 1;
+    if path == Path::new("-") {
+        io::stdin().lock().take(limit).read_to_string(&mut text)?;
+    } else {
+        File::open(path)?.take(limit).read_to_string(&mut text)?;
+    }
+    Ok(text)
+}

@@ -1,0 +1,95 @@
+//! The one table from what went wrong to the code that a script sees.
+
+use std::process::ExitCode;
+
+use streamer_core::ErrorCode;
+use streamer_core::error::Fault;
+use streamer_core::net::dial::DialError;
+use streamer_core::net::{TransferError, Transferred};
+use streamer_server::ServeError;
+
+use crate::client::ClientError;
+
+/// How the program ends.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(u8)]
+pub enum ExitStatus {
+    /// Done and verified.
+    Success = 0,
+    /// Failed; the reason is printed.
+    Failure = 1,
+    /// Part of the files failed; which, is printed.
+    Partial = 3,
+    /// The endpoint waited and nobody came.
+    NobodyCame = 4,
+    /// No endpoint answered, or it went away for good.
+    Unreachable = 10,
+    /// Coordinates malformed, refused, for the other direction, or in use.
+    Coordinates = 11,
+    /// Hash mismatch, or the source changed.
+    Integrity = 12,
+    /// A file: missing, existing, forbidden, too large, no space.
+    File = 13,
+    /// Interrupted.
+    Interrupted = 130,
+}
+
+impl From<ExitStatus> for ExitCode {
+    fn from(status: ExitStatus) -> Self {
+        Self::from(status as u8)
+    }
+}
+
+impl From<ErrorCode> for ExitStatus {
+    fn from(code: ErrorCode) -> Self {
+        match code.fault() {
+            Fault::Admission => Self::Coordinates,
+            Fault::File => Self::File,
+            Fault::Integrity => Self::Integrity,
+            Fault::Stopped => Self::Unreachable,
+            Fault::Other => Self::Failure,
+        }
+    }
+}
+
+impl From<&ClientError> for ExitStatus {
+    fn from(error: &ClientError) -> Self {
+        match error {
+            ClientError::Coordinates(_) | ClientError::WrongDirection { .. } => Self::Coordinates,
+            ClientError::Input { .. } | ClientError::Store(_) => Self::File,
+            ClientError::Dial(DialError::Stranger { .. }) => Self::Coordinates,
+            ClientError::Dial(_) | ClientError::LostForGood { .. } => Self::Unreachable,
+            ClientError::Transfer(error) => error.into(),
+            ClientError::Interrupted => Self::Interrupted,
+            ClientError::NoRandomness | ClientError::Signals { .. } => Self::Failure,
+        }
+    }
+}
+
+impl From<&TransferError> for ExitStatus {
+    fn from(error: &TransferError) -> Self {
+        error.code().map_or(Self::Unreachable, Self::from)
+    }
+}
+
+impl From<&ServeError> for ExitStatus {
+    fn from(error: &ServeError) -> Self {
+        match error {
+            ServeError::Store(_) => Self::File,
+            ServeError::NobodyCame(_) => Self::NobodyCame,
+            ServeError::Stopped(_) => Self::Interrupted,
+            _ => Self::Failure,
+        }
+    }
+}
+
+impl From<&Transferred> for ExitStatus {
+    fn from(transferred: &Transferred) -> Self {
+        let receipt = transferred.conclusion.receipt;
+        match transferred.conclusion.failures.first() {
+            None => Self::Success,
+            Some(_) if receipt.entries > 0 => Self::Partial,
+            Some(failure) => failure.code.into(),
+        }
+    }
+}

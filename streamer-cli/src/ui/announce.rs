@@ -1,0 +1,72 @@
+//! What the log of a job promises to its readers: these lines are contracts.
+
+use serde::Serialize;
+use streamer_server::Notice;
+
+use crate::ui::Printer;
+
+/// Prints what an endpoint says while it lives.
+pub(crate) fn server(printer: &Printer, notice: &Notice<'_>) {
+    match notice {
+        Notice::Listening {
+            address,
+            coordinates,
+        } => {
+            let encoded = coordinates.encode();
+            if printer.is_json() {
+                printer.json_line(&Listening {
+                    message_type: "listening",
+                    address: address.to_string(),
+                    coordinates: &encoded,
+                });
+            } else {
+                // Existing tools look for this sentence.
+                printer.result(&format!("Use these coordinates to connect: {}", *encoded));
+            }
+        }
+        Notice::Connected { peer } => status(printer, "connected", &format!("serving {peer}")),
+        Notice::Refused { peer } => {
+            status(
+                printer,
+                "refused",
+                &format!("refused {peer}: another client is being served"),
+            );
+        }
+        Notice::Lost { error } => {
+            status(
+                printer,
+                "lost",
+                &format!("lost the client: {error}; waiting for it"),
+            );
+        }
+        _ => {}
+    }
+}
+
+/// One line about what is going on.
+pub(crate) fn status(printer: &Printer, state: &'static str, text: &str) {
+    if printer.is_json() {
+        printer.json_line(&Status {
+            message_type: "status",
+            state,
+            message: Some(text),
+        });
+    } else {
+        printer.note(text);
+    }
+}
+
+#[derive(Serialize)]
+struct Listening<'a> {
+    message_type: &'static str,
+    address: String,
+    coordinates: &'a str,
+}
+
+#[derive(Serialize)]
+struct Status<'a> {
+    message_type: &'static str,
+    state: &'static str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    message: Option<&'a str>,
+}

@@ -1,0 +1,82 @@
+//! What to do about an error.
+
+use streamer_core::ErrorCode;
+use streamer_core::net::dial::DialError;
+use streamer_server::{BindError, ConfigError, ServeError};
+
+use crate::client::ClientError;
+
+pub(crate) fn of(error: &ClientError) -> Option<&'static str> {
+    Some(match error {
+        ClientError::Coordinates(_) => {
+            "pass the whole text that the transfer request returned, by --coordinates-file or STREAMER_COORDINATES"
+        }
+        ClientError::WrongDirection {
+            operation: streamer_core::Operation::Send,
+        } => "use 'streamer receive' with these coordinates",
+        ClientError::WrongDirection { .. } => "use 'streamer send' with these coordinates",
+        ClientError::Dial(DialError::Unreachable { .. }) => {
+            "is the job running? is UDP to these ports allowed by the firewalls between? --wait 10m keeps trying for longer"
+        }
+        ClientError::Dial(DialError::Stranger { .. }) => {
+            "were the coordinates issued for another job? request the transfer again"
+        }
+        ClientError::LostForGood { .. } | ClientError::Interrupted => RESUME,
+        ClientError::Dial(_)
+        | ClientError::Input { .. }
+        | ClientError::Signals { .. }
+        | ClientError::NoRandomness => return None,
+        ClientError::Store(_) | ClientError::Transfer(_) => return error.code().and_then(of_code),
+    })
+}
+
+pub(crate) fn of_server(error: &ServeError) -> Option<&'static str> {
+    Some(match error {
+        ServeError::Bind(BindError::NoFreePort { .. }) => {
+            "give a wider --port-range, or wait until other transfers on this machine are over"
+        }
+        ServeError::Bind(BindError::Config(ConfigError::GuessableSecret)) => {
+            "use a secret of at least 22 random characters, or let the endpoint make one"
+        }
+        ServeError::Store(error) => return of_code(error.code),
+        ServeError::NobodyCame(_) => "request the transfer again",
+        ServeError::DidNotComeBack(_) | ServeError::Stopped(_) => {
+            "request the transfer again; the same client command continues from what arrived"
+        }
+        ServeError::Bind(_) => return None,
+        _ => return None,
+    })
+}
+
+pub(crate) fn of_code(code: ErrorCode) -> Option<&'static str> {
+    Some(match code {
+        ErrorCode::TargetExists => {
+            "choose another name, or use --overwrite or --skip-existing where you receive"
+        }
+        ErrorCode::SourceMissing => "check the path of the source",
+        ErrorCode::ParentMissing => "create the directory first",
+        ErrorCode::PermissionDenied => "check who owns the file and its directory",
+        ErrorCode::NoSpace => {
+            "free some space or quota; the same command continues from what arrived"
+        }
+        ErrorCode::OverInboundLimit => {
+            "the centre limits what one transfer may send; see inboundTransferLimit in /status/systems"
+        }
+        ErrorCode::UnsupportedType => "only regular files can be transferred",
+        ErrorCode::TargetBusy => "wait until the other transfer is over",
+        ErrorCode::Busy => "wait until the other client is done, or request a transfer of your own",
+        ErrorCode::WrongDirection => "use the other verb: 'streamer send' or 'streamer receive'",
+        ErrorCode::UnsupportedVersion => "update streamer on the older side",
+        ErrorCode::SourceChanged => {
+            "the partial is kept; start over with --restart where you receive"
+        }
+        ErrorCode::HashMismatch => "run the same command again: what is proven is kept",
+        ErrorCode::Terminated => {
+            "request the transfer again; the same command continues from what arrived"
+        }
+        ErrorCode::Interrupted => RESUME,
+        _ => return None,
+    })
+}
+
+const RESUME: &str = "the same command continues from what arrived";

@@ -1,0 +1,160 @@
+//! Everything that is printed. [`Printer`] is the sole owner of stdout and stderr.
+
+pub(crate) mod announce;
+pub(crate) mod hint;
+mod progress;
+pub(crate) mod summary;
+
+use std::error::Error;
+use std::io::{IsTerminal as _, Write as _};
+use std::sync::Arc;
+
+use serde::Serialize;
+use streamer_core::net::{Progress, Transferred};
+
+use crate::args::OutputArgs;
+use crate::exit::ExitStatus;
+use crate::ui::progress::Ticker;
+use crate::ui::summary::Summary;
+
+/// Decides what is printed where.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Printer {
+    json: bool,
+    quiet: bool,
+    bar: bool,
+}
+
+impl Printer {
+    pub(crate) fn new(args: OutputArgs) -> Self {
+        let OutputArgs {
+            json,
+            quiet,
+            no_progress,
+        } = args;
+        let bar = !json && !quiet && !no_progress && std::io::stderr().is_terminal();
+        Self { json, quiet, bar }
+    }
+
+    /// Text, no bar.
+    pub(crate) fn plain() -> Self {
+        Self {
+            json: false,
+            quiet: false,
+            bar: false,
+        }
+    }
+
+    /// JSON lines.
+    pub(crate) fn json() -> Self {
+        Self {
+            json: true,
+            ..Self::plain()
+        }
+    }
+
+    pub(crate) fn is_json(&self) -> bool {
+        self.json
+    }
+
+    /// A result, on stdout. A reader that left is no error of ours.
+    pub(crate) fn result(&self, text: &str) {
+        let mut stdout = std::io::stdout().lock();
+        let _ = writeln!(stdout, "{text}").and_then(|()| stdout.flush());
+    }
+
+    /// One line of JSON, on stdout.
+    pub(crate) fn json_line(&self, value: &impl Serialize) {
+        // Local invariant: our types serialise.
+        self.result(&serde_json::to_string(value).unwrap_or_default());
+    }
+
+    /// Something to know, on stderr.
+    pub(crate) fn note(&self, text: &str) {
+        if !self.quiet && !self.json {
+            say(text);
+        }
+    }
+
+    pub(crate) fn summary(&self, summary: &Summary) {
+        match (self.json, self.quiet) {
+            (true, _) => self.json_line(summary),
+            (false, true) => {}
+            (false, false) => self.result(&summary.to_string()),
+        }
+    }
+
+    /// What failed, on what, why, and what to do. Returns the status to exit with.
+    pub(crate) fn error(
+        &self,
+        error: &dyn Error,
+        hint: Option<&'static str>,
+        status: ExitStatus,
+    ) -> ExitStatus {
+        self.failure(&chain(error), hint, status)
+    }
+
+    /// What failed after a receipt was given.
+    pub(crate) fn failures(&self, transferred: &Transferred, status: ExitStatus) -> ExitStatus {
+        for failure in &transferred.conclusion.failures {
+            let ours = transferred
+                .failures
+                .iter()
+                .find(|ours| ours.code == failure.code);
+            let text = match ours {
+                Some(ours) => chain(ours),
+                None => format!("the other side failed: {}", failure.code),
+            };
+            self.failure(&text, hint::of_code(failure.code), status);
+        }
+        status
+    }
+
+    /// A ticker that shows counters while it lives.
+    pub(crate) fn progress(&self, progress: Arc<Progress>) -> Ticker {
+        Ticker::start(*self, progress, self.bar)
+    }
+
+    fn failure(&self, text: &str, hint: Option<&'static str>, status: ExitStatus) -> ExitStatus {
+        if self.json {
+            let exit_code = status as u8;
+            self.json_line(&ErrorLine {
+                message_type: "error",
+                message: text,
+                hint,
+                exit_code,
+            });
+        } else {
+            say(&format!("error: {text}"));
+            if let Some(hint) = hint {
+                say(&format!("hint: {hint}"));
+            }
+        }
+        status
+    }
+}
+
+#[derive(Serialize)]
+struct ErrorLine<'a> {
+    message_type: &'static str,
+    message: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    hint: Option<&'static str>,
+    exit_code: u8,
+}
+
+fn say(text: &str) {
+    // Nowhere left to complain when stderr is gone.
+    let _ = writeln!(std::io::stderr().lock(), "{text}");
+}
+
+/// An error and its causes, on one line.
+fn chain(error: &dyn Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        text.push_str(&format!(": {error}"));
+        cause = error.source();
+    }
+    text
+}

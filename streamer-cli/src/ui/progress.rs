@@ -1,0 +1,131 @@
+//! Shows counters while bytes move: a bar on a terminal, or JSON lines.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use serde::Serialize;
+use streamer_core::net::Progress;
+use streamer_core::net::progress::Snapshot;
+use tokio::task::JoinSet;
+
+use crate::client::Notice;
+use crate::ui::Printer;
+use crate::ui::announce::status;
+
+/// Reads counters now and then; the hot path never prints.
+#[derive(Debug)]
+pub(crate) struct Ticker {
+    printer: Printer,
+    bar: ProgressBar,
+    /// Stops ticking when dropped.
+    _task: JoinSet<()>,
+}
+
+impl Ticker {
+    pub(crate) fn start(printer: Printer, progress: Arc<Progress>, show_bar: bool) -> Self {
+        let target = if show_bar {
+            ProgressDrawTarget::stderr()
+        } else {
+            ProgressDrawTarget::hidden()
+        };
+        let bar = ProgressBar::with_draw_target(Some(0), target).with_style(style());
+        let mut task = JoinSet::new();
+        if show_bar || printer.is_json() {
+            task.spawn(tick(printer, progress, bar.clone()));
+        }
+        Self {
+            printer,
+            bar,
+            _task: task,
+        }
+    }
+
+    pub(crate) fn client(&self, notice: &Notice<'_>) {
+        let (state, text) = match notice {
+            Notice::Dialling => ("connecting", "looking for the endpoint".to_owned()),
+            Notice::Connected(peer) => ("connected", format!("connected to {peer}")),
+            Notice::Lost(error) => ("lost", format!("{error}; trying again")),
+        };
+        if self.printer.is_json() {
+            status(&self.printer, state, &text);
+        } else if matches!(notice, Notice::Lost(_)) {
+            self.bar.suspend(|| self.printer.note(&text));
+        } else {
+            self.bar.set_message(text);
+        }
+    }
+
+    pub(crate) fn finish(self) {
+        self.bar.finish_and_clear();
+    }
+}
+
+async fn tick(printer: Printer, progress: Arc<Progress>, bar: ProgressBar) {
+    let interval = if printer.is_json() {
+        JSON_INTERVAL
+    } else {
+        BAR_INTERVAL
+    };
+    let mut ticks = tokio::time::interval(interval);
+    let mut before = Snapshot::default();
+    loop {
+        ticks.tick().await;
+        let now = progress.snapshot();
+        if printer.is_json() && now != before {
+            printer.json_line(&StatusLine::new(now, before, interval));
+        }
+        bar.set_length(now.total_bytes);
+        bar.set_position(
+            now.resumed_bytes
+                .saturating_add(now.moved_bytes)
+                .min(now.total_bytes),
+        );
+        before = now;
+    }
+}
+
+fn style() -> ProgressStyle {
+    ProgressStyle::with_template(
+        "{msg} {bar:30} {percent:>3}% {binary_bytes}/{binary_total_bytes} {binary_bytes_per_sec} ETA {eta}",
+    )
+    // Local invariant: the template is a constant that a test parses.
+    .unwrap_or_else(|_| ProgressStyle::default_bar())
+}
+
+#[derive(Serialize)]
+struct StatusLine {
+    message_type: &'static str,
+    state: &'static str,
+    bytes_total: u64,
+    bytes_moved: u64,
+    bytes_resumed: u64,
+    bytes_per_second: f64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    seconds_left: Option<f64>,
+}
+
+impl StatusLine {
+    fn new(now: Snapshot, before: Snapshot, interval: Duration) -> Self {
+        let moved = now.moved_bytes.saturating_sub(before.moved_bytes);
+        let rate = moved as f64 / interval.as_secs_f64();
+        let left = now
+            .total_bytes
+            .saturating_sub(now.resumed_bytes + now.moved_bytes);
+        Self {
+            message_type: "status",
+            state: "transferring",
+            bytes_total: now.total_bytes,
+            bytes_moved: now.moved_bytes,
+            bytes_resumed: now.resumed_bytes,
+            bytes_per_second: rate,
+            seconds_left: (rate > 0.0).then(|| left as f64 / rate),
+        }
+    }
+}
+
+/// Often enough to look smooth.
+const BAR_INTERVAL: Duration = Duration::from_millis(100);
+
+/// Seldom enough for logs.
+const JSON_INTERVAL: Duration = Duration::from_millis(1000);

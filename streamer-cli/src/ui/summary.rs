@@ -1,0 +1,105 @@
+//! What was done.
+
+use std::fmt;
+use std::os::unix::ffi::OsStrExt as _;
+use std::path::Path;
+use std::time::Duration;
+
+use serde::Serialize;
+use streamer_core::net::Transferred;
+use streamer_core::net::progress::Snapshot;
+use streamer_core::path::Shown;
+use streamer_core::{Operation, Transport};
+
+use crate::units::show_bytes;
+
+/// What was done, for people and for scripts. Fields are added, never changed.
+#[derive(Debug, Serialize)]
+pub(crate) struct Summary {
+    message_type: &'static str,
+    operation: Operation,
+    path: String,
+    files: u32,
+    /// Size of all files.
+    bytes: u64,
+    /// Of these, moved by an earlier run.
+    bytes_resumed: u64,
+    seconds: f64,
+    /// Of what this run moved.
+    bytes_per_second: f64,
+    transport: Transport,
+    connections: u32,
+    retries: u32,
+    /// BLAKE3 of the file.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    root: Option<String>,
+    /// The target existed and was kept.
+    skipped: bool,
+}
+
+impl Summary {
+    pub(crate) fn new(
+        operation: Operation,
+        path: &Path,
+        transferred: &Transferred,
+        moved: Snapshot,
+        retries: u32,
+        elapsed: Duration,
+    ) -> Self {
+        let receipt = transferred.conclusion.receipt;
+        let seconds = elapsed.as_secs_f64();
+        let bytes_moved = receipt.bytes.saturating_sub(moved.resumed_bytes);
+        Self {
+            message_type: "summary",
+            operation,
+            path: Shown(path.as_os_str().as_bytes()).to_string(),
+            files: receipt.entries,
+            bytes: receipt.bytes,
+            bytes_resumed: moved.resumed_bytes,
+            seconds,
+            bytes_per_second: if seconds > 0.0 {
+                bytes_moved as f64 / seconds
+            } else {
+                0.0
+            },
+            transport: Transport::Quic,
+            connections: 1,
+            retries,
+            root: transferred.root.map(|root| root.to_string()),
+            skipped: transferred.root.is_none(),
+        }
+    }
+}
+
+impl fmt::Display for Summary {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Some(root) = &self.root else {
+            return write!(f, "kept {}: it exists", self.path);
+        };
+        let done = match self.operation {
+            Operation::Send => "sent",
+            Operation::Receive => "received",
+        };
+        writeln!(
+            f,
+            "{done} {}: {} in {:.2} s, {}/s",
+            self.path,
+            show_bytes(self.bytes),
+            self.seconds,
+            show_bytes(self.bytes_per_second as u64),
+        )?;
+        if self.bytes_resumed > 0 {
+            writeln!(
+                f,
+                "resumed: {} were there already",
+                show_bytes(self.bytes_resumed)
+            )?;
+        }
+        writeln!(
+            f,
+            "{}, {} connection, {} retries",
+            self.transport, self.connections, self.retries
+        )?;
+        write!(f, "verified: blake3 {root}")
+    }
+}

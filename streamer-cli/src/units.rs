@@ -1,0 +1,103 @@
+//! Sizes and durations as people type and read them.
+
+use std::time::Duration;
+
+/// Reads `5GiB`, `5G`, `5GB` or plain bytes. Binary units are powers of 1024, decimal ones of
+/// 1000; a bare letter is binary.
+pub(crate) fn parse_bytes(text: &str) -> Result<u64, String> {
+    let (number, unit) = split(text);
+    let factor: u64 = match unit.to_ascii_lowercase().as_str() {
+        "" | "b" => 1,
+        "k" | "kib" => 1 << 10,
+        "m" | "mib" => 1 << 20,
+        "g" | "gib" => 1 << 30,
+        "t" | "tib" => 1 << 40,
+        "p" | "pib" => 1 << 50,
+        "kb" => 1000,
+        "mb" => 1_000_000,
+        "gb" => 1_000_000_000,
+        "tb" => 1_000_000_000_000,
+        "pb" => 1_000_000_000_000_000,
+        _ => return Err(format!("unknown unit '{unit}'; try 500MiB or plain bytes")),
+    };
+    let number: u64 = number
+        .parse()
+        .map_err(|_| "expected a whole number".to_owned())?;
+    number
+        .checked_mul(factor)
+        .ok_or_else(|| "too large".to_owned())
+}
+
+/// Reads `90s`, `10m`, `2h`, `1d` or plain seconds.
+pub(crate) fn parse_duration(text: &str) -> Result<Duration, String> {
+    let (number, unit) = split(text);
+    let factor: u64 = match unit {
+        "" | "s" => 1,
+        "m" => 60,
+        "h" => 3600,
+        "d" => 86_400,
+        _ => return Err(format!("unknown unit '{unit}'; try 90s, 10m or 2h")),
+    };
+    let number: u64 = number
+        .parse()
+        .map_err(|_| "expected a whole number".to_owned())?;
+    let seconds = number
+        .checked_mul(factor)
+        .filter(|seconds| *seconds <= MAX_SECONDS);
+    seconds
+        .map(Duration::from_secs)
+        .ok_or_else(|| "too long".to_owned())
+}
+
+/// `1.5 GiB`.
+pub(crate) fn show_bytes(bytes: u64) -> String {
+    const UNITS: [&str; 6] = ["KiB", "MiB", "GiB", "TiB", "PiB", "EiB"];
+    if bytes < 1024 {
+        return format!("{bytes} B");
+    }
+    let mut value = bytes as f64 / 1024.0;
+    let mut unit = 0;
+    while value >= 1023.95 && unit + 1 < UNITS.len() {
+        value /= 1024.0;
+        unit += 1;
+    }
+    format!("{value:.1} {}", UNITS[unit])
+}
+
+fn split(text: &str) -> (&str, &str) {
+    let text = text.trim();
+    let end = text
+        .find(|c: char| !c.is_ascii_digit())
+        .unwrap_or(text.len());
+    (&text[..end], text[end..].trim_start())
+}
+
+/// A hundred years: longer waits only overflow clocks.
+const MAX_SECONDS: u64 = 100 * 365 * 86_400;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sizes() {
+        assert_eq!(parse_bytes("5368709120"), Ok(5 << 30));
+        assert_eq!(parse_bytes("5GiB"), Ok(5 << 30));
+        assert_eq!(parse_bytes("5 gb"), Ok(5_000_000_000));
+        for bad in ["", "-1", "5x", "99999999P", "1.5G"] {
+            assert!(parse_bytes(bad).is_err(), "{bad}");
+        }
+        assert_eq!(show_bytes(1023), "1023 B");
+        assert_eq!(show_bytes(1 << 20), "1.0 MiB");
+        assert_eq!(show_bytes(u64::MAX), "16.0 EiB");
+    }
+
+    #[test]
+    fn durations() {
+        assert_eq!(parse_duration("90"), Ok(Duration::from_secs(90)));
+        assert_eq!(parse_duration("2h"), Ok(Duration::from_secs(7200)));
+        for bad in ["", "2w", "99999999999d", "1s2"] {
+            assert!(parse_duration(bad).is_err(), "{bad}");
+        }
+    }
+}

@@ -1,0 +1,36 @@
+//! Connections: dialling and accepting with an identity from the secret, and driving the
+//! sessions of [`crate::session`] over them. Drivers move; they decide nothing.
+
+mod buffer;
+pub mod control;
+
+pub mod dial;
+pub mod error;
+mod lane;
+pub mod link;
+pub mod path_mtu;
+pub mod progress;
+mod queue;
+pub mod quic;
+pub mod receive;
+pub mod send;
+mod socket;
+pub mod tls;
+
+pub use error::TransferError;
+pub use progress::Progress;
+
+use crate::hash::Hash;
+use crate::session::Conclusion;
+use crate::store::StoreError;
+
+/// How a session ended for which a receipt was given.
+#[derive(Debug)]
+pub struct Transferred {
+    /// What the receiver proved, and which entries failed.
+    pub conclusion: Conclusion,
+    /// What failed on this side, in the words of this side.
+    pub failures: Vec<StoreError>,
+    /// BLAKE3 of the file, where the transfer was of one.
+    pub root: Option<Hash>,
+}

@@ -1,0 +1,266 @@
+//! QUIC endpoints and their settings. Each number says where it comes from.
+
+use std::io;
+use std::net::{SocketAddr, UdpSocket};
+use std::sync::Arc;
+use std::time::Duration;
+
+use quinn::crypto::rustls::{QuicClientConfig, QuicServerConfig};
+use quinn::{
+    ClientConfig, EndpointConfig, IdleTimeout, MtuDiscoveryConfig, Runtime as _, ServerConfig,
+    TokioRuntime, TransportConfig, VarInt,
+};
+
+use crate::net::path_mtu::udp_payload_ceiling;
+use crate::net::socket::BatchedSocket;
+use crate::net::tls::{self, IdentityError, SERVER_NAME};
+use crate::secret::TransferSecret;
+
+/// One UDP socket and identity; accepts and dials.
+#[derive(Clone)]
+pub struct Endpoint {
+    inner: quinn::Endpoint,
+    socket: Arc<BatchedSocket>,
+    server: Option<Arc<QuicServerConfig>>,
+    client: Option<Arc<QuicClientConfig>>,
+    buffers: SocketBuffers,
+}
+
+/// What the kernel granted of the socket buffers asked for, in bytes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct SocketBuffers {
+    /// For sending.
+    pub send: usize,
+    /// For receiving.
+    pub receive: usize,
+}
+
+impl SocketBuffers {
+    /// Whether less was granted than a fast or long path needs: `net.core.rmem_max` or
+    /// `wmem_max` is low.
+    pub fn are_small(self) -> bool {
+        self.send.min(self.receive) < SOCKET_BUFFER_BYTES / 2
+    }
+}
+
+impl Endpoint {
+    /// Accepts on this address.
+    ///
+    /// # Errors
+    /// When the address is taken or not ours.
+    pub fn bind(address: SocketAddr, secret: &TransferSecret) -> Result<Self, BindError> {
+        let tls = QuicServerConfig::try_from(tls::server_config(secret)?)
+            .map_err(|_| BindError::NoInitialCipherSuite)?;
+        let mut endpoint = Self::on_socket(UdpSocket::bind(address)?)?;
+        let tls = Arc::new(tls);
+        let mut config = ServerConfig::with_crypto(Arc::clone(&tls) as _);
+        config
+            .max_incoming(MAX_INCOMING)
+            .incoming_buffer_size(INCOMING_BUFFER_BYTES);
+        config.incoming_buffer_size_total(MAX_INCOMING as u64 * INCOMING_BUFFER_BYTES);
+        endpoint.inner.set_server_config(Some(config));
+        endpoint.server = Some(tls);
+        Ok(endpoint)
+    }
+
+    /// Dials only, from any port, to addresses of the family of `family`.
+    ///
+    /// # Errors
+    /// When no socket can be made.
+    pub fn dialer(family: SocketAddr, secret: &TransferSecret) -> Result<Self, BindError> {
+        let any: SocketAddr = if family.is_ipv4() {
+            (std::net::Ipv4Addr::UNSPECIFIED, 0).into()
+        } else {
+            (std::net::Ipv6Addr::UNSPECIFIED, 0).into()
+        };
+        let tls = QuicClientConfig::try_from(tls::client_config(secret)?)
+            .map_err(|_| BindError::NoInitialCipherSuite)?;
+        let mut endpoint = Self::on_socket(UdpSocket::bind(any)?)?;
+        endpoint.client = Some(Arc::new(tls));
+        Ok(endpoint)
+    }
+
+    fn on_socket(socket: UdpSocket) -> Result<Self, BindError> {
+        let buffers = enlarge_buffers(&socket);
+        let mut config = EndpointConfig::default();
+        // Local invariant: between 1200 and 65527, as quinn asks.
+        let _ = config.max_udp_payload_size(MAX_UDP_PAYLOAD_BYTES);
+        let inner = TokioRuntime.wrap_udp_socket(socket)?;
+        let socket = Arc::new(BatchedSocket::new(inner));
+        let abstract_socket = Arc::clone(&socket) as Arc<dyn quinn::AsyncUdpSocket>;
+        let runtime = Arc::new(TokioRuntime);
+        let inner =
+            quinn::Endpoint::new_with_abstract_socket(config, None, abstract_socket, runtime)?;
+        Ok(Self {
+            inner,
+            socket,
+            server: None,
+            client: None,
+            buffers,
+        })
+    }
+
+    /// Where it listens.
+    ///
+    /// # Errors
+    /// When the socket is gone.
+    pub fn local_addr(&self) -> io::Result<SocketAddr> {
+        self.inner.local_addr()
+    }
+
+    /// What the kernel granted.
+    pub fn buffers(&self) -> SocketBuffers {
+        self.buffers
+    }
+
+    /// Starts to dial. Success of the returned future proves that the endpoint holds the
+    /// secret; that it accepts us is proven by its first answer only.
+    ///
+    /// # Errors
+    /// When the address cannot be dialled at all.
+    pub fn connect(&self, peer: SocketAddr) -> Result<quinn::Connecting, quinn::ConnectError> {
+        let tls = self
+            .client
+            .clone()
+            .ok_or(quinn::ConnectError::NoDefaultClientConfig)?;
+        let mut config = ClientConfig::new(tls);
+        config.transport_config(self.transport(peer));
+        self.inner.connect_with(config, peer, SERVER_NAME)
+    }
+
+    /// The next caller, who may be anybody. `None` when the endpoint is closed.
+    ///
+    /// Cancel-safe.
+    pub async fn accept(&self) -> Option<quinn::Incoming> {
+        self.inner.accept().await
+    }
+
+    /// Lets a caller begin its handshake, with settings for the path to it.
+    ///
+    /// # Errors
+    /// When the caller's first packet is not valid.
+    pub fn admit(
+        &self,
+        incoming: quinn::Incoming,
+    ) -> Result<quinn::Connecting, quinn::ConnectionError> {
+        let Some(tls) = self.server.clone() else {
+            return incoming.accept();
+        };
+        let mut config = ServerConfig::with_crypto(tls);
+        config.transport_config(self.transport(incoming.remote_address()));
+        incoming.accept_with(Arc::new(config))
+    }
+
+    /// Closes every connection and waits, for a bounded time, until the peers can know.
+    pub async fn close(&self, code: u16) {
+        self.inner.close(VarInt::from(u32::from(code)), &[]);
+        // Bounded: a peer that is gone never answers.
+        let _ = tokio::time::timeout(CLOSE_WAIT, self.inner.wait_idle()).await;
+    }
+
+    fn transport(&self, peer: SocketAddr) -> Arc<TransportConfig> {
+        let ceiling = udp_payload_ceiling(peer);
+        self.socket.allow_payload(ceiling);
+        Arc::new(transport_config(ceiling))
+    }
+}
+
+impl std::fmt::Debug for Endpoint {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let Self {
+            inner,
+            socket: _,
+            server: _,
+            client: _,
+            buffers,
+        } = self;
+        f.debug_struct("Endpoint")
+            .field("inner", inner)
+            .field("buffers", buffers)
+            .finish()
+    }
+}
+
+/// An endpoint could not be made.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum BindError {
+    /// The socket.
+    #[error(transparent)]
+    Io(#[from] io::Error),
+    /// The identity.
+    #[error(transparent)]
+    Identity(#[from] IdentityError),
+    /// The TLS library lacks AES-128-GCM, which QUIC starts with.
+    #[error("the TLS library has no cipher suite for QUIC")]
+    NoInitialCipherSuite,
+}
+
+fn transport_config(payload_ceiling: u16) -> TransportConfig {
+    let mut discovery = MtuDiscoveryConfig::default();
+    discovery.upper_bound(payload_ceiling);
+    let mut config = TransportConfig::default();
+    config
+        .max_concurrent_bidi_streams(VarInt::from(MAX_CONTROL_STREAMS))
+        .max_concurrent_uni_streams(VarInt::from(MAX_DATA_STREAMS))
+        .stream_receive_window(VarInt::from(STREAM_WINDOW_BYTES))
+        .receive_window(VarInt::from(CONNECTION_WINDOW_BYTES))
+        .send_window(SEND_WINDOW_BYTES)
+        // Local invariant: 30 s in milliseconds fits a VarInt.
+        .max_idle_timeout(IdleTimeout::try_from(IDLE_TIMEOUT).ok())
+        .keep_alive_interval(Some(KEEP_ALIVE))
+        .datagram_receive_buffer_size(None)
+        .mtu_discovery_config(Some(discovery));
+    config
+}
+
+/// Asks for large buffers, for bursts between two turns of a busy thread; reads back what the
+/// kernel gave, since it clamps without saying so.
+fn enlarge_buffers(socket: &UdpSocket) -> SocketBuffers {
+    use rustix::net::sockopt;
+    // Best effort: what was granted is reported below.
+    let _ = sockopt::set_socket_recv_buffer_size(socket, SOCKET_BUFFER_BYTES);
+    let _ = sockopt::set_socket_send_buffer_size(socket, SOCKET_BUFFER_BYTES);
+    // Linux reports twice what it grants, for its own bookkeeping (socket(7)).
+    SocketBuffers {
+        send: sockopt::socket_send_buffer_size(socket).unwrap_or(0) / 2,
+        receive: sockopt::socket_recv_buffer_size(socket).unwrap_or(0) / 2,
+    }
+}
+
+/// Largest UDP payload of IPv6 without jumbograms, and the most that quinn takes.
+const MAX_UDP_PAYLOAD_BYTES: u16 = 65_527;
+
+/// Covers 1 Gbit/s × 200 ms (25 MB). Memory is used only while the disk is behind.
+const STREAM_WINDOW_BYTES: u32 = 28 << 20;
+
+/// Little more than one stream's: memory of the receiver stays below this.
+const CONNECTION_WINDOW_BYTES: u32 = 32 << 20;
+
+/// Unacknowledged bytes that a sender keeps; more buffers than this only cool the caches.
+const SEND_WINDOW_BYTES: u64 = 8 << 20;
+
+/// Enough for 32 lanes on one connection.
+const MAX_DATA_STREAMS: u32 = 32;
+
+/// The control stream, and one for a client that comes back.
+const MAX_CONTROL_STREAMS: u32 = 2;
+
+/// A path that is silent for this long is taken for dead.
+const IDLE_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// Well below the idle timeout, and below the patience of NAT tables; also what tells an
+/// endpoint that its client is still there when another one calls.
+const KEEP_ALIVE: Duration = Duration::from_secs(1);
+
+/// Callers that may wait for their handshake at a time; more are dropped.
+const MAX_INCOMING: usize = 64;
+
+/// What a caller may send before its handshake is looked at.
+const INCOMING_BUFFER_BYTES: u64 = 64 << 10;
+
+/// The bandwidth-delay product of 10 Gbit/s × 5 ms, and what `rmem_max` is on tuned nodes.
+const SOCKET_BUFFER_BYTES: usize = 4 << 20;
+
+/// Longest wait for a peer to hear that we close.
+const CLOSE_WAIT: Duration = Duration::from_secs(2);

@@ -1,0 +1,85 @@
+//! Files: reading a source, writing a target so that only proven bytes get its name.
+//!
+//! Everything here blocks; `net` calls it on threads of its own.
+
+pub mod journal;
+pub mod partial;
+pub mod place;
+pub mod source;
+pub mod target;
+
+use std::io;
+use std::os::unix::ffi::OsStrExt as _;
+use std::path::{Path, PathBuf};
+
+use crate::error::ErrorCode;
+use crate::path::Shown;
+
+/// A file or directory that could not be used: what, which, why.
+#[derive(Debug, thiserror::Error)]
+#[error("cannot {action} '{}'", Shown(path.as_os_str().as_bytes()))]
+pub struct StoreError {
+    /// What the peer is told.
+    pub code: ErrorCode,
+    /// What was tried, as in "cannot ACTION 'PATH'".
+    pub action: &'static str,
+    /// On what.
+    pub path: PathBuf,
+    /// Why.
+    #[source]
+    pub reason: Reason,
+}
+
+/// Why a file could not be used.
+#[derive(Debug, thiserror::Error)]
+pub enum Reason {
+    /// The operating system said so.
+    #[error(transparent)]
+    Io(#[from] io::Error),
+    /// We said so.
+    #[error("{0}")]
+    Code(ErrorCode),
+}
+
+impl StoreError {
+    /// Our own refusal.
+    pub(crate) fn refused(code: ErrorCode, action: &'static str, path: &Path) -> Self {
+        Self {
+            code,
+            action,
+            path: path.to_owned(),
+            reason: Reason::Code(code),
+        }
+    }
+
+    /// An error of the operating system about a source.
+    pub(crate) fn source(error: impl Into<io::Error>, action: &'static str, path: &Path) -> Self {
+        Self::io(error.into(), ErrorCode::SourceMissing, action, path)
+    }
+
+    /// An error of the operating system about a target.
+    pub(crate) fn target(error: impl Into<io::Error>, action: &'static str, path: &Path) -> Self {
+        Self::io(error.into(), ErrorCode::ParentMissing, action, path)
+    }
+
+    fn io(error: io::Error, missing: ErrorCode, action: &'static str, path: &Path) -> Self {
+        let code = match error.kind() {
+            io::ErrorKind::NotFound | io::ErrorKind::NotADirectory => missing,
+            io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem => {
+                ErrorCode::PermissionDenied
+            }
+            io::ErrorKind::StorageFull
+            | io::ErrorKind::QuotaExceeded
+            | io::ErrorKind::FileTooLarge => ErrorCode::NoSpace,
+            io::ErrorKind::AlreadyExists => ErrorCode::TargetExists,
+            io::ErrorKind::InvalidFilename => ErrorCode::NameRefused,
+            _ => ErrorCode::FileSystem,
+        };
+        Self {
+            code,
+            action,
+            path: path.to_owned(),
+            reason: Reason::Io(error),
+        }
+    }
+}

@@ -1,0 +1,459 @@
+//! A file that is being received: `NAME.part` and its journal, until it is `NAME`.
+
+use std::fs::File;
+use std::os::unix::fs::{FileExt as _, MetadataExt as _, PermissionsExt as _};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use rustix::fs::{FallocateFlags, FlockOperation, OFlags, Timespec, Timestamps};
+use rustix::io::Errno;
+
+use crate::blocks::BlockPlan;
+use crate::error::ErrorCode;
+use crate::hash::{BlockHasher, Hash, root_of};
+use crate::limits;
+use crate::store::StoreError;
+use crate::store::journal::{self, Journal, SourceStamp};
+use crate::store::place::Place;
+use crate::wire::message::Entry;
+
+/// Where the bytes of one file go. Only [`finish`](Self::finish) gives it its name.
+#[derive(Debug)]
+pub struct PartialFile {
+    file: File,
+    journal: Option<File>,
+    places: Places,
+    plan: BlockPlan,
+    offered: Entry,
+    replace: bool,
+    hashes: Mutex<Vec<Option<Hash>>>,
+}
+
+#[derive(Debug)]
+struct Places {
+    target: Place,
+    part: Place,
+    journal: Place,
+}
+
+impl PartialFile {
+    /// Opens the partial of `target`, or makes it. Returns the blocks that it proves to hold.
+    ///
+    /// # Errors
+    /// [`ErrorCode::SourceChanged`] when it is a partial of another source, and the usual
+    /// file errors. With `restart` what was there is thrown away.
+    pub(crate) fn open(
+        target: &Place,
+        offered: &Entry,
+        replace: bool,
+        restart: bool,
+    ) -> Result<(Self, Vec<(u64, Vec<Hash>)>), StoreError> {
+        let places = Places {
+            target: target.clone(),
+            part: target.with_suffix(".part"),
+            journal: target.with_suffix(".part.journal"),
+        };
+        let plan = offered.plan().ok_or_else(|| {
+            StoreError::refused(ErrorCode::UnsupportedType, "create", target.shown())
+        })?;
+        if restart {
+            places.part.remove()?;
+            places.journal.remove()?;
+        }
+        let file = places.open_part(plan)?;
+        let hashes = Mutex::new(vec![None; plan.count() as usize]);
+        let mut partial = Self {
+            file,
+            journal: None,
+            places,
+            plan,
+            offered: offered.clone(),
+            replace,
+            hashes,
+        };
+        let held = partial.take_up()?;
+        partial.make_room(held.iter().map(|(_, hashes)| hashes.len() as u64).sum())?;
+        Ok((partial, held))
+    }
+
+    /// How it is cut.
+    pub fn plan(&self) -> BlockPlan {
+        self.plan
+    }
+
+    /// Writes bytes at their place.
+    ///
+    /// # Errors
+    /// As the operating system says.
+    pub fn write_all_at(&self, bytes: &[u8], offset: u64) -> Result<(), StoreError> {
+        self.file
+            .write_all_at(bytes, offset)
+            .map_err(|error| StoreError::target(error, "write", self.places.part.shown()))
+    }
+
+    /// Remembers that a block is written and has this hash.
+    ///
+    /// # Errors
+    /// When the journal cannot be written.
+    pub fn prove(&self, block: u64, hash: Hash) -> Result<(), StoreError> {
+        if let Some(journal) = &self.journal {
+            journal::append(journal, block, hash)
+                .map_err(|error| StoreError::target(error, "write", self.places.journal.shown()))?;
+        }
+        if let Some(slot) = self.hashes().get_mut(block as usize) {
+            *slot = Some(hash);
+        }
+        Ok(())
+    }
+
+    /// Compares the root, makes the file durable and gives it its name.
+    ///
+    /// # Errors
+    /// [`ErrorCode::HashMismatch`] when the root differs; [`ErrorCode::TargetExists`] when
+    /// somebody took the name meanwhile; the partial stays in both cases.
+    pub fn finish(&self, root: Hash) -> Result<(), StoreError> {
+        let target = self.places.target.shown();
+        let hashes: Option<Vec<Hash>> = self.hashes().iter().copied().collect();
+        if hashes.map(|hashes| root_of(&hashes)) != Some(root) {
+            return Err(StoreError::refused(
+                ErrorCode::HashMismatch,
+                "accept",
+                target,
+            ));
+        }
+        self.dress()
+            .and_then(|()| self.file.sync_all())
+            .map_err(|error| StoreError::target(error, "finish", self.places.part.shown()))?;
+        self.places
+            .part
+            .rename_to(&self.places.target, self.replace)?;
+        self.places.target.sync_directory()?;
+        self.places.journal.remove()
+    }
+
+    /// Makes what is there durable, for a later resume.
+    ///
+    /// # Errors
+    /// As the operating system says.
+    pub fn suspend(&self) -> Result<(), StoreError> {
+        let part = self.places.part.shown();
+        self.file
+            .sync_data()
+            .map_err(|error| StoreError::target(error, "sync", part))?;
+        if let Some(journal) = &self.journal {
+            let synced = journal.sync_data();
+            synced.map_err(|error| StoreError::target(error, "sync", part))?;
+        }
+        self.places.part.sync_directory()
+    }
+
+    /// Gives up a partial that cannot be resumed: it has no journal, or nothing is in it.
+    pub fn discard_if_useless(&self) {
+        if self.hashes().iter().all(Option::is_none) {
+            // Best effort: the error that led here is the one to report.
+            let _ = self.places.part.remove();
+            let _ = self.places.journal.remove();
+        }
+    }
+
+    /// Reads the journal of an earlier run and hashes what it claims; starts a new one where
+    /// there is none.
+    fn take_up(&mut self) -> Result<Vec<(u64, Vec<Hash>)>, StoreError> {
+        if self.plan.count() <= 1 {
+            // Nothing smaller than a block is resumed: no journal, one file less to create.
+            return Ok(Vec::new());
+        }
+        let place = &self.places.journal;
+        let file = place.open(OFlags::CREATE | OFlags::RDWR | OFlags::APPEND)?;
+        let stamp = SourceStamp {
+            size: self.plan.size(),
+            modified: self.offered.modified,
+        };
+        let found = Journal::read(&file, self.plan)
+            .map_err(|error| StoreError::target(error, "read", place.shown()))?;
+        let held = match found {
+            Some(journal) if journal.stamp == stamp => self.rehash(&journal)?,
+            Some(_) => {
+                let part = self.places.part.shown();
+                return Err(StoreError::refused(
+                    ErrorCode::SourceChanged,
+                    "continue",
+                    part,
+                ));
+            }
+            None => Vec::new(),
+        };
+        let failed = |error| StoreError::target(error, "write", place.shown());
+        // Written anew, so that torn records do not hide those that follow.
+        file.set_len(0).map_err(failed)?;
+        journal::write_header(&file, stamp).map_err(failed)?;
+        for (block, hash) in &held {
+            journal::append(&file, *block, *hash).map_err(failed)?;
+        }
+        self.journal = Some(file);
+        Ok(runs(held))
+    }
+
+    /// The blocks of the journal that the partial really holds, in order.
+    fn rehash(&self, journal: &Journal) -> Result<Vec<(u64, Hash)>, StoreError> {
+        let mut claimed = vec![None; self.plan.count() as usize];
+        journal
+            .blocks
+            .iter()
+            .for_each(|(block, hash)| claimed[*block as usize] = Some(*hash));
+        let mut held = Vec::new();
+        let mut buffer = vec![0; REHASH_BYTES];
+        for (block, hash) in (0..).zip(claimed).filter_map(|(b, hash)| Some((b, hash?))) {
+            if self.hash_block(block, &mut buffer)? == Some(hash) {
+                self.hashes()[block as usize] = Some(hash);
+                held.push((block, hash));
+            }
+        }
+        Ok(held)
+    }
+
+    /// `None` when the partial is too short to hold the block.
+    fn hash_block(&self, block: u64, buffer: &mut [u8]) -> Result<Option<Hash>, StoreError> {
+        let mut hasher = BlockHasher::new(self.plan, block);
+        let range = self.plan.range(block);
+        for start in range.clone().step_by(buffer.len()) {
+            let length = (range.end - start).min(buffer.len() as u64) as usize;
+            match self.file.read_exact_at(&mut buffer[..length], start) {
+                Ok(()) => hasher.update(&buffer[..length]),
+                Err(error) if error.kind() == std::io::ErrorKind::UnexpectedEof => return Ok(None),
+                Err(error) => {
+                    return Err(StoreError::target(error, "read", self.places.part.shown()));
+                }
+            }
+        }
+        Ok(Some(hasher.finish()))
+    }
+
+    /// Fails early where the file cannot fit; reserves its space where that is cheap.
+    fn make_room(&self, held_blocks: u64) -> Result<(), StoreError> {
+        let part = self.places.part.shown();
+        let size = self.plan.size();
+        let missing = size.saturating_sub(held_blocks * self.plan.block_bytes());
+        let allocated = self.file.metadata().map_or(0, |found| found.blocks() * 512);
+        let free = self.places.part.free_bytes().unwrap_or(u64::MAX);
+        if missing > free.saturating_add(allocated) {
+            self.discard_if_useless();
+            return Err(StoreError::refused(
+                ErrorCode::NoSpace,
+                "reserve space for",
+                part,
+            ));
+        }
+        // Memory-backed file systems would clear every page once more than needed.
+        let in_memory = rustix::fs::fstatfs(&self.file).is_ok_and(|stat| stat.f_type == TMPFS);
+        if size > limits::BLOCK_MIN_BYTES && !in_memory {
+            match rustix::fs::fallocate(&self.file, FallocateFlags::empty(), 0, size) {
+                Ok(()) | Err(Errno::OPNOTSUPP | Errno::NOSYS | Errno::INVAL) => {}
+                Err(error) => {
+                    self.discard_if_useless();
+                    return Err(StoreError::target(error, "reserve space for", part));
+                }
+            }
+        }
+        self.file
+            .set_len(size)
+            .map_err(|error| StoreError::target(error, "write", part))
+    }
+
+    /// Mode and time as offered. Never setuid, setgid or sticky.
+    fn dress(&self) -> std::io::Result<()> {
+        let mode = std::fs::Permissions::from_mode(self.offered.mode & 0o777);
+        self.file.set_permissions(mode)?;
+        let modified = self.offered.modified;
+        let time = Timespec {
+            tv_sec: modified.seconds,
+            tv_nsec: i64::from(modified.nanos),
+        };
+        let times = Timestamps {
+            last_access: time,
+            last_modification: time,
+        };
+        Ok(rustix::fs::futimens(&self.file, &times)?)
+    }
+
+    fn hashes(&self) -> MutexGuard<'_, Vec<Option<Hash>>> {
+        self.hashes.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Places {
+    /// Opens `NAME.part`, which must be a plain file of ours that no other transfer writes.
+    fn open_part(&self, plan: BlockPlan) -> Result<File, StoreError> {
+        let file = self.part.open(OFlags::CREATE | OFlags::RDWR)?;
+        let refused = |code| StoreError::refused(code, "write", self.part.shown());
+        let found = file
+            .metadata()
+            .map_err(|error| StoreError::target(error, "look at", self.part.shown()))?;
+        if !found.is_file() || found.nlink() > 1 {
+            return Err(refused(ErrorCode::TargetExists));
+        }
+        match rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive) {
+            Err(Errno::WOULDBLOCK) => return Err(refused(ErrorCode::TargetBusy)),
+            // Without locks on this file system: nothing lost but this protection.
+            Ok(()) | Err(_) => {}
+        }
+        // A journal marks a partial as ours. Without one it is ours only as a crash leaves it.
+        let small = plan.count() <= 1 && found.len() == plan.size();
+        let as_left = found.mode() & 0o777 == 0o600 && (found.len() == 0 || small);
+        if !as_left && self.journal.stat()?.is_none() {
+            return Err(refused(ErrorCode::TargetExists));
+        }
+        Ok(file)
+    }
+}
+
+fn runs(blocks: Vec<(u64, Hash)>) -> Vec<(u64, Vec<Hash>)> {
+    let mut runs: Vec<(u64, Vec<Hash>)> = Vec::new();
+    for (block, hash) in blocks {
+        match runs.last_mut() {
+            Some((first, hashes)) if *first + hashes.len() as u64 == block => hashes.push(hash),
+            _ => runs.push((block, vec![hash])),
+        }
+    }
+    runs
+}
+
+/// Read at a time while a partial is checked.
+const REHASH_BYTES: usize = 1 << 20;
+
+/// `TMPFS_MAGIC` of `statfs(2)`.
+const TMPFS: rustix::fs::FsWord = 0x0102_1994;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::limits::BLOCK_MIN_BYTES;
+    use crate::path::RelPath;
+    use crate::wire::message::{EntryKind, Timestamp};
+    use std::path::Path;
+
+    const SIZE: u64 = 2 * BLOCK_MIN_BYTES + 100;
+
+    fn offered(size: u64) -> Entry {
+        let modified = Timestamp {
+            seconds: 1_000_000_000,
+            nanos: 5,
+        };
+        Entry {
+            path: RelPath::root(),
+            kind: EntryKind::File { size },
+            mode: 0o4751,
+            modified,
+        }
+    }
+
+    fn open(
+        path: &Path,
+        offered: &Entry,
+    ) -> Result<(PartialFile, Vec<(u64, Vec<Hash>)>), StoreError> {
+        PartialFile::open(&Place::of(path).unwrap(), offered, false, false)
+    }
+
+    fn bytes(size: u64) -> Vec<u8> {
+        (0..size).map(|i| (i % 241) as u8).collect()
+    }
+
+    /// Writes one block as the receiver does.
+    fn put(partial: &PartialFile, block: u64) {
+        let range = partial.plan().range(block);
+        let bytes = bytes(SIZE);
+        let block_bytes = &bytes[range.start as usize..range.end as usize];
+        partial.write_all_at(block_bytes, range.start).unwrap();
+        let mut hasher = BlockHasher::new(partial.plan(), block);
+        hasher.update(block_bytes);
+        partial.prove(block, hasher.finish()).unwrap();
+    }
+
+    #[test]
+    fn a_complete_file_gets_its_name_mode_and_time() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("target");
+        let (partial, held) = open(&path, &offered(SIZE)).unwrap();
+        assert!(held.is_empty());
+        (0..3).for_each(|block| put(&partial, block));
+        assert!(!path.exists());
+        partial.finish(Hash::of(&bytes(SIZE))).unwrap();
+        let found = std::fs::metadata(&path).unwrap();
+        assert_eq!(std::fs::read(&path).unwrap(), bytes(SIZE));
+        assert_eq!(
+            (found.mode() & 0o7777, found.mtime(), found.mtime_nsec()),
+            (0o751, 1_000_000_000, 5)
+        );
+        assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 1);
+    }
+
+    #[test]
+    fn a_later_run_holds_what_is_proven_and_still_true() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("target");
+        let (partial, _) = open(&path, &offered(SIZE)).unwrap();
+        [0, 2].into_iter().for_each(|block| put(&partial, block));
+        assert!(matches!(open(&path, &offered(SIZE)), Err(e) if e.code == ErrorCode::TargetBusy));
+        drop(partial);
+        let (partial, held) = open(&path, &offered(SIZE)).unwrap();
+        assert_eq!(
+            held.iter().map(|(b, h)| (*b, h.len())).collect::<Vec<_>>(),
+            [(0, 1), (2, 1)]
+        );
+        partial.write_all_at(b"damage", 7).unwrap();
+        drop(partial);
+        let (_, held) = open(&path, &offered(SIZE)).unwrap();
+        assert_eq!(held.iter().map(|(b, _)| *b).collect::<Vec<_>>(), [2]);
+    }
+
+    #[test]
+    fn a_partial_of_another_source_is_kept_and_refused_unless_restarted() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("target");
+        let (partial, _) = open(&path, &offered(SIZE)).unwrap();
+        put(&partial, 1);
+        drop(partial);
+        let error = open(&path, &offered(SIZE + 1)).unwrap_err();
+        assert_eq!(error.code, ErrorCode::SourceChanged);
+        assert_eq!(open(&path, &offered(SIZE)).unwrap().1.len(), 1);
+        let place = Place::of(&path).unwrap();
+        let (_, held) = PartialFile::open(&place, &offered(SIZE + 1), false, true).unwrap();
+        assert!(held.is_empty());
+    }
+
+    #[test]
+    fn a_wrong_root_or_a_taken_name_leaves_the_target_alone() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("target");
+        let (partial, _) = open(&path, &offered(0)).unwrap();
+        assert_eq!(
+            partial.finish(Hash([1; 32])).unwrap_err().code,
+            ErrorCode::HashMismatch
+        );
+        std::fs::write(&path, "mine").unwrap();
+        assert_eq!(
+            partial.finish(Hash::of(&[])).unwrap_err().code,
+            ErrorCode::TargetExists
+        );
+        assert_eq!(std::fs::read(&path).unwrap(), b"mine");
+    }
+
+    #[test]
+    fn a_foreign_file_with_the_name_of_a_partial_is_not_touched() {
+        let dir = tempfile::tempdir().unwrap();
+        let part = dir.path().join("target.part");
+        for size in [6, SIZE] {
+            std::fs::write(&part, bytes(size)).unwrap();
+            let error = open(&dir.path().join("target"), &offered(5)).unwrap_err();
+            assert_eq!(error.code, ErrorCode::TargetExists);
+            assert_eq!(std::fs::read(&part).unwrap(), bytes(size));
+        }
+    }
+
+    #[test]
+    fn what_cannot_fit_is_refused_before_a_byte_is_written() {
+        let dir = tempfile::tempdir().unwrap();
+        let error = open(&dir.path().join("target"), &offered(1 << 60)).unwrap_err();
+        assert_eq!(error.code, ErrorCode::NoSpace);
+        assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 0);
+    }
+}

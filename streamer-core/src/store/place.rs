@@ -1,0 +1,213 @@
+//! A name in an open directory: where a target, its partial and its journal are.
+//!
+//! The directory is held open, so that nobody can swap it for another while bytes arrive.
+
+use std::ffi::{OsStr, OsString};
+use std::fs::File;
+use std::os::fd::OwnedFd;
+use std::os::unix::ffi::{OsStrExt as _, OsStringExt as _};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use rustix::fs::{AtFlags, CWD, Mode, OFlags, RenameFlags, Stat};
+use rustix::io::Errno;
+
+use crate::error::ErrorCode;
+use crate::hash::Hash;
+use crate::limits;
+use crate::store::StoreError;
+
+/// A name in a directory that is held open.
+#[derive(Debug, Clone)]
+pub struct Place {
+    directory: Arc<OwnedFd>,
+    name: OsString,
+    /// For messages only.
+    shown: PathBuf,
+}
+
+impl Place {
+    /// The place that a path given by the user names.
+    ///
+    /// # Errors
+    /// When its directory is missing or cannot be opened, or the path has no final name.
+    pub fn of(path: &Path) -> Result<Self, StoreError> {
+        let Some(name) = path.file_name() else {
+            return Err(StoreError::refused(ErrorCode::NameRefused, "create", path));
+        };
+        let parent = match path.parent() {
+            Some(parent) if !parent.as_os_str().is_empty() => parent,
+            _ => Path::new("."),
+        };
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        let directory = rustix::fs::openat(CWD, parent, flags, Mode::empty())
+            .map_err(|error| StoreError::target(error, "open the directory", parent))?;
+        Ok(Self {
+            directory: Arc::new(directory),
+            name: name.to_owned(),
+            shown: path.to_owned(),
+        })
+    }
+
+    /// The path, for messages.
+    pub fn shown(&self) -> &Path {
+        &self.shown
+    }
+
+    /// A place in the same directory whose name is this one's with `suffix`; shortened, with
+    /// a hash in it, where the file system would not take so long a name.
+    pub fn with_suffix(&self, suffix: &str) -> Self {
+        let name = self.name.as_bytes();
+        let mut bytes = name.to_vec();
+        if name.len() + suffix.len() > limits::NAME_MAX_BYTES {
+            let hash = format!("~{}", Hash::of(name));
+            bytes.truncate(limits::NAME_MAX_BYTES - suffix.len() - hash.len());
+            bytes.extend_from_slice(hash.as_bytes());
+        }
+        bytes.extend_from_slice(suffix.as_bytes());
+        let name = OsString::from_vec(bytes);
+        let shown = self.shown.with_file_name(&name);
+        Self {
+            directory: Arc::clone(&self.directory),
+            name,
+            shown,
+        }
+    }
+
+    /// What is there, symlinks not followed; `None` when nothing is.
+    ///
+    /// # Errors
+    /// When it cannot be told.
+    pub fn stat(&self) -> Result<Option<Stat>, StoreError> {
+        match rustix::fs::statat(&self.directory, self.name(), AtFlags::SYMLINK_NOFOLLOW) {
+            Ok(stat) => Ok(Some(stat)),
+            Err(Errno::NOENT) => Ok(None),
+            Err(error) => Err(StoreError::target(error, "look at", &self.shown)),
+        }
+    }
+
+    /// Opens or makes a file with mode 0600, never through a symlink.
+    ///
+    /// # Errors
+    /// As the operating system says; with `OFlags::EXCL` also when something is there.
+    pub fn open(&self, flags: OFlags) -> Result<File, StoreError> {
+        let flags = flags | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let mode = Mode::RUSR | Mode::WUSR;
+        rustix::fs::openat(&self.directory, self.name(), flags, mode)
+            .map(File::from)
+            .map_err(|error| StoreError::target(error, "write", &self.shown))
+    }
+
+    /// Removes the file, if there is one.
+    ///
+    /// # Errors
+    /// As the operating system says.
+    pub fn remove(&self) -> Result<(), StoreError> {
+        match rustix::fs::unlinkat(&self.directory, self.name(), AtFlags::empty()) {
+            Ok(()) | Err(Errno::NOENT) => Ok(()),
+            Err(error) => Err(StoreError::target(error, "remove", &self.shown)),
+        }
+    }
+
+    /// Gives the file here the name of `target`, in one step.
+    ///
+    /// # Errors
+    /// [`ErrorCode::TargetExists`] when something has that name and `replace` is false.
+    pub fn rename_to(&self, target: &Self, replace: bool) -> Result<(), StoreError> {
+        let flags = if replace {
+            RenameFlags::empty()
+        } else {
+            RenameFlags::NOREPLACE
+        };
+        let (from, to) = (&self.directory, &target.directory);
+        let mut result = rustix::fs::renameat_with(from, self.name(), to, target.name(), flags);
+        if matches!(result, Err(Errno::INVAL | Errno::NOSYS)) && !replace {
+            // Some file systems know no NOREPLACE; a hard link refuses as well.
+            result = rustix::fs::linkat(from, self.name(), to, target.name(), AtFlags::empty())
+                .and_then(|()| rustix::fs::unlinkat(from, self.name(), AtFlags::empty()));
+        }
+        result.map_err(|error| StoreError::target(error, "create", &target.shown))
+    }
+
+    /// Makes names in the directory durable.
+    ///
+    /// # Errors
+    /// As the operating system says.
+    pub fn sync_directory(&self) -> Result<(), StoreError> {
+        match rustix::fs::fsync(&self.directory) {
+            // Some file systems cannot sync directories; nothing more can be done there.
+            Ok(()) | Err(Errno::INVAL | Errno::NOTSUP) => Ok(()),
+            Err(error) => Err(StoreError::target(
+                error,
+                "sync the directory of",
+                &self.shown,
+            )),
+        }
+    }
+
+    /// Bytes that an unprivileged user may still write here; `None` when it cannot be told.
+    pub fn free_bytes(&self) -> Option<u64> {
+        let stat = rustix::fs::fstatvfs(&self.directory).ok()?;
+        Some(stat.f_bavail.saturating_mul(stat.f_frsize))
+    }
+
+    fn name(&self) -> &OsStr {
+        &self.name
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn long_names_get_a_partial_that_fits() {
+        let dir = tempfile::tempdir().unwrap();
+        let name = "n".repeat(255);
+        let place = Place::of(&dir.path().join(&name)).unwrap();
+        let part = place.with_suffix(".part");
+        assert_eq!(part.name.len(), 255);
+        assert!(
+            part.open(OFlags::CREATE | OFlags::WRONLY | OFlags::EXCL)
+                .is_ok()
+        );
+        part.rename_to(&place, false).unwrap();
+        assert!(dir.path().join(&name).exists());
+    }
+
+    #[test]
+    fn a_name_that_is_taken_is_not_replaced_unless_asked() {
+        let dir = tempfile::tempdir().unwrap();
+        let (a, b) = (dir.path().join("a"), dir.path().join("b"));
+        std::fs::write(&a, "a").unwrap();
+        std::fs::write(&b, "b").unwrap();
+        let (a_place, b_place) = (Place::of(&a).unwrap(), Place::of(&b).unwrap());
+        let error = a_place.rename_to(&b_place, false).unwrap_err();
+        assert_eq!(error.code, ErrorCode::TargetExists);
+        a_place.rename_to(&b_place, true).unwrap();
+        assert_eq!(std::fs::read(&b).unwrap(), b"a");
+    }
+
+    #[test]
+    fn a_symlink_is_not_written_through() {
+        let dir = tempfile::tempdir().unwrap();
+        std::os::unix::fs::symlink(dir.path().join("victim"), dir.path().join("a")).unwrap();
+        let place = Place::of(&dir.path().join("a")).unwrap();
+        assert!(place.open(OFlags::CREATE | OFlags::WRONLY).is_err());
+        assert!(!dir.path().join("victim").exists());
+    }
+
+    #[test]
+    fn a_missing_directory_is_named() {
+        let error = Place::of(Path::new("/nonexistent/x")).unwrap_err();
+        assert_eq!(error.code, ErrorCode::ParentMissing);
+        assert_eq!(
+            error.to_string(),
+            "cannot open the directory '/nonexistent'"
+        );
+        assert_eq!(
+            Place::of(Path::new("/")).unwrap_err().code,
+            ErrorCode::NameRefused
+        );
+    }
+}

@@ -1,0 +1,211 @@
+//! The source of a transfer: opened once, read by blocks, watched for change.
+
+use std::fs::{File, Metadata};
+use std::os::unix::fs::{FileExt as _, MetadataExt as _};
+use std::path::{Path, PathBuf};
+use std::sync::Mutex;
+
+use crate::blocks::BlockPlan;
+use crate::error::ErrorCode;
+use crate::hash::{BlockHasher, Hash, root_of};
+use crate::path::RelPath;
+use crate::store::StoreError;
+use crate::wire::message::{Entry, EntryKind, Held, Timestamp};
+
+/// An open regular file that is being sent.
+#[derive(Debug)]
+pub struct SourceFile {
+    file: File,
+    path: PathBuf,
+    opened: Metadata,
+    plan: BlockPlan,
+    hashes: Mutex<Vec<Option<Hash>>>,
+}
+
+impl SourceFile {
+    /// Opens a file. A symlink is followed: the user named it.
+    ///
+    /// # Errors
+    /// When it is missing, cannot be read, or is not a regular file.
+    pub fn open(path: &Path) -> Result<Self, StoreError> {
+        let failed = |error| StoreError::source(error, "read", path);
+        // Looked at before it is opened: opening a FIFO would wait for its other end.
+        let found = std::fs::metadata(path).map_err(failed)?;
+        if !found.is_file() {
+            return Err(StoreError::refused(
+                ErrorCode::UnsupportedType,
+                "send",
+                path,
+            ));
+        }
+        let file = File::open(path).map_err(failed)?;
+        let opened = file.metadata().map_err(failed)?;
+        let plan = BlockPlan::new(opened.len())
+            .filter(|_| opened.is_file())
+            .ok_or_else(|| StoreError::refused(ErrorCode::UnsupportedType, "send", path))?;
+        let hashes = Mutex::new(vec![None; plan.count() as usize]);
+        Ok(Self {
+            file,
+            path: path.to_owned(),
+            opened,
+            plan,
+            hashes,
+        })
+    }
+
+    /// How it is offered, as the root of a transfer.
+    pub fn entry(&self) -> Entry {
+        Entry {
+            path: RelPath::root(),
+            kind: EntryKind::File {
+                size: self.plan.size(),
+            },
+            mode: self.opened.mode() & 0o777,
+            modified: modified(&self.opened),
+        }
+    }
+
+    /// Where it is.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// How it is cut.
+    pub fn plan(&self) -> BlockPlan {
+        self.plan
+    }
+
+    /// Fills `buffer` with the bytes from `offset` on.
+    ///
+    /// # Errors
+    /// When reading fails; [`ErrorCode::SourceChanged`] when the file has become shorter.
+    pub fn read_exact_at(&self, buffer: &mut [u8], offset: u64) -> Result<(), StoreError> {
+        self.file.read_exact_at(buffer, offset).map_err(|error| {
+            if error.kind() == std::io::ErrorKind::UnexpectedEof {
+                return StoreError::refused(ErrorCode::SourceChanged, "read", &self.path);
+            }
+            StoreError::source(error, "read", &self.path)
+        })
+    }
+
+    /// Remembers the hash of a block that was read.
+    pub fn put_hash(&self, block: u64, hash: Hash) {
+        if let Some(slot) = self.hashes().get_mut(block as usize) {
+            *slot = Some(hash);
+        }
+    }
+
+    /// Whether the file has these blocks too: reads and hashes them.
+    ///
+    /// # Errors
+    /// When reading fails.
+    pub fn check_held(&self, held: &Held, buffer: &mut [u8]) -> Result<bool, StoreError> {
+        for (block, theirs) in (held.first_block..).zip(&held.hashes) {
+            let ours = self.hash_block(block, buffer)?;
+            if ours != *theirs {
+                return Ok(false);
+            }
+            self.put_hash(block, ours);
+        }
+        Ok(true)
+    }
+
+    fn hash_block(&self, block: u64, buffer: &mut [u8]) -> Result<Hash, StoreError> {
+        let mut hasher = BlockHasher::new(self.plan, block);
+        let range = self.plan.range(block);
+        for start in range.clone().step_by(buffer.len()) {
+            let length = (range.end - start).min(buffer.len() as u64) as usize;
+            self.read_exact_at(&mut buffer[..length], start)?;
+            hasher.update(&buffer[..length]);
+        }
+        Ok(hasher.finish())
+    }
+
+    /// The root of the file, once every block was read and if it did not change meanwhile.
+    ///
+    /// # Errors
+    /// [`ErrorCode::SourceChanged`] when size, time of modification or identity differ from
+    /// when it was opened.
+    pub fn seal(&self) -> Result<Hash, StoreError> {
+        let changed = || StoreError::refused(ErrorCode::SourceChanged, "send", &self.path);
+        let open = self.file.metadata();
+        let now = open.map_err(|error| StoreError::source(error, "read", &self.path))?;
+        if now.len() != self.opened.len() || modified(&now) != modified(&self.opened) {
+            return Err(changed());
+        }
+        let hashes: Option<Vec<Hash>> = self.hashes().iter().copied().collect();
+        // Local invariant: the session seals only when every block was sent or checked.
+        Ok(root_of(&hashes.ok_or_else(changed)?))
+    }
+
+    fn hashes(&self) -> std::sync::MutexGuard<'_, Vec<Option<Hash>>> {
+        self.hashes
+            .lock()
+            .unwrap_or_else(std::sync::PoisonError::into_inner)
+    }
+}
+
+fn modified(metadata: &Metadata) -> Timestamp {
+    Timestamp {
+        seconds: metadata.mtime(),
+        nanos: metadata.mtime_nsec() as u32,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::limits::BLOCK_MIN_BYTES;
+
+    fn file_of(size: usize) -> (tempfile::TempDir, PathBuf, Vec<u8>) {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("source");
+        let bytes: Vec<u8> = (0..size).map(|i| (i % 253) as u8).collect();
+        std::fs::write(&path, &bytes).unwrap();
+        (dir, path, bytes)
+    }
+
+    #[test]
+    fn held_blocks_are_compared_and_complete_the_root() {
+        let (_dir, path, bytes) = file_of(2 * BLOCK_MIN_BYTES as usize + 5);
+        let source = SourceFile::open(&path).unwrap();
+        let mut buffer = vec![0; 100_000];
+        let hashes = (0..3)
+            .map(|b| source.hash_block(b, &mut buffer).unwrap())
+            .collect();
+        let mut held = Held {
+            entry: 0,
+            first_block: 0,
+            hashes,
+        };
+        assert!(source.check_held(&held, &mut buffer).unwrap());
+        assert_eq!(source.seal().unwrap(), Hash::of(&bytes));
+        held.hashes[1] = Hash([0; 32]);
+        assert!(!source.check_held(&held, &mut buffer).unwrap());
+    }
+
+    #[test]
+    fn a_change_is_noticed_when_sealing_and_when_reading() {
+        let (_dir, path, _) = file_of(10);
+        let source = SourceFile::open(&path).unwrap();
+        source.put_hash(0, Hash([1; 32]));
+        File::options()
+            .write(true)
+            .open(&path)
+            .unwrap()
+            .set_len(9)
+            .unwrap();
+        assert_eq!(source.seal().unwrap_err().code, ErrorCode::SourceChanged);
+        let error = source.read_exact_at(&mut [0; 10], 0).unwrap_err();
+        assert_eq!(error.code, ErrorCode::SourceChanged);
+    }
+
+    #[test]
+    fn what_is_no_file_is_refused() {
+        let dir = tempfile::tempdir().unwrap();
+        let missing = SourceFile::open(&dir.path().join("none")).unwrap_err();
+        assert_eq!(missing.code, ErrorCode::SourceMissing);
+        let directory = SourceFile::open(dir.path()).unwrap_err();
+        assert_eq!(directory.code, ErrorCode::UnsupportedType);
+    }
+}

@@ -1,0 +1,116 @@
+//! The target of a transfer, as the user named it.
+
+use std::path::{Path, PathBuf};
+
+use rustix::fs::FileType;
+
+use crate::error::ErrorCode;
+use crate::hash::Hash;
+use crate::store::StoreError;
+use crate::store::partial::PartialFile;
+use crate::store::place::Place;
+use crate::wire::message::{Entry, EntryKind};
+
+/// Where a transfer goes, and what to do about what is there.
+#[derive(Debug, Clone)]
+pub struct Target {
+    path: PathBuf,
+    policy: TargetPolicy,
+}
+
+/// What the user chose about things that exist.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct TargetPolicy {
+    /// What to do when the target exists.
+    pub existing: Existing,
+    /// Throw an existing partial away instead of continuing it.
+    pub restart: bool,
+}
+
+/// What to do when the target exists.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Existing {
+    /// Refuse.
+    #[default]
+    Refuse,
+    /// Replace it, in one step, once the new one is complete.
+    Overwrite,
+    /// Keep it, and count it as done.
+    Skip,
+}
+
+/// How a target was found.
+#[derive(Debug)]
+pub enum Prepared {
+    /// To be written; some blocks may be there: runs of hashes, each with its first block.
+    File(PartialFile, Vec<(u64, Vec<Hash>)>),
+    /// Kept as it is.
+    Present,
+}
+
+impl Target {
+    /// Names a target; looks at nothing yet.
+    pub fn new(path: &Path, policy: TargetPolicy) -> Self {
+        Self {
+            path: path.to_owned(),
+            policy,
+        }
+    }
+
+    /// Where it goes.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Checks what can be checked before anything is offered.
+    ///
+    /// # Errors
+    /// When nothing could be received, whatever is sent.
+    pub fn check(&self) -> Result<(), StoreError> {
+        self.check_existing(&Place::of(&self.path)?).map(|_| ())
+    }
+
+    /// Finds or makes the partial of what is offered. Reads and hashes what it holds.
+    ///
+    /// # Errors
+    /// When it cannot be received.
+    pub fn prepare(&self, offered: &Entry) -> Result<Prepared, StoreError> {
+        let (EntryKind::File { .. }, true) = (&offered.kind, offered.path.is_root()) else {
+            let code = ErrorCode::UnsupportedType;
+            return Err(StoreError::refused(
+                code,
+                "receive what is offered as",
+                &self.path,
+            ));
+        };
+        let place = Place::of(&self.path)?;
+        if self.check_existing(&place)? == Found::Keep {
+            return Ok(Prepared::Present);
+        }
+        let replace = self.policy.existing == Existing::Overwrite;
+        let (file, held) = PartialFile::open(&place, offered, replace, self.policy.restart)?;
+        Ok(Prepared::File(file, held))
+    }
+
+    fn check_existing(&self, place: &Place) -> Result<Found, StoreError> {
+        let Some(stat) = place.stat()? else {
+            return Ok(Found::Free);
+        };
+        let is_directory = FileType::from_raw_mode(stat.st_mode) == FileType::Directory;
+        match self.policy.existing {
+            Existing::Skip => Ok(Found::Keep),
+            Existing::Overwrite if !is_directory => Ok(Found::Free),
+            Existing::Overwrite | Existing::Refuse => Err(StoreError::refused(
+                ErrorCode::TargetExists,
+                "create",
+                place.shown(),
+            )),
+        }
+    }
+}
+
+#[derive(Debug, PartialEq, Eq)]
+enum Found {
+    Free,
+    Keep,
+}

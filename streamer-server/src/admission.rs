@@ -1,0 +1,68 @@
+//! Whether a caller is served while another one is.
+
+use std::time::Duration;
+
+use streamer_core::wire::message::SessionId;
+use tokio::time::{Instant, sleep};
+
+/// What to do with a caller.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Admission {
+    /// Serve it; whoever was served is gone, or is the caller itself.
+    Admit,
+    /// Tell it that the endpoint is busy.
+    Refuse,
+    /// Find out whether the other one is still there.
+    Ask,
+}
+
+/// Decides about `caller` while `served` is being served.
+pub(crate) fn admission(served: SessionId, caller: SessionId, asking: bool) -> Admission {
+    if served == caller {
+        return Admission::Admit;
+    }
+    if asking {
+        Admission::Refuse
+    } else {
+        Admission::Ask
+    }
+}
+
+/// Whether anything arrives on a connection within a few keep-alive intervals. A client that
+/// was killed says nothing, and its connection would otherwise count as served until the
+/// idle timeout.
+///
+/// Cancel-safe.
+pub(crate) async fn is_alive(connection: &quinn::Connection) -> bool {
+    let before = connection.stats().udp_rx.datagrams;
+    let deadline = Instant::now() + SILENCE;
+    while Instant::now() < deadline {
+        if connection.close_reason().is_some() {
+            return false;
+        }
+        if connection.stats().udp_rx.datagrams != before {
+            return true;
+        }
+        sleep(GLANCE).await;
+    }
+    false
+}
+
+/// Three keep-alive intervals of the client.
+const SILENCE: Duration = Duration::from_secs(3);
+
+/// Between two looks.
+const GLANCE: Duration = Duration::from_millis(50);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_same_session_may_come_back_and_others_wait_for_its_end() {
+        let (a, b) = (SessionId([1; 16]), SessionId([2; 16]));
+        assert_eq!(admission(a, a, false), Admission::Admit);
+        assert_eq!(admission(a, b, false), Admission::Ask);
+        assert_eq!(admission(a, b, true), Admission::Refuse);
+    }
+}
