@@ -98,7 +98,7 @@ pub async fn transfer(
         notify(Notice::Connected(connection.remote_address()));
         let started = *started.get_or_insert_with(Instant::now);
         let result = run_session(connection, session, local, progress, stop.clone()).await;
-        endpoint.close(0).await;
+        endpoint.close().await;
         match result {
             Ok(transferred) => {
                 return Ok(Outcome {

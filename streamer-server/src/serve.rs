@@ -100,7 +100,7 @@ pub async fn serve(
     };
     let result = life.run(&mut notify).await;
     drop(life);
-    endpoint.close(0).await;
+    endpoint.close().await;
     result
 }
 

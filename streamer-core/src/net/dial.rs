@@ -1,6 +1,7 @@
 //! Finds the endpoint that coordinates lead to.
 
 use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 use std::fmt;
 use std::io;
 use std::net::SocketAddr;
@@ -141,11 +142,8 @@ async fn resolve(names: &[String]) -> Result<Vec<SocketAddr>, DialError> {
 fn dialers(coordinates: &Coordinates, hosts: &[SocketAddr]) -> Result<Dialers, BindError> {
     let mut dialers = Dialers::new();
     for host in hosts {
-        if !dialers.contains_key(&host.is_ipv4()) {
-            dialers.insert(
-                host.is_ipv4(),
-                Endpoint::dialer(*host, &coordinates.secret)?,
-            );
+        if let Entry::Vacant(vacant) = dialers.entry(host.is_ipv4()) {
+            vacant.insert(Endpoint::dialer(*host, &coordinates.secret)?);
         }
     }
     Ok(dialers)

@@ -326,7 +326,7 @@ fn prepare(target: &Target, open: &OpenFiles, entry: u32, offered: &Entry) -> Ev
                 .iter()
                 .flat_map(|(first, hashes)| *first..*first + hashes.len() as u64);
             let held_bytes = blocks.map(|block| plan.len(block)).sum();
-            open.lock().insert(entry, Arc::new(file));
+            open.lock().insert(entry, file);
             Event::Prepared {
                 entry,
                 preparation: Preparation::Data(held),

@@ -72,6 +72,7 @@ pub async fn send(
         }
     })
     .await;
+    tracing::debug!(stats = ?connection.stats(), "session over");
     connection.close(quinn::VarInt::from(u32::from(code)), &[]);
     let (failures, root) = (driver.failures, driver.root);
     result.map(|conclusion| Transferred {

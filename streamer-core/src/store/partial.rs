@@ -16,6 +16,9 @@ use crate::store::journal::{self, Journal, SourceStamp};
 use crate::store::place::Place;
 use crate::wire::message::Entry;
 
+/// Blocks that a partial holds: runs of hashes, each with its first block.
+pub type HeldRuns = Vec<(u64, Vec<Hash>)>;
+
 /// Where the bytes of one file go. Only [`finish`](Self::finish) gives it its name.
 #[derive(Debug)]
 pub struct PartialFile {
@@ -46,7 +49,7 @@ impl PartialFile {
         offered: &Entry,
         replace: bool,
         restart: bool,
-    ) -> Result<(Self, Vec<(u64, Vec<Hash>)>), StoreError> {
+    ) -> Result<(Self, HeldRuns), StoreError> {
         let places = Places {
             target: target.clone(),
             part: target.with_suffix(".part"),
@@ -157,7 +160,7 @@ impl PartialFile {
 
     /// Reads the journal of an earlier run and hashes what it claims; starts a new one where
     /// there is none.
-    fn take_up(&mut self) -> Result<Vec<(u64, Vec<Hash>)>, StoreError> {
+    fn take_up(&mut self) -> Result<HeldRuns, StoreError> {
         if self.plan.count() <= 1 {
             // Nothing smaller than a block is resumed: no journal, one file less to create.
             return Ok(Vec::new());
@@ -291,10 +294,10 @@ impl Places {
         if !found.is_file() || found.nlink() > 1 {
             return Err(refused(ErrorCode::TargetExists));
         }
-        match rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive) {
-            Err(Errno::WOULDBLOCK) => return Err(refused(ErrorCode::TargetBusy)),
-            // Without locks on this file system: nothing lost but this protection.
-            Ok(()) | Err(_) => {}
+        // On a file system without locks nothing is lost but this protection.
+        let locked = rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive);
+        if locked == Err(Errno::WOULDBLOCK) {
+            return Err(refused(ErrorCode::TargetBusy));
         }
         // A journal marks a partial as ours. Without one it is ours only as a crash leaves it.
         let small = plan.count() <= 1 && found.len() == plan.size();
@@ -306,8 +309,8 @@ impl Places {
     }
 }
 
-fn runs(blocks: Vec<(u64, Hash)>) -> Vec<(u64, Vec<Hash>)> {
-    let mut runs: Vec<(u64, Vec<Hash>)> = Vec::new();
+fn runs(blocks: Vec<(u64, Hash)>) -> HeldRuns {
+    let mut runs: HeldRuns = Vec::new();
     for (block, hash) in blocks {
         match runs.last_mut() {
             Some((first, hashes)) if *first + hashes.len() as u64 == block => hashes.push(hash),
@@ -346,10 +349,7 @@ mod tests {
         }
     }
 
-    fn open(
-        path: &Path,
-        offered: &Entry,
-    ) -> Result<(PartialFile, Vec<(u64, Vec<Hash>)>), StoreError> {
+    fn open(path: &Path, offered: &Entry) -> Result<(PartialFile, HeldRuns), StoreError> {
         PartialFile::open(&Place::of(path).unwrap(), offered, false, false)
     }
 

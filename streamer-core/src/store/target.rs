@@ -1,13 +1,13 @@
 //! The target of a transfer, as the user named it.
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use rustix::fs::FileType;
 
 use crate::error::ErrorCode;
-use crate::hash::Hash;
 use crate::store::StoreError;
-use crate::store::partial::PartialFile;
+use crate::store::partial::{HeldRuns, PartialFile};
 use crate::store::place::Place;
 use crate::wire::message::{Entry, EntryKind};
 
@@ -42,8 +42,8 @@ pub enum Existing {
 /// How a target was found.
 #[derive(Debug)]
 pub enum Prepared {
-    /// To be written; some blocks may be there: runs of hashes, each with its first block.
-    File(PartialFile, Vec<(u64, Vec<Hash>)>),
+    /// To be written; some blocks may be there.
+    File(Arc<PartialFile>, HeldRuns),
     /// Kept as it is.
     Present,
 }
@@ -89,7 +89,7 @@ impl Target {
         }
         let replace = self.policy.existing == Existing::Overwrite;
         let (file, held) = PartialFile::open(&place, offered, replace, self.policy.restart)?;
-        Ok(Prepared::File(file, held))
+        Ok(Prepared::File(Arc::new(file), held))
     }
 
     fn check_existing(&self, place: &Place) -> Result<Found, StoreError> {
