@@ -275,40 +275,46 @@ mod tests {
         assert_eq!(error, Error::InvalidCertificate(expected));
     }
 
-    #[test]
-    fn an_endpoint_refuses_a_stranger_who_dials() {
-        let (secret, other) = secrets();
-        let mut client = client_config(&secret).unwrap();
-        let stranger = Identity::new(&other, Side::Dialer).unwrap();
-        let key = PrivatePkcs8KeyDer::from(stranger.key.serialize_der()).into();
-        client = ClientConfig::builder_with_provider(provider())
+    /// A client that trusts the holder of `secret`, with the given certificate of its own.
+    fn client_with(secret: &TransferSecret, own: Option<Identity>) -> ClientConfig {
+        let verifier = Arc::new(PinnedKey::new(secret, Side::Listener).unwrap());
+        let builder = ClientConfig::builder_with_provider(provider())
             .with_protocol_versions(&[&rustls::version::TLS13])
             .unwrap()
             .dangerous()
-            .with_custom_certificate_verifier(Arc::new(
-                PinnedKey::new(&secret, Side::Listener).unwrap(),
-            ))
-            .with_client_auth_cert(vec![stranger.certificate], key)
-            .map(|config| ClientConfig {
-                alpn_protocols: client.alpn_protocols,
-                ..config
-            })
-            .unwrap();
-        assert!(handshake(server_config(&secret).unwrap(), client).is_err());
+            .with_custom_certificate_verifier(verifier);
+        let mut config = match own {
+            None => builder.with_no_client_auth(),
+            Some(Identity { key, certificate }) => {
+                let key = PrivatePkcs8KeyDer::from(key.serialize_der()).into();
+                builder
+                    .with_client_auth_cert(vec![certificate], key)
+                    .unwrap()
+            }
+        };
+        config.alpn_protocols = vec![ALPN.to_vec()];
+        config
+    }
+
+    #[test]
+    fn an_endpoint_refuses_a_stranger_who_dials() {
+        let (secret, other) = secrets();
+        let stranger = Identity::new(&other, Side::Dialer).unwrap();
+        let server = server_config(&secret).unwrap();
+        assert!(handshake(server, client_with(&secret, Some(stranger))).is_err());
     }
 
     #[test]
     fn a_client_without_a_certificate_is_refused() {
         let (secret, _) = secrets();
-        let mut client = ClientConfig::builder_with_provider(provider())
-            .with_protocol_versions(&[&rustls::version::TLS13])
-            .unwrap()
-            .dangerous()
-            .with_custom_certificate_verifier(Arc::new(
-                PinnedKey::new(&secret, Side::Listener).unwrap(),
-            ))
-            .with_no_client_auth();
-        client.alpn_protocols = vec![ALPN.to_vec()];
-        assert!(handshake(server_config(&secret).unwrap(), client).is_err());
+        assert!(handshake(server_config(&secret).unwrap(), client_with(&secret, None)).is_err());
+    }
+
+    #[test]
+    fn an_endpoint_cannot_pass_for_its_client() {
+        let (secret, _) = secrets();
+        let listener = Identity::new(&secret, Side::Listener).unwrap();
+        let server = server_config(&secret).unwrap();
+        assert!(handshake(server, client_with(&secret, Some(listener))).is_err());
     }
 }
