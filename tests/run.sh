@@ -1,0 +1,51 @@
+#!/usr/bin/env bash
+# Runs every check and test, and stops at the first that fails. On a fresh Debian with Rust
+# nothing else has to be typed: what is missing is installed (as root).
+set -euo pipefail
+cd "$(dirname "$0")/.."
+
+export CARGO_TERM_COLOR=never
+step() { printf '\n== %s (%ss)\n' "$*" "$SECONDS"; }
+
+need() { # need COMMAND PACKAGE: installs a Debian package unless the command is there
+  command -v "$1" >/dev/null && return
+  [ "$(id -u)" = 0 ] || { echo "missing: $1; install the Debian package $2" >&2; exit 1; }
+  [ -n "${apt_updated:-}" ] || { apt-get update -q; apt_updated=1; }
+  DEBIAN_FRONTEND=noninteractive apt-get install -y -q --no-install-recommends "$2"
+}
+
+step "what the tests need"
+need cc gcc
+need setpriv util-linux
+need unshare util-linux
+need curl curl
+
+step "format"
+cargo fmt --all --check
+
+step "the pure part builds alone"
+cargo check -q -p streamer-core --no-default-features
+
+step "lints"
+cargo clippy -q --workspace --all-targets -- -D warnings
+
+step "documentation"
+RUSTDOCFLAGS="-D warnings" cargo doc -q --workspace --no-deps --document-private-items
+
+step "tests"
+cargo test -q --workspace
+
+step "benchmarks still run"
+cargo bench -q -p streamer-benches -- --test
+
+step "licences, sources, duplicates"
+if ! cargo deny --version >/dev/null 2>&1; then
+  cargo install -q cargo-deny --locked --no-default-features
+fi
+cargo deny --log-level error check bans licenses sources
+
+step "the main job, as the README says it"
+cargo build -q --release
+./target/release/firecrest-api demo --check
+
+step "all passed"
