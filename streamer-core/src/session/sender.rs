@@ -290,12 +290,15 @@ impl Sender {
             _ => return Err(ProtocolError::Misbehaved("holds blocks after its verdict").into()),
         };
         let held = held.get_or_insert_with(|| BlockSet::new(plan));
-        let blocks = theirs.first_block
-            ..theirs
-                .first_block
-                .saturating_add(theirs.hashes.len() as u64);
-        if !blocks.into_iter().all(|block| held.insert(block)) {
-            return Err(ProtocolError::Misbehaved("holds a block twice or beyond the end").into());
+        let end = theirs.first_block.checked_add(theirs.hashes.len() as u64);
+        let valid = end.is_some_and(|end| {
+            end > theirs.first_block && (theirs.first_block..end).all(|block| held.insert(block))
+        });
+        if !valid {
+            return Err(ProtocolError::Misbehaved(
+                "holds no block, a block twice, or one beyond the end",
+            )
+            .into());
         }
         *checks += 1;
         self.outputs.push_back(SenderOutput::CheckHeld(theirs));
