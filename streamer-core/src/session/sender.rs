@@ -381,7 +381,7 @@ impl Sender {
         if let Phase::ExpectAnswer { checks, .. } | Phase::Sending { checks, .. } =
             &mut pending.phase
         {
-            *checks -= 1;
+            *checks = checks.saturating_sub(1);
         }
         self.seal_if_sent(entry);
     }
