@@ -172,10 +172,13 @@ impl Receiver {
     /// # Errors
     /// The session is over; send the remaining outputs, then close.
     pub fn handle(&mut self, input: ReceiverInput) -> Result<(), SessionError> {
+        if matches!(self.state, State::Closed) {
+            return self.refuse_late(&input);
+        }
         let result = self.dispatch(input);
         if let Err(error) = &result {
             self.outputs.clear();
-            if let (Some(code), false) = (error.farewell(), matches!(self.state, State::Closed)) {
+            if let Some(code) = error.farewell() {
                 self.outputs
                     .push_back(ReceiverOutput::Send(Message::Abort(Abort { code })));
             }
@@ -213,6 +216,22 @@ impl Receiver {
         }
     }
 
+    /// A closed session says nothing more, and what it still has to say stays: an event or an
+    /// `Abort` that comes late changes nothing, any other message is a fault.
+    fn refuse_late(&self, input: &ReceiverInput) -> Result<(), SessionError> {
+        match input {
+            ReceiverInput::Message(message) if !matches!(message, Message::Abort(_)) => {
+                Err(self.unexpected(message.name()).into())
+            }
+            _ => Ok(()),
+        }
+    }
+
+    fn unexpected(&self, message: &'static str) -> ProtocolError {
+        let state = self.state_name();
+        ProtocolError::Unexpected { message, state }
+    }
+
     fn dispatch(&mut self, input: ReceiverInput) -> Result<(), SessionError> {
         match input {
             ReceiverInput::Message(message) => self.handle_message(message)?,
@@ -238,14 +257,7 @@ impl Receiver {
             (State::Transferring(_), Message::Complete(complete)) => self.on_complete(complete),
             (State::Transferring(_), Message::Failed(failure)) => self.on_failed(failure),
             (State::Transferring(_), Message::Finish(finish)) => self.on_finish(finish),
-            _ => {
-                let state = self.state_name();
-                Err(ProtocolError::Unexpected {
-                    message: name,
-                    state,
-                }
-                .into())
-            }
+            _ => Err(self.unexpected(name).into()),
         }
     }
 

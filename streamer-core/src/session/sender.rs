@@ -149,10 +149,13 @@ impl Sender {
     /// # Errors
     /// The session is over; send the remaining outputs, then close.
     pub fn handle(&mut self, input: SenderInput) -> Result<(), SessionError> {
+        if matches!(self.state, State::Closed) {
+            return self.refuse_late(&input);
+        }
         let result = self.dispatch(input);
         if let Err(error) = &result {
             self.outputs.clear();
-            if let (Some(code), false) = (error.farewell(), matches!(self.state, State::Closed)) {
+            if let Some(code) = error.farewell() {
                 self.outputs
                     .push_back(SenderOutput::Send(Message::Abort(Abort { code })));
             }
@@ -174,6 +177,22 @@ impl Sender {
             State::ExpectReceipt => "expecting Receipt",
             State::Closed => "closed",
         }
+    }
+
+    /// A closed session says nothing more, and what it still has to say stays: an event or an
+    /// `Abort` that comes late changes nothing, any other message is a fault.
+    fn refuse_late(&self, input: &SenderInput) -> Result<(), SessionError> {
+        match input {
+            SenderInput::Message(message) if !matches!(message, Message::Abort(_)) => {
+                Err(self.unexpected(message.name()).into())
+            }
+            _ => Ok(()),
+        }
+    }
+
+    fn unexpected(&self, message: &'static str) -> ProtocolError {
+        let state = self.state_name();
+        ProtocolError::Unexpected { message, state }
     }
 
     fn dispatch(&mut self, input: SenderInput) -> Result<(), SessionError> {
@@ -218,14 +237,7 @@ impl Sender {
                 self.on_receipt(receipt);
                 Ok(())
             }
-            _ => {
-                let state = self.state_name();
-                Err(ProtocolError::Unexpected {
-                    message: name,
-                    state,
-                }
-                .into())
-            }
+            _ => Err(self.unexpected(name).into()),
         }
     }
 
