@@ -25,8 +25,8 @@ pub const BATCH_MAX_ENTRIES: usize = 1024;
 /// Most entries offered and not yet finished: bounds what both sides remember of a tree.
 pub const WINDOW_MAX_ENTRIES: usize = 4096;
 
-/// Most entries in one transfer.
-pub const TRANSFER_MAX_ENTRIES: u64 = 1 << 32;
+/// Most entries in one transfer: their count is a `u32` on the wire.
+pub const TRANSFER_MAX_ENTRIES: u32 = u32::MAX;
 
 /// Longest path of an entry relative to the root, in bytes (`PATH_MAX` of Linux).
 pub const PATH_MAX_BYTES: usize = 4096;

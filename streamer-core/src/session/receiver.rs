@@ -278,6 +278,10 @@ impl Receiver {
         if transfer.entries.len() + offer.entries.len() > limits::WINDOW_MAX_ENTRIES {
             return Err(ProtocolError::LimitExceeded("entries at a time").into());
         }
+        let room = limits::TRANSFER_MAX_ENTRIES - transfer.offered;
+        if offer.entries.len() > room as usize {
+            return Err(ProtocolError::LimitExceeded("entries in a transfer").into());
+        }
         transfer.last_offered = offer.last;
         let mut refused = Vec::new();
         for offered in offer.entries {
@@ -480,7 +484,8 @@ impl Receiver {
         match failure {
             None => {
                 self.totals.entries += 1;
-                self.totals.bytes += pending.plan.map_or(0, BlockPlan::size);
+                let bytes = pending.plan.map_or(0, BlockPlan::size);
+                self.totals.bytes = self.totals.bytes.saturating_add(bytes);
             }
             Some(code) => {
                 self.totals.failed += 1;
