@@ -321,17 +321,18 @@ impl Receiver {
             return;
         }
         let decision = match (preparation, pending.plan) {
-            (Preparation::Data(held), Some(plan)) => {
-                let proven = Self::announce(&mut self.outputs, entry, plan, held);
-                if let Some(pending) = self.pending(entry) {
+            (Preparation::Data(held), Some(plan)) => match proven_blocks(plan, &held) {
+                Some(proven) => {
                     pending.phase = Phase::Receiving {
                         proven,
                         retries: 0,
                         root: None,
                     };
+                    self.announce(entry, &held);
+                    Decision::Send
                 }
-                Decision::Send
-            }
+                None => Decision::Refuse(ErrorCode::Internal),
+            },
             (Preparation::Data(_), None) => Decision::Refuse(ErrorCode::Internal),
             (Preparation::NoData, _) => Decision::NoData,
             (Preparation::Refused(code), _) => Decision::Refuse(code),
@@ -345,30 +346,20 @@ impl Receiver {
     }
 
     /// Tells the sender what is held, in messages within their bound.
-    fn announce(
-        outputs: &mut VecDeque<ReceiverOutput>,
-        entry: u32,
-        plan: BlockPlan,
-        held: Vec<(u64, Vec<Hash>)>,
-    ) -> BlockSet {
-        let mut proven = BlockSet::new(plan);
+    fn announce(&mut self, entry: u32, held: &[(u64, Vec<Hash>)]) {
         for (first, hashes) in held {
-            let mut first_block = first;
+            let mut first_block = *first;
             for hashes in hashes.chunks(limits::HELD_MAX_HASHES) {
-                let blocks = first_block..first_block + hashes.len() as u64;
-                for block in blocks.clone() {
-                    proven.insert(block);
-                }
                 let held = Held {
                     entry,
                     first_block,
                     hashes: hashes.to_vec(),
                 };
-                outputs.push_back(ReceiverOutput::Send(Message::Held(held)));
-                first_block = blocks.end;
+                self.outputs
+                    .push_back(ReceiverOutput::Send(Message::Held(held)));
+                first_block += hashes.len() as u64;
             }
         }
-        proven
     }
 
     /// Adds a verdict to the answer that is still waiting to be sent, or starts one.
@@ -538,4 +529,16 @@ impl Receiver {
             _ => None,
         }
     }
+}
+
+/// The blocks of these runs; `None` when one is there twice or beyond the end of the file.
+fn proven_blocks(plan: BlockPlan, held: &[(u64, Vec<Hash>)]) -> Option<BlockSet> {
+    let mut proven = BlockSet::new(plan);
+    for (first, hashes) in held {
+        let end = first.checked_add(hashes.len() as u64)?;
+        if !(*first..end).all(|block| proven.insert(block)) {
+            return None;
+        }
+    }
+    Some(proven)
 }
