@@ -240,7 +240,11 @@ impl Receiver {
             ReceiverInput::BlockProven { entry, block } => self.on_proven(entry, block),
             ReceiverInput::BlockDamaged { entry, block } => self.on_damaged(entry, block),
             ReceiverInput::TargetFailed { entry, code } => self.suspend(entry, code),
-            ReceiverInput::Finished { entry, failure } => self.on_finished(entry, failure),
+            ReceiverInput::Finished { entry, failure } => {
+                if matches!(self.phase(entry), Some(Phase::Finishing)) {
+                    self.conclude(entry, failure);
+                }
+            }
             ReceiverInput::Synced => self.on_synced(),
         }
         Ok(())
@@ -434,24 +438,23 @@ impl Receiver {
     }
 
     fn on_failed(&mut self, failure: EntryFailure) -> Result<(), SessionError> {
-        if self.pending(failure.entry).is_none() {
-            return self.check_past(failure.entry);
+        match self.phase(failure.entry) {
+            None => self.check_past(failure.entry)?,
+            // It has every byte and the root, and may have its name already: too late.
+            Some(Phase::Finishing) => {}
+            Some(_) => self.suspend(failure.entry, failure.code),
         }
-        self.suspend(failure.entry, failure.code);
         Ok(())
     }
 
     fn suspend(&mut self, entry: u32, code: ErrorCode) {
         if self.pending(entry).is_some() {
             self.outputs.push_back(ReceiverOutput::Suspend { entry });
-            self.on_finished(entry, Some(code));
+            self.conclude(entry, Some(code));
         }
     }
 
-    fn on_finished(&mut self, entry: u32, failure: Option<ErrorCode>) {
-        if self.pending(entry).is_none() {
-            return;
-        }
+    fn conclude(&mut self, entry: u32, failure: Option<ErrorCode>) {
         self.forget(entry, failure);
         let outcome = Outcome { entry, failure };
         if let Some(ReceiverOutput::Send(Message::Done(done))) = self.outputs.back_mut()
@@ -520,6 +523,13 @@ impl Receiver {
         match &self.state {
             State::Transferring(transfer) if entry < transfer.offered => Ok(()),
             _ => Err(ProtocolError::Misbehaved("named an entry that was not offered").into()),
+        }
+    }
+
+    fn phase(&self, entry: u32) -> Option<&Phase> {
+        match &self.state {
+            State::Transferring(transfer) => transfer.entries.get(&entry).map(|p| &p.phase),
+            _ => None,
         }
     }
 
