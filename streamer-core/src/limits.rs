@@ -44,6 +44,9 @@ pub const BLOCK_MIN_BYTES: u64 = 1 << 20;
 /// fit in 512 KiB of memory.
 pub const FILE_MAX_BLOCKS: u64 = 16_384;
 
+/// Most nanoseconds in a time, beside its seconds.
+pub const NANOS_MAX: u32 = 999_999_999;
+
 /// Most block hashes in one message.
 pub const HELD_MAX_HASHES: usize = 8192;
 
