@@ -8,8 +8,8 @@ use crate::hash::Hash;
 use crate::limits;
 use crate::session::{Conclusion, SessionError, check_hello, hello};
 use crate::wire::message::{
-    Abort, Again, Answer, Complete, Decision, Done, Entry, EntryFailure, Finish, Held, Hello,
-    Message, Offer, Receipt, Role, SessionId,
+    Abort, Again, Answer, Complete, Decision, Done, Entry, EntryFailure, EntryKind, Finish, Held,
+    Hello, Message, Offer, Receipt, Role, SessionId,
 };
 
 /// State machine of the sender. See the module for how to drive it.
@@ -132,6 +132,16 @@ enum Phase {
     Failed,
 }
 
+impl Pending {
+    fn new(plan: Option<BlockPlan>) -> Self {
+        let phase = Phase::ExpectAnswer {
+            held: None,
+            checks: 0,
+        };
+        Self { plan, phase }
+    }
+}
+
 impl Sender {
     /// Starts a session with our `Hello` as first output. `lane` is that of the control
     /// stream: 0.
@@ -199,10 +209,7 @@ impl Sender {
         match input {
             SenderInput::Message(message) => self.handle_message(message),
             SenderInput::Stop(code) => Err(SessionError::Ours(code)),
-            SenderInput::Manifest { entries, last } => {
-                self.on_manifest(entries, last);
-                Ok(())
-            }
+            SenderInput::Manifest { entries, last } => self.on_manifest(entries, last),
             SenderInput::HeldChecked { entry, agrees } => {
                 self.on_held_checked(entry, agrees);
                 Ok(())
@@ -248,35 +255,31 @@ impl Sender {
         Ok(())
     }
 
-    fn on_manifest(&mut self, entries: Vec<Entry>, last: bool) {
+    fn on_manifest(&mut self, entries: Vec<Entry>, last: bool) -> Result<(), SessionError> {
         let State::Transferring(transfer) = &mut self.state else {
-            return;
+            return Ok(());
         };
-        let first = transfer.offered;
-        for entry in &entries {
-            let phase = Phase::ExpectAnswer {
-                held: None,
-                checks: 0,
-            };
-            transfer.entries.insert(
-                transfer.offered,
-                Pending {
-                    plan: entry.plan(),
-                    phase,
-                },
-            );
-            transfer.offered += 1;
+        if !transfer.reading || entries.len() > limits::BATCH_MAX_ENTRIES {
+            return Err(SessionError::Ours(ErrorCode::Internal));
+        }
+        let room = limits::TRANSFER_MAX_ENTRIES - transfer.offered;
+        if entries.len() > room as usize {
+            return Err(SessionError::Ours(ErrorCode::LimitExceeded));
         }
         transfer.reading = false;
         transfer.last_offered = last;
-        self.outputs
-            .push_back(SenderOutput::Send(Message::Offer(Offer {
-                first,
-                entries,
-                last,
-            })));
+        let mut batches = offers_of(transfer.offered, entries, last);
+        for entry in batches.iter().flat_map(|offer| &offer.entries) {
+            transfer
+                .entries
+                .insert(transfer.offered, Pending::new(entry.plan()));
+            transfer.offered += 1;
+        }
+        let offers = batches.drain(..).map(Message::Offer);
+        self.outputs.extend(offers.map(SenderOutput::Send));
         self.read_on();
         self.finish_if_done();
+        Ok(())
     }
 
     /// Asks for more of the manifest while the window has room.
@@ -490,3 +493,47 @@ impl Sender {
         transfer.entries.get_mut(&entry).ok_or(unknown)
     }
 }
+
+/// Cuts entries into offers that fit in a message each, however long their paths are.
+fn offers_of(mut first: u32, entries: Vec<Entry>, last: bool) -> Vec<Offer> {
+    let mut offers = Vec::with_capacity(1);
+    let mut batch = Vec::new();
+    let mut bytes = OFFER_OVERHEAD_BYTES;
+    for entry in entries {
+        let entry_bytes = encoded_bytes(&entry);
+        if bytes + entry_bytes > limits::MESSAGE_MAX_BYTES {
+            let count = batch.len() as u32;
+            let entries = std::mem::take(&mut batch);
+            offers.push(Offer {
+                first,
+                entries,
+                last: false,
+            });
+            first += count;
+            bytes = OFFER_OVERHEAD_BYTES;
+        }
+        bytes += entry_bytes;
+        batch.push(entry);
+    }
+    offers.push(Offer {
+        first,
+        entries: batch,
+        last,
+    });
+    offers
+}
+
+/// At most this long: the longest form of every number in it, and its two byte strings.
+fn encoded_bytes(entry: &Entry) -> usize {
+    let target = match &entry.kind {
+        EntryKind::Symlink { target } => target.len(),
+        EntryKind::File { .. } | EntryKind::Directory => 0,
+    };
+    ENTRY_OVERHEAD_BYTES + entry.path.as_bytes().len() + target
+}
+
+/// Tag, first number, count and flag of an offer, at their longest, rounded up.
+const OFFER_OVERHEAD_BYTES: usize = 32;
+
+/// Lengths, kind, size, mode and time of an entry, at their longest, rounded up.
+const ENTRY_OVERHEAD_BYTES: usize = 64;
