@@ -50,8 +50,8 @@ pub const NANOS_MAX: u32 = 999_999_999;
 /// Most block hashes in one message.
 pub const HELD_MAX_HASHES: usize = 8192;
 
-/// Times a block is asked for again before the transfer fails.
-pub const BLOCK_MAX_RETRIES: u32 = 3;
+/// Blocks of one entry that are asked for again before the entry fails.
+pub const ENTRY_MAX_REPEATS: u32 = 3;
 
 /// Longest name of a program in `Hello`, in bytes.
 pub const SOFTWARE_MAX_BYTES: usize = 64;

@@ -397,7 +397,7 @@ impl Receiver {
             return;
         };
         *retries += 1;
-        if *retries > limits::BLOCK_MAX_RETRIES {
+        if *retries > limits::ENTRY_MAX_REPEATS {
             return self.suspend(entry, ErrorCode::HashMismatch);
         }
         let again = Message::Again(Again { entry, block });

@@ -113,6 +113,8 @@ struct Transferring {
 #[derive(Debug)]
 struct Pending {
     plan: Option<BlockPlan>,
+    /// Blocks that the receiver asked for again.
+    repeats: u32,
     phase: Phase,
 }
 
@@ -138,7 +140,11 @@ impl Pending {
             held: None,
             checks: 0,
         };
-        Self { plan, phase }
+        Self {
+            plan,
+            repeats: 0,
+            phase,
+        }
     }
 }
 
@@ -359,6 +365,10 @@ impl Sender {
         }
         if !exists || matches!(pending.phase, Phase::ExpectAnswer { .. }) {
             return Err(ProtocolError::Misbehaved("asked again for what it never got").into());
+        }
+        pending.repeats += 1;
+        if pending.repeats > limits::ENTRY_MAX_REPEATS {
+            return Err(ProtocolError::LimitExceeded("blocks asked for again").into());
         }
         // The root was or will be announced regardless: it does not depend on the repetition.
         if let Phase::Sending { unsent, .. } = &mut pending.phase {
