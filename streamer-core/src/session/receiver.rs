@@ -393,9 +393,17 @@ impl Receiver {
         let Some(pending) = self.pending(entry) else {
             return;
         };
-        let Phase::Receiving { retries, .. } = &mut pending.phase else {
+        let exists = pending.plan.is_some_and(|plan| block < plan.count());
+        let (
+            Phase::Receiving {
+                retries, proven, ..
+            },
+            true,
+        ) = (&mut pending.phase, exists)
+        else {
             return;
         };
+        proven.remove(block);
         *retries += 1;
         if *retries > limits::ENTRY_MAX_REPEATS {
             return self.suspend(entry, ErrorCode::HashMismatch);
