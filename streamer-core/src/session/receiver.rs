@@ -159,11 +159,7 @@ impl Receiver {
             config,
             outputs: VecDeque::from([ReceiverOutput::Send(hello)]),
             failures: Vec::new(),
-            totals: Receipt {
-                entries: 0,
-                failed: 0,
-                bytes: 0,
-            },
+            totals: Receipt::default(),
         }
     }
 
@@ -483,18 +479,11 @@ impl Receiver {
         let Some(pending) = transfer.entries.remove(&entry) else {
             return;
         };
-        match failure {
-            None => {
-                self.totals.entries += 1;
-                let bytes = pending.plan.map_or(0, BlockPlan::size);
-                self.totals.bytes = self.totals.bytes.saturating_add(bytes);
-            }
-            Some(code) => {
-                self.totals.failed += 1;
-                if self.failures.len() < limits::RECEIPT_MAX_FAILURES {
-                    self.failures.push(EntryFailure { entry, code });
-                }
-            }
+        self.totals.count(pending.plan, failure.is_some());
+        if let Some(code) = failure
+            && self.failures.len() < limits::RECEIPT_MAX_FAILURES
+        {
+            self.failures.push(EntryFailure { entry, code });
         }
     }
 

@@ -18,6 +18,7 @@ pub struct Sender {
     state: State,
     outputs: VecDeque<SenderOutput>,
     failures: Vec<EntryFailure>,
+    totals: Receipt,
 }
 
 /// What happened at the sender.
@@ -157,6 +158,7 @@ impl Sender {
             state: State::ExpectHello,
             outputs: VecDeque::from([SenderOutput::Send(hello)]),
             failures: Vec::new(),
+            totals: Receipt::default(),
         }
     }
 
@@ -246,10 +248,7 @@ impl Sender {
             (State::Transferring(_), Message::Answer(answer)) => self.on_answer(&answer),
             (State::Transferring(_), Message::Again(again)) => self.on_again(again),
             (State::Transferring(_), Message::Done(done)) => self.on_done(&done),
-            (State::ExpectReceipt, Message::Receipt(receipt)) => {
-                self.on_receipt(receipt);
-                Ok(())
-            }
+            (State::ExpectReceipt, Message::Receipt(receipt)) => self.on_receipt(receipt),
             _ => Err(self.unexpected(name).into()),
         }
     }
@@ -464,8 +463,11 @@ impl Sender {
     }
 
     fn forget(&mut self, entry: u32, failure: Option<ErrorCode>) {
-        if let State::Transferring(transfer) = &mut self.state {
-            transfer.entries.remove(&entry);
+        let State::Transferring(transfer) = &mut self.state else {
+            return;
+        };
+        if let Some(pending) = transfer.entries.remove(&entry) {
+            self.totals.count(pending.plan, failure.is_some());
         }
         if let Some(code) = failure
             && self.failures.len() < limits::RECEIPT_MAX_FAILURES
@@ -488,11 +490,15 @@ impl Sender {
         }
     }
 
-    fn on_receipt(&mut self, receipt: Receipt) {
+    fn on_receipt(&mut self, receipt: Receipt) -> Result<(), SessionError> {
+        if receipt != self.totals {
+            return Err(ProtocolError::Misbehaved("gave a receipt for something else").into());
+        }
         let failures = std::mem::take(&mut self.failures);
         self.outputs
             .push_back(SenderOutput::Close(Conclusion { receipt, failures }));
         self.state = State::Closed;
+        Ok(())
     }
 
     fn pending(&mut self, entry: u32) -> Result<&mut Pending, ProtocolError> {

@@ -306,7 +306,7 @@ pub struct Finish {
 }
 
 /// The receiver's proof of what it has.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct Receipt {
     /// Entries in place.
     pub entries: u32,
@@ -314,6 +314,19 @@ pub struct Receipt {
     pub failed: u32,
     /// Bytes of the files in place.
     pub bytes: u64,
+}
+
+impl Receipt {
+    /// Adds one entry. Both sides count alike, so that the sender can compare.
+    pub(crate) fn count(&mut self, plan: Option<BlockPlan>, failed: bool) {
+        if failed {
+            self.failed += 1;
+        } else {
+            self.entries += 1;
+            let bytes = plan.map_or(0, BlockPlan::size);
+            self.bytes = self.bytes.saturating_add(bytes);
+        }
+    }
 }
 
 /// The end, before it is done.
