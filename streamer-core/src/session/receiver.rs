@@ -6,7 +6,7 @@ use crate::blocks::{BlockPlan, BlockSet};
 use crate::error::{ErrorCode, ProtocolError};
 use crate::hash::Hash;
 use crate::limits;
-use crate::session::{Conclusion, SessionError, check_hello, hello};
+use crate::session::{Conclusion, SessionError, check_control, check_hello, hello};
 use crate::wire::message::{
     Abort, Again, Answer, Complete, Decision, Done, Entry, EntryFailure, Finish, Held, Hello,
     Message, Offer, Outcome, Receipt, Role, SessionId, Verdict,
@@ -15,6 +15,7 @@ use crate::wire::message::{
 /// State machine of the receiver. See the module for how to drive it.
 #[derive(Debug)]
 pub struct Receiver {
+    session: SessionId,
     state: State,
     config: ReceiverConfig,
     outputs: VecDeque<ReceiverOutput>,
@@ -155,6 +156,7 @@ impl Receiver {
     pub fn new(session: SessionId, config: ReceiverConfig) -> Self {
         let hello = Message::Hello(hello(Role::Receiver, session, 0));
         Self {
+            session,
             state: State::ExpectHello,
             config,
             outputs: VecDeque::from([ReceiverOutput::Send(hello)]),
@@ -263,6 +265,7 @@ impl Receiver {
 
     fn on_hello(&mut self, theirs: &Hello) -> Result<(), SessionError> {
         check_hello(Role::Receiver, theirs).map_err(SessionError::Ours)?;
+        check_control(self.session, theirs)?;
         self.state = State::Transferring(Transferring::default());
         Ok(())
     }

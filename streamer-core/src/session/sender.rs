@@ -6,7 +6,7 @@ use crate::blocks::{BlockPlan, BlockRun, BlockSet};
 use crate::error::{ErrorCode, ProtocolError};
 use crate::hash::Hash;
 use crate::limits;
-use crate::session::{Conclusion, SessionError, check_hello, hello};
+use crate::session::{Conclusion, SessionError, check_control, check_hello, hello};
 use crate::wire::message::{
     Abort, Again, Answer, Complete, Decision, Done, Entry, EntryFailure, EntryKind, Finish, Held,
     Hello, Message, Offer, Receipt, Role, SessionId,
@@ -15,6 +15,7 @@ use crate::wire::message::{
 /// State machine of the sender. See the module for how to drive it.
 #[derive(Debug)]
 pub struct Sender {
+    session: SessionId,
     state: State,
     outputs: VecDeque<SenderOutput>,
     failures: Vec<EntryFailure>,
@@ -155,6 +156,7 @@ impl Sender {
     pub fn new(session: SessionId) -> Self {
         let hello = Message::Hello(hello(Role::Sender, session, 0));
         Self {
+            session,
             state: State::ExpectHello,
             outputs: VecDeque::from([SenderOutput::Send(hello)]),
             failures: Vec::new(),
@@ -255,6 +257,7 @@ impl Sender {
 
     fn on_hello(&mut self, theirs: &Hello) -> Result<(), SessionError> {
         check_hello(Role::Sender, theirs).map_err(SessionError::Ours)?;
+        check_control(self.session, theirs)?;
         self.state = State::Transferring(Transferring::default());
         self.read_on();
         Ok(())
