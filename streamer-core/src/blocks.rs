@@ -117,6 +117,16 @@ impl BlockSet {
         true
     }
 
+    /// Takes a block out. `false` if it was not there.
+    pub fn remove(&mut self, block: u64) -> bool {
+        if !self.contains(block) {
+            return false;
+        }
+        self.words[(block / 64) as usize] &= !(1 << (block % 64));
+        self.present -= 1;
+        true
+    }
+
     /// Whether a block is there.
     pub fn contains(&self, block: u64) -> bool {
         block < self.blocks && self.words[(block / 64) as usize] >> (block % 64) & 1 == 1

@@ -25,8 +25,8 @@ pub const BATCH_MAX_ENTRIES: usize = 1024;
 /// Most entries offered and not yet finished: bounds what both sides remember of a tree.
 pub const WINDOW_MAX_ENTRIES: usize = 4096;
 
-/// Most entries in one transfer.
-pub const TRANSFER_MAX_ENTRIES: u64 = 1 << 32;
+/// Most entries in one transfer: their count is a `u32` on the wire.
+pub const TRANSFER_MAX_ENTRIES: u32 = u32::MAX;
 
 /// Longest path of an entry relative to the root, in bytes (`PATH_MAX` of Linux).
 pub const PATH_MAX_BYTES: usize = 4096;
@@ -44,11 +44,14 @@ pub const BLOCK_MIN_BYTES: u64 = 1 << 20;
 /// fit in 512 KiB of memory.
 pub const FILE_MAX_BLOCKS: u64 = 16_384;
 
+/// Most nanoseconds in a time, beside its seconds.
+pub const NANOS_MAX: u32 = 999_999_999;
+
 /// Most block hashes in one message.
 pub const HELD_MAX_HASHES: usize = 8192;
 
-/// Times a block is asked for again before the transfer fails.
-pub const BLOCK_MAX_RETRIES: u32 = 3;
+/// Blocks of one entry that are asked for again before the entry fails.
+pub const ENTRY_MAX_REPEATS: u32 = 3;
 
 /// Longest name of a program in `Hello`, in bytes.
 pub const SOFTWARE_MAX_BYTES: usize = 64;

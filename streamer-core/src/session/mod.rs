@@ -98,3 +98,14 @@ pub fn check_hello(ours: Role, theirs: &Hello) -> Result<(), ErrorCode> {
     }
     Ok(())
 }
+
+/// Whether the peer's first message is of this session and on its control stream.
+fn check_control(session: SessionId, theirs: &Hello) -> Result<(), ProtocolError> {
+    if theirs.session != session {
+        return Err(ProtocolError::Misbehaved("greeted another session"));
+    }
+    if theirs.lane != 0 {
+        return Err(ProtocolError::Misbehaved("controls from a lane"));
+    }
+    Ok(())
+}

@@ -6,7 +6,7 @@ use crate::blocks::{BlockPlan, BlockSet};
 use crate::error::{ErrorCode, ProtocolError};
 use crate::hash::Hash;
 use crate::limits;
-use crate::session::{Conclusion, SessionError, check_hello, hello};
+use crate::session::{Conclusion, SessionError, check_control, check_hello, hello};
 use crate::wire::message::{
     Abort, Again, Answer, Complete, Decision, Done, Entry, EntryFailure, Finish, Held, Hello,
     Message, Offer, Outcome, Receipt, Role, SessionId, Verdict,
@@ -15,6 +15,7 @@ use crate::wire::message::{
 /// State machine of the receiver. See the module for how to drive it.
 #[derive(Debug)]
 pub struct Receiver {
+    session: SessionId,
     state: State,
     config: ReceiverConfig,
     outputs: VecDeque<ReceiverOutput>,
@@ -155,15 +156,12 @@ impl Receiver {
     pub fn new(session: SessionId, config: ReceiverConfig) -> Self {
         let hello = Message::Hello(hello(Role::Receiver, session, 0));
         Self {
+            session,
             state: State::ExpectHello,
             config,
             outputs: VecDeque::from([ReceiverOutput::Send(hello)]),
             failures: Vec::new(),
-            totals: Receipt {
-                entries: 0,
-                failed: 0,
-                bytes: 0,
-            },
+            totals: Receipt::default(),
         }
     }
 
@@ -172,10 +170,13 @@ impl Receiver {
     /// # Errors
     /// The session is over; send the remaining outputs, then close.
     pub fn handle(&mut self, input: ReceiverInput) -> Result<(), SessionError> {
+        if matches!(self.state, State::Closed) {
+            return self.refuse_late(&input);
+        }
         let result = self.dispatch(input);
         if let Err(error) = &result {
             self.outputs.clear();
-            if let (Some(code), false) = (error.farewell(), matches!(self.state, State::Closed)) {
+            if let Some(code) = error.farewell() {
                 self.outputs
                     .push_back(ReceiverOutput::Send(Message::Abort(Abort { code })));
             }
@@ -213,6 +214,22 @@ impl Receiver {
         }
     }
 
+    /// A closed session says nothing more, and what it still has to say stays: an event or an
+    /// `Abort` that comes late changes nothing, any other message is a fault.
+    fn refuse_late(&self, input: &ReceiverInput) -> Result<(), SessionError> {
+        match input {
+            ReceiverInput::Message(message) if !matches!(message, Message::Abort(_)) => {
+                Err(self.unexpected(message.name()).into())
+            }
+            _ => Ok(()),
+        }
+    }
+
+    fn unexpected(&self, message: &'static str) -> ProtocolError {
+        let state = self.state_name();
+        ProtocolError::Unexpected { message, state }
+    }
+
     fn dispatch(&mut self, input: ReceiverInput) -> Result<(), SessionError> {
         match input {
             ReceiverInput::Message(message) => self.handle_message(message)?,
@@ -221,7 +238,11 @@ impl Receiver {
             ReceiverInput::BlockProven { entry, block } => self.on_proven(entry, block),
             ReceiverInput::BlockDamaged { entry, block } => self.on_damaged(entry, block),
             ReceiverInput::TargetFailed { entry, code } => self.suspend(entry, code),
-            ReceiverInput::Finished { entry, failure } => self.on_finished(entry, failure),
+            ReceiverInput::Finished { entry, failure } => {
+                if matches!(self.phase(entry), Some(Phase::Finishing)) {
+                    self.conclude(entry, failure);
+                }
+            }
             ReceiverInput::Synced => self.on_synced(),
         }
         Ok(())
@@ -238,19 +259,13 @@ impl Receiver {
             (State::Transferring(_), Message::Complete(complete)) => self.on_complete(complete),
             (State::Transferring(_), Message::Failed(failure)) => self.on_failed(failure),
             (State::Transferring(_), Message::Finish(finish)) => self.on_finish(finish),
-            _ => {
-                let state = self.state_name();
-                Err(ProtocolError::Unexpected {
-                    message: name,
-                    state,
-                }
-                .into())
-            }
+            _ => Err(self.unexpected(name).into()),
         }
     }
 
     fn on_hello(&mut self, theirs: &Hello) -> Result<(), SessionError> {
         check_hello(Role::Receiver, theirs).map_err(SessionError::Ours)?;
+        check_control(self.session, theirs)?;
         self.state = State::Transferring(Transferring::default());
         Ok(())
     }
@@ -265,6 +280,10 @@ impl Receiver {
         }
         if transfer.entries.len() + offer.entries.len() > limits::WINDOW_MAX_ENTRIES {
             return Err(ProtocolError::LimitExceeded("entries at a time").into());
+        }
+        let room = limits::TRANSFER_MAX_ENTRIES - transfer.offered;
+        if offer.entries.len() > room as usize {
+            return Err(ProtocolError::LimitExceeded("entries in a transfer").into());
         }
         transfer.last_offered = offer.last;
         let mut refused = Vec::new();
@@ -305,17 +324,18 @@ impl Receiver {
             return;
         }
         let decision = match (preparation, pending.plan) {
-            (Preparation::Data(held), Some(plan)) => {
-                let proven = Self::announce(&mut self.outputs, entry, plan, held);
-                if let Some(pending) = self.pending(entry) {
+            (Preparation::Data(held), Some(plan)) => match proven_blocks(plan, &held) {
+                Some(proven) => {
                     pending.phase = Phase::Receiving {
                         proven,
                         retries: 0,
                         root: None,
                     };
+                    self.announce(entry, &held);
+                    Decision::Send
                 }
-                Decision::Send
-            }
+                None => Decision::Refuse(ErrorCode::Internal),
+            },
             (Preparation::Data(_), None) => Decision::Refuse(ErrorCode::Internal),
             (Preparation::NoData, _) => Decision::NoData,
             (Preparation::Refused(code), _) => Decision::Refuse(code),
@@ -329,30 +349,20 @@ impl Receiver {
     }
 
     /// Tells the sender what is held, in messages within their bound.
-    fn announce(
-        outputs: &mut VecDeque<ReceiverOutput>,
-        entry: u32,
-        plan: BlockPlan,
-        held: Vec<(u64, Vec<Hash>)>,
-    ) -> BlockSet {
-        let mut proven = BlockSet::new(plan);
+    fn announce(&mut self, entry: u32, held: &[(u64, Vec<Hash>)]) {
         for (first, hashes) in held {
-            let mut first_block = first;
+            let mut first_block = *first;
             for hashes in hashes.chunks(limits::HELD_MAX_HASHES) {
-                let blocks = first_block..first_block + hashes.len() as u64;
-                for block in blocks.clone() {
-                    proven.insert(block);
-                }
                 let held = Held {
                     entry,
                     first_block,
                     hashes: hashes.to_vec(),
                 };
-                outputs.push_back(ReceiverOutput::Send(Message::Held(held)));
-                first_block = blocks.end;
+                self.outputs
+                    .push_back(ReceiverOutput::Send(Message::Held(held)));
+                first_block += hashes.len() as u64;
             }
         }
-        proven
     }
 
     /// Adds a verdict to the answer that is still waiting to be sent, or starts one.
@@ -382,11 +392,19 @@ impl Receiver {
         let Some(pending) = self.pending(entry) else {
             return;
         };
-        let Phase::Receiving { retries, .. } = &mut pending.phase else {
+        let exists = pending.plan.is_some_and(|plan| block < plan.count());
+        let (
+            Phase::Receiving {
+                retries, proven, ..
+            },
+            true,
+        ) = (&mut pending.phase, exists)
+        else {
             return;
         };
+        proven.remove(block);
         *retries += 1;
-        if *retries > limits::BLOCK_MAX_RETRIES {
+        if *retries > limits::ENTRY_MAX_REPEATS {
             return self.suspend(entry, ErrorCode::HashMismatch);
         }
         let again = Message::Again(Again { entry, block });
@@ -427,24 +445,23 @@ impl Receiver {
     }
 
     fn on_failed(&mut self, failure: EntryFailure) -> Result<(), SessionError> {
-        if self.pending(failure.entry).is_none() {
-            return self.check_past(failure.entry);
+        match self.phase(failure.entry) {
+            None => self.check_past(failure.entry)?,
+            // It has every byte and the root, and may have its name already: too late.
+            Some(Phase::Finishing) => {}
+            Some(_) => self.suspend(failure.entry, failure.code),
         }
-        self.suspend(failure.entry, failure.code);
         Ok(())
     }
 
     fn suspend(&mut self, entry: u32, code: ErrorCode) {
         if self.pending(entry).is_some() {
             self.outputs.push_back(ReceiverOutput::Suspend { entry });
-            self.on_finished(entry, Some(code));
+            self.conclude(entry, Some(code));
         }
     }
 
-    fn on_finished(&mut self, entry: u32, failure: Option<ErrorCode>) {
-        if self.pending(entry).is_none() {
-            return;
-        }
+    fn conclude(&mut self, entry: u32, failure: Option<ErrorCode>) {
         self.forget(entry, failure);
         let outcome = Outcome { entry, failure };
         if let Some(ReceiverOutput::Send(Message::Done(done))) = self.outputs.back_mut()
@@ -465,17 +482,11 @@ impl Receiver {
         let Some(pending) = transfer.entries.remove(&entry) else {
             return;
         };
-        match failure {
-            None => {
-                self.totals.entries += 1;
-                self.totals.bytes += pending.plan.map_or(0, BlockPlan::size);
-            }
-            Some(code) => {
-                self.totals.failed += 1;
-                if self.failures.len() < limits::RECEIPT_MAX_FAILURES {
-                    self.failures.push(EntryFailure { entry, code });
-                }
-            }
+        self.totals.count(pending.plan, failure.is_some());
+        if let Some(code) = failure
+            && self.failures.len() < limits::RECEIPT_MAX_FAILURES
+        {
+            self.failures.push(EntryFailure { entry, code });
         }
     }
 
@@ -515,10 +526,29 @@ impl Receiver {
         }
     }
 
+    fn phase(&self, entry: u32) -> Option<&Phase> {
+        match &self.state {
+            State::Transferring(transfer) => transfer.entries.get(&entry).map(|p| &p.phase),
+            _ => None,
+        }
+    }
+
     fn pending(&mut self, entry: u32) -> Option<&mut Pending> {
         match &mut self.state {
             State::Transferring(transfer) => transfer.entries.get_mut(&entry),
             _ => None,
         }
     }
+}
+
+/// The blocks of these runs; `None` when one is there twice or beyond the end of the file.
+fn proven_blocks(plan: BlockPlan, held: &[(u64, Vec<Hash>)]) -> Option<BlockSet> {
+    let mut proven = BlockSet::new(plan);
+    for (first, hashes) in held {
+        let end = first.checked_add(hashes.len() as u64)?;
+        if !(*first..end).all(|block| proven.insert(block)) {
+            return None;
+        }
+    }
+    Some(proven)
 }

@@ -6,18 +6,20 @@ use crate::blocks::{BlockPlan, BlockRun, BlockSet};
 use crate::error::{ErrorCode, ProtocolError};
 use crate::hash::Hash;
 use crate::limits;
-use crate::session::{Conclusion, SessionError, check_hello, hello};
+use crate::session::{Conclusion, SessionError, check_control, check_hello, hello};
 use crate::wire::message::{
-    Abort, Again, Answer, Complete, Decision, Done, Entry, EntryFailure, Finish, Held, Hello,
-    Message, Offer, Receipt, Role, SessionId,
+    Abort, Again, Answer, Complete, Decision, Done, Entry, EntryFailure, EntryKind, Finish, Held,
+    Hello, Message, Offer, Receipt, Role, SessionId,
 };
 
 /// State machine of the sender. See the module for how to drive it.
 #[derive(Debug)]
 pub struct Sender {
+    session: SessionId,
     state: State,
     outputs: VecDeque<SenderOutput>,
     failures: Vec<EntryFailure>,
+    totals: Receipt,
 }
 
 /// What happened at the sender.
@@ -113,6 +115,8 @@ struct Transferring {
 #[derive(Debug)]
 struct Pending {
     plan: Option<BlockPlan>,
+    /// Blocks that the receiver asked for again.
+    repeats: u32,
     phase: Phase,
 }
 
@@ -132,15 +136,31 @@ enum Phase {
     Failed,
 }
 
+impl Pending {
+    fn new(plan: Option<BlockPlan>) -> Self {
+        let phase = Phase::ExpectAnswer {
+            held: None,
+            checks: 0,
+        };
+        Self {
+            plan,
+            repeats: 0,
+            phase,
+        }
+    }
+}
+
 impl Sender {
     /// Starts a session with our `Hello` as first output. `lane` is that of the control
     /// stream: 0.
     pub fn new(session: SessionId) -> Self {
         let hello = Message::Hello(hello(Role::Sender, session, 0));
         Self {
+            session,
             state: State::ExpectHello,
             outputs: VecDeque::from([SenderOutput::Send(hello)]),
             failures: Vec::new(),
+            totals: Receipt::default(),
         }
     }
 
@@ -149,10 +169,13 @@ impl Sender {
     /// # Errors
     /// The session is over; send the remaining outputs, then close.
     pub fn handle(&mut self, input: SenderInput) -> Result<(), SessionError> {
+        if matches!(self.state, State::Closed) {
+            return self.refuse_late(&input);
+        }
         let result = self.dispatch(input);
         if let Err(error) = &result {
             self.outputs.clear();
-            if let (Some(code), false) = (error.farewell(), matches!(self.state, State::Closed)) {
+            if let Some(code) = error.farewell() {
                 self.outputs
                     .push_back(SenderOutput::Send(Message::Abort(Abort { code })));
             }
@@ -176,14 +199,27 @@ impl Sender {
         }
     }
 
+    /// A closed session says nothing more, and what it still has to say stays: an event or an
+    /// `Abort` that comes late changes nothing, any other message is a fault.
+    fn refuse_late(&self, input: &SenderInput) -> Result<(), SessionError> {
+        match input {
+            SenderInput::Message(message) if !matches!(message, Message::Abort(_)) => {
+                Err(self.unexpected(message.name()).into())
+            }
+            _ => Ok(()),
+        }
+    }
+
+    fn unexpected(&self, message: &'static str) -> ProtocolError {
+        let state = self.state_name();
+        ProtocolError::Unexpected { message, state }
+    }
+
     fn dispatch(&mut self, input: SenderInput) -> Result<(), SessionError> {
         match input {
             SenderInput::Message(message) => self.handle_message(message),
             SenderInput::Stop(code) => Err(SessionError::Ours(code)),
-            SenderInput::Manifest { entries, last } => {
-                self.on_manifest(entries, last);
-                Ok(())
-            }
+            SenderInput::Manifest { entries, last } => self.on_manifest(entries, last),
             SenderInput::HeldChecked { entry, agrees } => {
                 self.on_held_checked(entry, agrees);
                 Ok(())
@@ -214,57 +250,44 @@ impl Sender {
             (State::Transferring(_), Message::Answer(answer)) => self.on_answer(&answer),
             (State::Transferring(_), Message::Again(again)) => self.on_again(again),
             (State::Transferring(_), Message::Done(done)) => self.on_done(&done),
-            (State::ExpectReceipt, Message::Receipt(receipt)) => {
-                self.on_receipt(receipt);
-                Ok(())
-            }
-            _ => {
-                let state = self.state_name();
-                Err(ProtocolError::Unexpected {
-                    message: name,
-                    state,
-                }
-                .into())
-            }
+            (State::ExpectReceipt, Message::Receipt(receipt)) => self.on_receipt(receipt),
+            _ => Err(self.unexpected(name).into()),
         }
     }
 
     fn on_hello(&mut self, theirs: &Hello) -> Result<(), SessionError> {
         check_hello(Role::Sender, theirs).map_err(SessionError::Ours)?;
+        check_control(self.session, theirs)?;
         self.state = State::Transferring(Transferring::default());
         self.read_on();
         Ok(())
     }
 
-    fn on_manifest(&mut self, entries: Vec<Entry>, last: bool) {
+    fn on_manifest(&mut self, entries: Vec<Entry>, last: bool) -> Result<(), SessionError> {
         let State::Transferring(transfer) = &mut self.state else {
-            return;
+            return Ok(());
         };
-        let first = transfer.offered;
-        for entry in &entries {
-            let phase = Phase::ExpectAnswer {
-                held: None,
-                checks: 0,
-            };
-            transfer.entries.insert(
-                transfer.offered,
-                Pending {
-                    plan: entry.plan(),
-                    phase,
-                },
-            );
-            transfer.offered += 1;
+        if !transfer.reading || entries.len() > limits::BATCH_MAX_ENTRIES {
+            return Err(SessionError::Ours(ErrorCode::Internal));
+        }
+        let room = limits::TRANSFER_MAX_ENTRIES - transfer.offered;
+        if entries.len() > room as usize {
+            return Err(SessionError::Ours(ErrorCode::LimitExceeded));
         }
         transfer.reading = false;
         transfer.last_offered = last;
-        self.outputs
-            .push_back(SenderOutput::Send(Message::Offer(Offer {
-                first,
-                entries,
-                last,
-            })));
+        let mut batches = offers_of(transfer.offered, entries, last);
+        for entry in batches.iter().flat_map(|offer| &offer.entries) {
+            transfer
+                .entries
+                .insert(transfer.offered, Pending::new(entry.plan()));
+            transfer.offered += 1;
+        }
+        let offers = batches.drain(..).map(Message::Offer);
+        self.outputs.extend(offers.map(SenderOutput::Send));
         self.read_on();
         self.finish_if_done();
+        Ok(())
     }
 
     /// Asks for more of the manifest while the window has room.
@@ -290,12 +313,15 @@ impl Sender {
             _ => return Err(ProtocolError::Misbehaved("holds blocks after its verdict").into()),
         };
         let held = held.get_or_insert_with(|| BlockSet::new(plan));
-        let blocks = theirs.first_block
-            ..theirs
-                .first_block
-                .saturating_add(theirs.hashes.len() as u64);
-        if !blocks.into_iter().all(|block| held.insert(block)) {
-            return Err(ProtocolError::Misbehaved("holds a block twice or beyond the end").into());
+        let end = theirs.first_block.checked_add(theirs.hashes.len() as u64);
+        let valid = end.is_some_and(|end| {
+            end > theirs.first_block && (theirs.first_block..end).all(|block| held.insert(block))
+        });
+        if !valid {
+            return Err(ProtocolError::Misbehaved(
+                "holds no block, a block twice, or one beyond the end",
+            )
+            .into());
         }
         *checks += 1;
         self.outputs.push_back(SenderOutput::CheckHeld(theirs));
@@ -342,6 +368,10 @@ impl Sender {
         if !exists || matches!(pending.phase, Phase::ExpectAnswer { .. }) {
             return Err(ProtocolError::Misbehaved("asked again for what it never got").into());
         }
+        pending.repeats += 1;
+        if pending.repeats > limits::ENTRY_MAX_REPEATS {
+            return Err(ProtocolError::LimitExceeded("blocks asked for again").into());
+        }
         // The root was or will be announced regardless: it does not depend on the repetition.
         if let Phase::Sending { unsent, .. } = &mut pending.phase {
             *unsent += 1;
@@ -378,7 +408,7 @@ impl Sender {
         if let Phase::ExpectAnswer { checks, .. } | Phase::Sending { checks, .. } =
             &mut pending.phase
         {
-            *checks -= 1;
+            *checks = checks.saturating_sub(1);
         }
         self.seal_if_sent(entry);
     }
@@ -436,8 +466,11 @@ impl Sender {
     }
 
     fn forget(&mut self, entry: u32, failure: Option<ErrorCode>) {
-        if let State::Transferring(transfer) = &mut self.state {
-            transfer.entries.remove(&entry);
+        let State::Transferring(transfer) = &mut self.state else {
+            return;
+        };
+        if let Some(pending) = transfer.entries.remove(&entry) {
+            self.totals.count(pending.plan, failure.is_some());
         }
         if let Some(code) = failure
             && self.failures.len() < limits::RECEIPT_MAX_FAILURES
@@ -460,11 +493,15 @@ impl Sender {
         }
     }
 
-    fn on_receipt(&mut self, receipt: Receipt) {
+    fn on_receipt(&mut self, receipt: Receipt) -> Result<(), SessionError> {
+        if receipt != self.totals {
+            return Err(ProtocolError::Misbehaved("gave a receipt for something else").into());
+        }
         let failures = std::mem::take(&mut self.failures);
         self.outputs
             .push_back(SenderOutput::Close(Conclusion { receipt, failures }));
         self.state = State::Closed;
+        Ok(())
     }
 
     fn pending(&mut self, entry: u32) -> Result<&mut Pending, ProtocolError> {
@@ -475,3 +512,47 @@ impl Sender {
         transfer.entries.get_mut(&entry).ok_or(unknown)
     }
 }
+
+/// Cuts entries into offers that fit in a message each, however long their paths are.
+fn offers_of(mut first: u32, entries: Vec<Entry>, last: bool) -> Vec<Offer> {
+    let mut offers = Vec::with_capacity(1);
+    let mut batch = Vec::new();
+    let mut bytes = OFFER_OVERHEAD_BYTES;
+    for entry in entries {
+        let entry_bytes = encoded_bytes(&entry);
+        if bytes + entry_bytes > limits::MESSAGE_MAX_BYTES {
+            let count = batch.len() as u32;
+            let entries = std::mem::take(&mut batch);
+            offers.push(Offer {
+                first,
+                entries,
+                last: false,
+            });
+            first += count;
+            bytes = OFFER_OVERHEAD_BYTES;
+        }
+        bytes += entry_bytes;
+        batch.push(entry);
+    }
+    offers.push(Offer {
+        first,
+        entries: batch,
+        last,
+    });
+    offers
+}
+
+/// At most this long: the longest form of every number in it, and its two byte strings.
+fn encoded_bytes(entry: &Entry) -> usize {
+    let target = match &entry.kind {
+        EntryKind::Symlink { target } => target.len(),
+        EntryKind::File { .. } | EntryKind::Directory => 0,
+    };
+    ENTRY_OVERHEAD_BYTES + entry.path.as_bytes().len() + target
+}
+
+/// Tag, first number, count and flag of an offer, at their longest, rounded up.
+const OFFER_OVERHEAD_BYTES: usize = 32;
+
+/// Lengths, kind, size, mode and time of an entry, at their longest, rounded up.
+const ENTRY_OVERHEAD_BYTES: usize = 64;

@@ -198,6 +198,19 @@ mod tests {
     }
 
     #[test]
+    fn a_time_of_more_than_a_second_of_nanoseconds_does_not_decode() {
+        let Message::Offer(mut offer) = one_of_each().swap_remove(1) else {
+            panic!("the second message is an offer");
+        };
+        offer.entries[0].modified.nanos = limits::NANOS_MAX + 1;
+        let body = postcard::to_allocvec(&Message::Offer(offer)).unwrap();
+        assert!(matches!(
+            decode_body(&body),
+            Err(ProtocolError::LimitExceeded(_))
+        ));
+    }
+
+    #[test]
     fn a_path_that_leaves_does_not_decode() {
         let mut body = postcard::to_allocvec(&one_of_each()[1]).unwrap();
         let name = body.windows(2).position(|w| w == b"d/").unwrap();

@@ -60,13 +60,6 @@ impl Message {
     /// # Errors
     /// Names the bound.
     pub fn check_bounds(&self) -> Result<(), ProtocolError> {
-        let within = |count: usize, max: usize, what| {
-            if count <= max {
-                Ok(())
-            } else {
-                Err(ProtocolError::LimitExceeded(what))
-            }
-        };
         match self {
             Self::Hello(hello) => within(
                 hello.software.len(),
@@ -79,18 +72,7 @@ impl Message {
                     limits::BATCH_MAX_ENTRIES,
                     "entries in an offer",
                 )?;
-                offer
-                    .entries
-                    .iter()
-                    .try_for_each(|entry| match &entry.kind {
-                        EntryKind::File { size } if BlockPlan::new(*size).is_none() => {
-                            Err(ProtocolError::LimitExceeded("size of a file"))
-                        }
-                        EntryKind::Symlink { target } => {
-                            within(target.len(), limits::PATH_MAX_BYTES, "target of a symlink")
-                        }
-                        EntryKind::File { .. } | EntryKind::Directory => Ok(()),
-                    })
+                offer.entries.iter().try_for_each(Entry::check_bounds)
             }
             Self::Held(held) => within(held.hashes.len(), limits::HELD_MAX_HASHES, "hashes held"),
             Self::Answer(answer) => within(
@@ -110,6 +92,14 @@ impl Message {
             | Self::Receipt(_)
             | Self::Abort(_) => Ok(()),
         }
+    }
+}
+
+fn within(count: usize, max: usize, what: &'static str) -> Result<(), ProtocolError> {
+    if count <= max {
+        Ok(())
+    } else {
+        Err(ProtocolError::LimitExceeded(what))
     }
 }
 
@@ -194,6 +184,21 @@ pub enum EntryKind {
 }
 
 impl Entry {
+    fn check_bounds(&self) -> Result<(), ProtocolError> {
+        // Beyond it lie values that file systems take for "now" and "leave alone".
+        let nanos = self.modified.nanos as usize;
+        within(nanos, limits::NANOS_MAX as usize, "nanoseconds of a time")?;
+        match &self.kind {
+            EntryKind::File { size } if BlockPlan::new(*size).is_none() => {
+                Err(ProtocolError::LimitExceeded("size of a file"))
+            }
+            EntryKind::Symlink { target } => {
+                within(target.len(), limits::PATH_MAX_BYTES, "target of a symlink")
+            }
+            EntryKind::File { .. } | EntryKind::Directory => Ok(()),
+        }
+    }
+
     /// How the file is cut; `None` unless it is one of a valid size.
     pub fn plan(&self) -> Option<BlockPlan> {
         match self.kind {
@@ -301,7 +306,7 @@ pub struct Finish {
 }
 
 /// The receiver's proof of what it has.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct Receipt {
     /// Entries in place.
     pub entries: u32,
@@ -309,6 +314,19 @@ pub struct Receipt {
     pub failed: u32,
     /// Bytes of the files in place.
     pub bytes: u64,
+}
+
+impl Receipt {
+    /// Adds one entry. Both sides count alike, so that the sender can compare.
+    pub(crate) fn count(&mut self, plan: Option<BlockPlan>, failed: bool) {
+        if failed {
+            self.failed += 1;
+        } else {
+            self.entries += 1;
+            let bytes = plan.map_or(0, BlockPlan::size);
+            self.bytes = self.bytes.saturating_add(bytes);
+        }
+    }
 }
 
 /// The end, before it is done.

@@ -1,0 +1,322 @@
+//! A peer that breaks the protocol, one rule at a time.
+
+use super::table::{
+    ROOT, SESSION, file, receiver_after, receiver_paths, sender_after, sender_paths,
+};
+use crate::error::{ErrorCode, ProtocolError};
+use crate::hash::Hash;
+use crate::limits;
+use crate::session::{
+    Conclusion, Preparation, Receiver, ReceiverInput, ReceiverOutput, Sender, SenderInput,
+    SenderOutput, SessionError, hello,
+};
+use crate::wire::VERSION;
+use crate::wire::message::*;
+
+fn sender_at(name: &str) -> Sender {
+    let path = sender_paths().into_iter().find(|(state, _)| *state == name);
+    sender_after(path.unwrap().1)
+}
+
+fn receiver_at(name: &str) -> Receiver {
+    let path = receiver_paths()
+        .into_iter()
+        .find(|(state, _)| *state == name);
+    receiver_after(path.unwrap().1)
+}
+
+/// The fault that a message is to a sender in a state; the peer is told its code.
+fn sender_fault(state: &str, message: Message) -> SessionError {
+    let mut sender = sender_at(state);
+    let error = sender.handle(SenderInput::Message(message)).unwrap_err();
+    let abort = Message::Abort(Abort { code: error.code() });
+    assert_eq!(sender.poll_output(), Some(SenderOutput::Send(abort)));
+    assert_eq!(sender.poll_output(), None);
+    error
+}
+
+fn receiver_fault(state: &str, message: Message) -> SessionError {
+    let mut receiver = receiver_at(state);
+    let error = receiver
+        .handle(ReceiverInput::Message(message))
+        .unwrap_err();
+    let abort = Message::Abort(Abort { code: error.code() });
+    assert_eq!(receiver.poll_output(), Some(ReceiverOutput::Send(abort)));
+    assert_eq!(receiver.poll_output(), None);
+    error
+}
+
+fn misbehaved(error: SessionError) -> &'static str {
+    match error {
+        SessionError::Protocol(ProtocolError::Misbehaved(what)) => what,
+        other => panic!("not misbehaviour: {other:?}"),
+    }
+}
+
+fn exceeded(error: SessionError) -> &'static str {
+    match error {
+        SessionError::Protocol(ProtocolError::LimitExceeded(what)) => what,
+        other => panic!("not a bound: {other:?}"),
+    }
+}
+
+fn held(first_block: u64, count: usize) -> Message {
+    let hashes = vec![ROOT; count];
+    Message::Held(Held {
+        entry: 0,
+        first_block,
+        hashes,
+    })
+}
+
+fn offer(first: u32, count: usize, last: bool) -> Message {
+    let entries = vec![file(1); count];
+    Message::Offer(Offer {
+        first,
+        entries,
+        last,
+    })
+}
+
+#[test]
+fn a_greeting_that_does_not_fit_is_refused_with_its_code() {
+    let greet = |change: fn(&mut Hello)| {
+        let mut hello = hello(Role::Receiver, SESSION, 0);
+        change(&mut hello);
+        sender_fault("expecting Hello", Message::Hello(hello)).code()
+    };
+    assert_eq!(
+        greet(|h| h.version = VERSION + 1),
+        ErrorCode::UnsupportedVersion
+    );
+    assert_eq!(greet(|h| h.role = Role::Sender), ErrorCode::WrongDirection);
+    assert_eq!(
+        greet(|h| h.session = SessionId([8; 16])),
+        ErrorCode::ProtocolViolation
+    );
+    assert_eq!(greet(|h| h.lane = 1), ErrorCode::ProtocolViolation);
+}
+
+#[test]
+fn blocks_held_beyond_the_end_twice_or_none_at_all_are_misbehaviour() {
+    for message in [
+        held(1, 1),
+        held(0, 2),
+        held(u64::MAX, 1),
+        held(u64::MAX - 1, 2),
+        held(0, 0),
+    ] {
+        assert!(misbehaved(sender_fault("expecting Answer", message)).contains("holds"));
+    }
+    let mut sender = sender_at("expecting Answer");
+    sender.handle(SenderInput::Message(held(0, 1))).unwrap();
+    let twice = sender.handle(SenderInput::Message(held(0, 1)));
+    assert!(misbehaved(twice.unwrap_err()).contains("twice"));
+    assert!(misbehaved(sender_fault("sending", held(0, 1))).contains("verdict"));
+}
+
+#[test]
+fn asking_for_the_bytes_of_a_directory_is_misbehaviour() {
+    let mut sender = sender_at("nothing offered");
+    let entries = vec![Entry {
+        kind: EntryKind::Directory,
+        ..file(0)
+    }];
+    sender
+        .handle(SenderInput::Manifest {
+            entries,
+            last: true,
+        })
+        .unwrap();
+    let verdict = Verdict {
+        entry: 0,
+        decision: Decision::Send,
+    };
+    let answer = Message::Answer(Answer {
+        verdicts: vec![verdict],
+    });
+    let error = sender.handle(SenderInput::Message(answer)).unwrap_err();
+    assert_eq!(misbehaved(error), "asked for the bytes of no file");
+}
+
+#[test]
+fn asking_again_is_bounded_and_only_for_blocks_that_exist() {
+    let again = |block| Message::Again(Again { entry: 0, block });
+    misbehaved(sender_fault("sending", again(1)));
+    misbehaved(sender_fault("expecting Answer", again(0)));
+    let mut sender = sender_at("expecting Done");
+    for _ in 0..limits::ENTRY_MAX_REPEATS {
+        sender.handle(SenderInput::Message(again(0))).unwrap();
+    }
+    let error = sender.handle(SenderInput::Message(again(0))).unwrap_err();
+    assert_eq!(exceeded(error), "blocks asked for again");
+}
+
+#[test]
+fn a_receipt_for_something_else_is_misbehaviour() {
+    let good = Receipt {
+        entries: 1,
+        failed: 0,
+        bytes: 1,
+    };
+    for receipt in [
+        Receipt { entries: 2, ..good },
+        Receipt { failed: 1, ..good },
+        Receipt { bytes: 0, ..good },
+    ] {
+        let error = sender_fault("expecting Receipt", Message::Receipt(receipt));
+        assert!(misbehaved(error).contains("receipt"));
+    }
+}
+
+#[test]
+fn offers_out_of_order_after_the_last_or_over_the_window_are_refused() {
+    misbehaved(receiver_fault("nothing offered", offer(1, 1, false)));
+    misbehaved(receiver_fault("preparing", offer(1, 1, true)));
+    let mut receiver = receiver_at("nothing offered");
+    let batch = limits::BATCH_MAX_ENTRIES;
+    for first in (0..limits::WINDOW_MAX_ENTRIES).step_by(batch) {
+        let offer = offer(first as u32, batch, false);
+        receiver.handle(ReceiverInput::Message(offer)).unwrap();
+    }
+    let offer = offer(limits::WINDOW_MAX_ENTRIES as u32, 1, false);
+    let error = receiver.handle(ReceiverInput::Message(offer)).unwrap_err();
+    assert_eq!(exceeded(error), "entries at a time");
+}
+
+#[test]
+fn a_complete_before_the_verdict_or_twice_is_misbehaviour() {
+    let complete = |entry| Message::Complete(Complete { entry, root: ROOT });
+    for state in ["preparing", "root known", "finishing"] {
+        misbehaved(receiver_fault(state, complete(0)));
+    }
+    misbehaved(receiver_fault("receiving", complete(1)));
+}
+
+#[test]
+fn a_finish_that_is_early_or_miscounts_is_misbehaviour() {
+    misbehaved(receiver_fault(
+        "receiving",
+        Message::Finish(Finish { entries: 1 }),
+    ));
+    misbehaved(receiver_fault(
+        "all done",
+        Message::Finish(Finish { entries: 2 }),
+    ));
+    misbehaved(receiver_fault(
+        "nothing offered",
+        Message::Finish(Finish { entries: 0 }),
+    ));
+}
+
+#[test]
+fn a_failed_that_comes_while_the_file_gets_its_name_is_too_late() {
+    let mut receiver = receiver_at("finishing");
+    let failed = EntryFailure {
+        entry: 0,
+        code: ErrorCode::FileSystem,
+    };
+    receiver
+        .handle(ReceiverInput::Message(Message::Failed(failed)))
+        .unwrap();
+    assert_eq!(receiver.poll_output(), None);
+    receiver
+        .handle(ReceiverInput::Finished {
+            entry: 0,
+            failure: None,
+        })
+        .unwrap();
+    let outcome = Outcome {
+        entry: 0,
+        failure: None,
+    };
+    let done = Message::Done(Done {
+        outcomes: vec![outcome],
+    });
+    assert_eq!(receiver.poll_output(), Some(ReceiverOutput::Send(done)));
+}
+
+#[test]
+fn what_comes_after_the_receipt_does_not_take_it_back() {
+    let late = [
+        ReceiverInput::Stop(ErrorCode::Terminated),
+        ReceiverInput::Message(Message::Abort(Abort {
+            code: ErrorCode::Interrupted,
+        })),
+        ReceiverInput::Message(offer(1, 1, true)),
+    ];
+    for input in late {
+        let mut receiver = receiver_at("syncing");
+        receiver.handle(ReceiverInput::Synced).unwrap();
+        let _ = receiver.handle(input);
+        let receipt = Receipt {
+            entries: 1,
+            failed: 0,
+            bytes: 1,
+        };
+        let send = ReceiverOutput::Send(Message::Receipt(receipt));
+        assert_eq!(receiver.poll_output(), Some(send));
+        let conclusion = Conclusion {
+            receipt,
+            failures: Vec::new(),
+        };
+        assert_eq!(
+            receiver.poll_output(),
+            Some(ReceiverOutput::Close(conclusion))
+        );
+    }
+}
+
+#[test]
+fn a_block_that_is_damaged_after_its_proof_is_not_proven_any_more() {
+    let mut receiver = receiver_at("receiving");
+    let block = 0;
+    receiver
+        .handle(ReceiverInput::BlockProven { entry: 0, block })
+        .unwrap();
+    assert!(!receiver.wants(0, block));
+    receiver
+        .handle(ReceiverInput::BlockDamaged { entry: 0, block })
+        .unwrap();
+    assert!(receiver.wants(0, block));
+    let again = Message::Again(Again { entry: 0, block });
+    assert_eq!(receiver.poll_output(), Some(ReceiverOutput::Send(again)));
+    receiver
+        .handle(ReceiverInput::BlockDamaged { entry: 0, block: 9 })
+        .unwrap();
+    assert_eq!(receiver.poll_output(), None);
+}
+
+#[test]
+fn a_partial_that_claims_impossible_blocks_is_refused_here_not_announced() {
+    for runs in [vec![(1, 1)], vec![(0, 1), (0, 1)], vec![(u64::MAX, 1)]] {
+        let mut receiver = receiver_at("preparing");
+        let held = runs
+            .into_iter()
+            .map(|(first, count)| (first, vec![Hash([0; 32]); count]));
+        let preparation = Preparation::Data(held.collect());
+        receiver
+            .handle(ReceiverInput::Prepared {
+                entry: 0,
+                preparation,
+            })
+            .unwrap();
+        let decision = Decision::Refuse(ErrorCode::Internal);
+        let verdicts = vec![Verdict { entry: 0, decision }];
+        let answer = Message::Answer(Answer { verdicts });
+        assert_eq!(receiver.poll_output(), Some(ReceiverOutput::Send(answer)));
+    }
+}
+
+#[test]
+fn a_manifest_that_nobody_asked_for_is_our_own_mistake() {
+    let mut sender = sender_at("expecting Answer");
+    let manifest = SenderInput::Manifest {
+        entries: vec![file(1)],
+        last: true,
+    };
+    assert_eq!(
+        sender.handle(manifest),
+        Err(SessionError::Ours(ErrorCode::Internal))
+    );
+}

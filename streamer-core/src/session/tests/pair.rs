@@ -1,0 +1,426 @@
+//! A sender and a receiver over a simulated link, in virtual time.
+//!
+//! Control messages keep their order; records overtake each other and the messages. Work at
+//! either side takes time too. All of it follows from one seed.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::world::{Source, Store};
+use crate::error::ErrorCode;
+use crate::hash::{Hash, root_of};
+use crate::path::RelPath;
+use crate::session::{
+    Conclusion, Receiver, ReceiverConfig, ReceiverInput, ReceiverOutput, Sender, SenderInput,
+    SenderOutput, SessionError,
+};
+use crate::wire::codec;
+use crate::wire::message::{Entry, Message, SessionId};
+use crate::wire::record::RecordHeader;
+
+/// What a run is like and what goes wrong in it.
+#[derive(Debug, Clone)]
+pub(super) struct Plan {
+    pub(super) seed: u64,
+    /// Longest delay of anything, in ticks.
+    pub(super) delay: u64,
+    /// Entries read from the source at a time.
+    pub(super) batch: usize,
+    pub(super) limit: Option<u64>,
+    /// Steps after which the link is gone.
+    pub(super) cut: Option<usize>,
+    /// How often each block arrives damaged.
+    pub(super) damage: BTreeMap<(u32, u64), u32>,
+    /// Steps after which this happens.
+    pub(super) disturb: Option<(usize, Disturbance)>,
+}
+
+#[derive(Debug, Clone)]
+pub(super) enum Disturbance {
+    Sender(SenderInput),
+    Receiver(ReceiverInput),
+    /// The source changes, seen or unseen by its modification time.
+    Change(usize, bool),
+}
+
+impl Default for Plan {
+    fn default() -> Self {
+        Self {
+            seed: 1,
+            delay: 50,
+            batch: 1024,
+            limit: None,
+            cut: None,
+            damage: BTreeMap::new(),
+            disturb: None,
+        }
+    }
+}
+
+/// How a run ended for one side.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Ending {
+    Concluded(Conclusion),
+    Failed(SessionError),
+    Cut,
+}
+
+impl Ending {
+    pub(super) fn conclusion(&self) -> &Conclusion {
+        match self {
+            Self::Concluded(conclusion) => conclusion,
+            other => panic!("not concluded: {other:?}"),
+        }
+    }
+}
+
+/// What a run was.
+#[derive(Debug)]
+pub(super) struct Report {
+    pub(super) sender: Ending,
+    pub(super) receiver: Ending,
+    pub(super) steps: usize,
+    pub(super) records: u64,
+    pub(super) prepared: BTreeSet<u32>,
+    /// Most entries that were offered and not done at one time.
+    pub(super) most_open: usize,
+}
+
+impl Report {
+    pub(super) fn failed(&self) -> BTreeMap<u32, ErrorCode> {
+        let failures = &self.receiver.conclusion().failures;
+        let mut theirs = self.sender.conclusion().failures.clone();
+        let mut ours = failures.clone();
+        theirs.sort_by_key(|failure| failure.entry);
+        ours.sort_by_key(|failure| failure.entry);
+        assert_eq!(ours, theirs, "the sides disagree on what failed");
+        assert_eq!(
+            self.sender.conclusion().receipt,
+            self.receiver.conclusion().receipt
+        );
+        ours.iter()
+            .map(|failure| (failure.entry, failure.code))
+            .collect()
+    }
+}
+
+enum Event {
+    Sender(SenderInput),
+    Receiver(ReceiverInput),
+    FrameToSender(Vec<u8>),
+    FrameToReceiver(Vec<u8>),
+    Read {
+        entry: u32,
+        block: u64,
+    },
+    Record {
+        header: RecordHeader,
+        bytes: Vec<u8>,
+        hash: Hash,
+    },
+}
+
+/// Runs one session to its end or its cut. Panics when it falls silent before.
+pub(super) fn run(source: &mut Source, store: &mut Store, plan: &Plan) -> Report {
+    let session = SessionId([7; 16]);
+    let config = ReceiverConfig {
+        inbound_limit_bytes: plan.limit,
+    };
+    Pair {
+        sender: Sender::new(session),
+        receiver: Receiver::new(session, config),
+        sender_end: None,
+        receiver_end: None,
+        events: BTreeMap::new(),
+        now: 0,
+        random: plan.seed,
+        control: [0; 2],
+        damage: plan.damage.clone(),
+        offered: BTreeMap::new(),
+        sent: BTreeMap::new(),
+        released: BTreeSet::new(),
+        paths: BTreeMap::new(),
+        read: 0,
+        records: 0,
+        most_open: 0,
+        plan,
+        source,
+        store,
+    }
+    .run()
+}
+
+struct Pair<'a> {
+    sender: Sender,
+    receiver: Receiver,
+    sender_end: Option<Ending>,
+    receiver_end: Option<Ending>,
+    /// By time, then by a number that keeps them apart.
+    events: BTreeMap<(u64, u64), Event>,
+    now: u64,
+    random: u64,
+    /// When the last frame arrives, for each direction.
+    control: [u64; 2],
+    damage: BTreeMap<(u32, u64), u32>,
+    /// What the sender offered, and the hashes of what it sent or checked.
+    offered: BTreeMap<u32, Entry>,
+    sent: BTreeMap<(u32, u64), Hash>,
+    released: BTreeSet<u32>,
+    paths: BTreeMap<u32, (RelPath, Entry)>,
+    read: usize,
+    records: u64,
+    most_open: usize,
+    plan: &'a Plan,
+    source: &'a mut Source,
+    store: &'a mut Store,
+}
+
+impl Pair<'_> {
+    fn run(mut self) -> Report {
+        self.drain();
+        let mut steps = 0;
+        while !(self.sender_end.is_some() && self.receiver_end.is_some()) {
+            if self.plan.cut == Some(steps) {
+                self.sender_end.get_or_insert(Ending::Cut);
+                self.receiver_end.get_or_insert(Ending::Cut);
+                break;
+            }
+            if let Some((_, what)) = self.plan.disturb.as_ref().filter(|(at, _)| *at == steps) {
+                self.disturb(what.clone());
+            }
+            let Some(((time, _), event)) = self.events.pop_first() else {
+                panic!("silence: {:?} and {:?}", self.sender, self.receiver);
+            };
+            self.now = time;
+            self.step(event);
+            self.drain();
+            steps += 1;
+        }
+        Report {
+            sender: self.sender_end.unwrap(),
+            receiver: self.receiver_end.unwrap(),
+            steps,
+            records: self.records,
+            prepared: self.paths.keys().copied().collect(),
+            most_open: self.most_open,
+        }
+    }
+
+    fn disturb(&mut self, what: Disturbance) {
+        match what {
+            Disturbance::Sender(input) => self.tell_sender(input),
+            Disturbance::Receiver(input) => self.tell_receiver(input),
+            Disturbance::Change(entry, secretly) => self.source.change(entry, secretly),
+        }
+        self.drain();
+    }
+
+    fn step(&mut self, event: Event) {
+        match event {
+            Event::Sender(input) => self.tell_sender(input),
+            Event::Receiver(input) => self.tell_receiver(input),
+            Event::FrameToSender(frame) => self.tell_sender(SenderInput::Message(decoded(&frame))),
+            Event::FrameToReceiver(frame) => {
+                self.tell_receiver(ReceiverInput::Message(decoded(&frame)));
+            }
+            Event::Read { entry, block } => self.read_block(entry, block),
+            Event::Record {
+                header,
+                bytes,
+                hash,
+            } => self.on_record(header, &bytes, hash),
+        }
+    }
+
+    fn tell_sender(&mut self, input: SenderInput) {
+        if self.sender_end.is_some() {
+            return;
+        }
+        if let Err(error) = self.sender.handle(input) {
+            self.drain_sender();
+            self.sender_end = Some(Ending::Failed(error));
+        }
+    }
+
+    fn tell_receiver(&mut self, input: ReceiverInput) {
+        if self.receiver_end.is_some() {
+            return;
+        }
+        if let Err(error) = self.receiver.handle(input) {
+            self.drain_receiver();
+            self.receiver_end = Some(Ending::Failed(error));
+        }
+    }
+
+    fn drain(&mut self) {
+        self.drain_sender();
+        self.drain_receiver();
+        self.most_open = self.most_open.max(self.offered.len() - self.released.len());
+    }
+
+    fn drain_sender(&mut self) {
+        while let Some(output) = self.sender.poll_output() {
+            match output {
+                SenderOutput::Send(message) => self.send(0, &message),
+                SenderOutput::ReadManifest => self.read_manifest(),
+                SenderOutput::CheckHeld(held) => {
+                    let entry = held.entry;
+                    let blocks = held.first_block..;
+                    let agrees = blocks.zip(&held.hashes).all(|(block, hash)| {
+                        let ours = self.source.block(entry, block).1;
+                        self.sent.insert((entry, block), ours);
+                        ours == *hash
+                    });
+                    self.soon(Event::Sender(SenderInput::HeldChecked { entry, agrees }));
+                }
+                SenderOutput::SendBlocks { entry, run } => {
+                    run.blocks()
+                        .for_each(|block| self.soon(Event::Read { entry, block }));
+                }
+                SenderOutput::Seal { entry } => self.seal(entry),
+                SenderOutput::Release { entry } => {
+                    assert!(self.released.insert(entry), "released twice: {entry}");
+                }
+                SenderOutput::Close(end) => self.sender_end = Some(Ending::Concluded(end)),
+            }
+        }
+    }
+
+    fn read_manifest(&mut self) {
+        let end = (self.read + self.plan.batch).min(self.source.entries.len());
+        let entries = self.source.entries[self.read..end].to_vec();
+        for (number, entry) in (self.read as u32..).zip(&entries) {
+            self.offered.insert(number, entry.clone());
+        }
+        self.read = end;
+        let last = end == self.source.entries.len();
+        self.soon(Event::Sender(SenderInput::Manifest { entries, last }));
+    }
+
+    fn seal(&mut self, entry: u32) {
+        let count = self.offered[&entry].plan().unwrap().count();
+        let hashes: Vec<Hash> = (0..count).map(|block| self.sent[&(entry, block)]).collect();
+        let input = if self.offered[&entry] == self.source.entries[entry as usize] {
+            SenderInput::Sealed {
+                entry,
+                root: root_of(&hashes),
+            }
+        } else {
+            SenderInput::SourceFailed {
+                entry,
+                code: ErrorCode::SourceChanged,
+            }
+        };
+        self.soon(Event::Sender(input));
+    }
+
+    fn drain_receiver(&mut self) {
+        while let Some(output) = self.receiver.poll_output() {
+            match output {
+                ReceiverOutput::Send(message) => self.send(1, &message),
+                ReceiverOutput::Prepare { entry, offered } => {
+                    self.paths
+                        .insert(entry, (offered.path.clone(), offered.clone()));
+                    let preparation = self.store.prepare(&offered);
+                    self.soon(Event::Receiver(ReceiverInput::Prepared {
+                        entry,
+                        preparation,
+                    }));
+                }
+                ReceiverOutput::Finish { entry, root } => {
+                    let failure = self.store.finish(&self.paths[&entry].0, root);
+                    self.soon(Event::Receiver(ReceiverInput::Finished { entry, failure }));
+                }
+                ReceiverOutput::Suspend { entry } => assert!(self.paths.contains_key(&entry)),
+                ReceiverOutput::Sync => self.soon(Event::Receiver(ReceiverInput::Synced)),
+                ReceiverOutput::Close(end) => self.receiver_end = Some(Ending::Concluded(end)),
+            }
+        }
+    }
+
+    fn read_block(&mut self, entry: u32, block: u64) {
+        if self.released.contains(&entry) || self.sender_end.is_some() {
+            return;
+        }
+        let (mut bytes, hash) = self.source.block(entry, block);
+        self.sent.insert((entry, block), hash);
+        if let Some(times) = self
+            .damage
+            .get_mut(&(entry, block))
+            .filter(|times| **times > 0)
+        {
+            *times -= 1;
+            bytes[0] ^= 1;
+        }
+        self.records += 1;
+        let plan = self.offered[&entry].plan().unwrap();
+        let offset = plan.range(block).start;
+        let header = RecordHeader {
+            entry,
+            offset,
+            length: plan.len(block),
+        };
+        self.soon(Event::Record {
+            header,
+            bytes,
+            hash,
+        });
+        self.tell_sender(SenderInput::BlocksSent { entry, count: 1 });
+    }
+
+    fn on_record(&mut self, header: RecordHeader, bytes: &[u8], hash: Hash) {
+        let RecordHeader {
+            entry,
+            offset,
+            length,
+        } = RecordHeader::decode(header.encode());
+        let (path, offered) = &self.paths[&entry];
+        let block = offered.plan().unwrap().block_at(offset, length).unwrap();
+        if self.receiver_end.is_some() || !self.receiver.wants(entry, block) {
+            return;
+        }
+        let input = if self.store.write(path, block, bytes, hash) {
+            ReceiverInput::BlockProven { entry, block }
+        } else {
+            ReceiverInput::BlockDamaged { entry, block }
+        };
+        self.tell_receiver(input);
+    }
+
+    fn send(&mut self, direction: usize, message: &Message) {
+        let frame = codec::encode(message).unwrap();
+        let arrival = (self.now + self.random(self.plan.delay)).max(self.control[direction]);
+        self.control[direction] = arrival;
+        let event = match direction {
+            0 => Event::FrameToReceiver(frame),
+            _ => Event::FrameToSender(frame),
+        };
+        self.at(arrival, event);
+    }
+
+    fn soon(&mut self, event: Event) {
+        let time = self.now + self.random(self.plan.delay);
+        self.at(time, event);
+    }
+
+    fn at(&mut self, time: u64, event: Event) {
+        // Later events of one time come later: frames keep their order.
+        let number = self.events.range((time, 0)..=(time, u64::MAX)).next_back();
+        let number = number.map_or(0, |((_, number), _)| number + 1);
+        self.events.insert((time, number), event);
+    }
+
+    /// SplitMix64: a number in `0..=max`.
+    fn random(&mut self, max: u64) -> u64 {
+        self.random = self.random.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut z = self.random;
+        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        (z ^ (z >> 31)) % (max + 1)
+    }
+}
+
+fn decoded(frame: &[u8]) -> Message {
+    let (message, length) = codec::decode(frame).unwrap().unwrap();
+    assert_eq!(length, frame.len());
+    message
+}

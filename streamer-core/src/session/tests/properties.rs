@@ -1,0 +1,231 @@
+//! Whatever happens: the right bytes or an error, never silence, never a panic.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use proptest::prelude::*;
+
+use super::pair::{Disturbance, Ending, Plan, run};
+use super::table::{ROOT, SESSION, file, messages};
+use super::world::{Source, Store};
+use crate::error::ErrorCode;
+use crate::limits::BLOCK_MIN_BYTES as MIB;
+use crate::session::{Preparation, Receiver, ReceiverConfig, ReceiverInput, Sender, SenderInput};
+use crate::wire::message::*;
+
+fn sizes() -> impl Strategy<Value = Vec<u64>> {
+    let size = prop_oneof![
+        Just(0),
+        1..5000u64,
+        Just(MIB),
+        Just(MIB + 1),
+        Just(3 * MIB - 1)
+    ];
+    proptest::collection::vec(size, 0..5)
+}
+
+fn damage() -> impl Strategy<Value = BTreeMap<(u32, u64), u32>> {
+    proptest::collection::btree_map((0..4u32, 0..3u64), 1..6u32, 0..4)
+}
+
+fn disturbance() -> impl Strategy<Value = Disturbance> {
+    let code = Just(ErrorCode::Terminated);
+    let entry = 0..4u32;
+    prop_oneof![
+        code.clone()
+            .prop_map(|code| Disturbance::Sender(SenderInput::Stop(code))),
+        code.clone()
+            .prop_map(|code| Disturbance::Receiver(ReceiverInput::Stop(code))),
+        (entry.clone(), code.clone()).prop_map(|(entry, code)| Disturbance::Sender(
+            SenderInput::SourceFailed { entry, code }
+        )),
+        (entry, code).prop_map(|(entry, code)| Disturbance::Receiver(
+            ReceiverInput::TargetFailed { entry, code }
+        )),
+    ]
+}
+
+prop_compose! {
+    fn plans()(
+        seed: u64,
+        delay in 0..200u64,
+        batch in 1..5usize,
+        cut in proptest::option::of(0..60usize),
+        damage in damage(),
+        disturb in proptest::option::of((0..60usize, disturbance())),
+    ) -> Plan {
+        Plan { seed, delay, batch, limit: None, cut, damage, disturb }
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 128, ..ProptestConfig::default() })]
+
+    /// Some disturbed runs on one store, then an undisturbed one. `run` itself panics when
+    /// both sides fall silent, and the store when a file with a wrong root gets its name.
+    #[test]
+    fn any_schedule_ends_with_the_right_bytes_or_an_error(
+        sizes in sizes(),
+        disturbed in proptest::collection::vec(plans(), 0..4),
+        seed: u64,
+    ) {
+        let mut source = Source::files(&sizes);
+        let mut store = Store::default();
+        let anything: BTreeSet<u32> = (0..5).collect();
+        for plan in disturbed {
+            let report = run(&mut source, &mut store, &plan);
+            store.assert_holds(&source, &anything);
+            match (&report.sender, &report.receiver) {
+                (Ending::Concluded(_), Ending::Concluded(_)) => {
+                    let failed = report.failed().keys().copied().collect();
+                    store.assert_holds(&source, &failed);
+                }
+                // The receipt was lost, or crossed an Abort: what it says is true.
+                (_, Ending::Concluded(end)) => {
+                    let failed = end.failures.iter().map(|failure| failure.entry).collect();
+                    store.assert_holds(&source, &failed);
+                }
+                (Ending::Concluded(_), _) => prop_assert!(false, "a receipt from nobody"),
+                _ => {}
+            }
+        }
+        let report = run(&mut source, &mut store, &Plan { seed, ..Plan::default() });
+        prop_assert!(report.failed().is_empty());
+        store.assert_holds(&source, &BTreeSet::new());
+    }
+}
+
+/// Numbers that matter: small ones, and the ends of their range.
+fn number() -> impl Strategy<Value = u64> {
+    prop_oneof![8 => 0..5u64, 1 => Just(u64::MAX), 1 => Just(u64::MAX - 1), 1 => any::<u64>()]
+}
+
+fn entry() -> impl Strategy<Value = u32> {
+    prop_oneof![9 => 0..4u32, 1 => Just(u32::MAX)]
+}
+
+fn decision() -> impl Strategy<Value = Decision> {
+    let code = Just(Decision::Refuse(ErrorCode::NoSpace));
+    prop_oneof![4 => Just(Decision::Send), 1 => Just(Decision::NoData), 1 => code]
+}
+
+fn offered() -> impl Strategy<Value = Vec<Entry>> {
+    let size = prop_oneof![
+        0..3 * MIB,
+        Just(crate::limits::FILE_MAX_BYTES),
+        any::<u64>()
+    ];
+    let directory = Just(Entry {
+        kind: EntryKind::Directory,
+        ..file(0)
+    });
+    let kind = prop_oneof![4 => size.prop_map(file), 1 => directory];
+    proptest::collection::vec(kind, 0..4)
+}
+
+fn code() -> impl Strategy<Value = ErrorCode> {
+    (0..45u16).prop_map(ErrorCode::from)
+}
+
+fn message(role: Role) -> impl Strategy<Value = Message> {
+    let hashes = (0..4usize).prop_map(|count| vec![ROOT; count]);
+    prop_oneof![
+        4 => proptest::sample::select(messages(role)),
+        2 => (entry(), offered(), any::<bool>())
+            .prop_map(|(first, entries, last)| Message::Offer(Offer { first, entries, last })),
+        2 => (entry(), number(), hashes)
+            .prop_map(|(entry, first_block, hashes)| Message::Held(Held { entry, first_block, hashes })),
+        4 => proptest::collection::vec((entry(), decision()), 0..4).prop_map(|verdicts| {
+            let verdict = |(entry, decision)| Verdict { entry, decision };
+            Message::Answer(Answer { verdicts: verdicts.into_iter().map(verdict).collect() })
+        }),
+        2 => (entry(), number()).prop_map(|(entry, block)| Message::Again(Again { entry, block })),
+        2 => entry().prop_map(|entry| Message::Complete(Complete { entry, root: ROOT })),
+        1 => (entry(), code()).prop_map(|(entry, code)| Message::Failed(EntryFailure { entry, code })),
+        2 => proptest::collection::vec((entry(), proptest::option::of(code())), 0..4).prop_map(|outcomes| {
+            let outcome = |(entry, failure)| Outcome { entry, failure };
+            Message::Done(Done { outcomes: outcomes.into_iter().map(outcome).collect() })
+        }),
+        1 => entry().prop_map(|entries| Message::Finish(Finish { entries })),
+    ]
+}
+
+fn sender_input() -> impl Strategy<Value = SenderInput> {
+    prop_oneof![
+        6 => message(Role::Receiver).prop_map(SenderInput::Message),
+        2 => (offered(), any::<bool>())
+            .prop_map(|(entries, last)| SenderInput::Manifest { entries, last }),
+        1 => (entry(), any::<bool>())
+            .prop_map(|(entry, agrees)| SenderInput::HeldChecked { entry, agrees }),
+        3 => (entry(), number()).prop_map(|(entry, count)| SenderInput::BlocksSent { entry, count }),
+        2 => entry().prop_map(|entry| SenderInput::Sealed { entry, root: ROOT }),
+        1 => (entry(), code()).prop_map(|(entry, code)| SenderInput::SourceFailed { entry, code }),
+    ]
+}
+
+fn preparation() -> impl Strategy<Value = Preparation> {
+    let run = (number(), (0..4usize).prop_map(|count| vec![ROOT; count]));
+    prop_oneof![
+        3 => Just(Preparation::Data(Vec::new())),
+        2 => proptest::collection::vec(run, 0..3).prop_map(Preparation::Data),
+        1 => Just(Preparation::NoData),
+        1 => code().prop_map(Preparation::Refused),
+    ]
+}
+
+fn receiver_input() -> impl Strategy<Value = ReceiverInput> {
+    prop_oneof![
+        6 => message(Role::Sender).prop_map(ReceiverInput::Message),
+        3 => (entry(), preparation())
+            .prop_map(|(entry, preparation)| ReceiverInput::Prepared { entry, preparation }),
+        4 => (entry(), number()).prop_map(|(entry, block)| ReceiverInput::BlockProven { entry, block }),
+        2 => (entry(), number()).prop_map(|(entry, block)| ReceiverInput::BlockDamaged { entry, block }),
+        1 => (entry(), code()).prop_map(|(entry, code)| ReceiverInput::TargetFailed { entry, code }),
+        2 => (entry(), proptest::option::of(code()))
+            .prop_map(|(entry, failure)| ReceiverInput::Finished { entry, failure }),
+        1 => Just(ReceiverInput::Synced),
+    ]
+}
+
+/// Outputs for one input of the strategies above: at most 4 verdicts, each with a run for
+/// every gap that a few held blocks leave, and a few for what follows.
+const MOST_OUTPUTS: usize = 64;
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 2000, ..ProptestConfig::default() })]
+
+    #[test]
+    fn no_sequence_of_inputs_panics_or_floods_the_sender(
+        inputs in proptest::collection::vec(sender_input(), 0..60),
+    ) {
+        let mut sender = Sender::new(SESSION);
+        let hello = messages(Role::Receiver).swap_remove(0);
+        sender.handle(SenderInput::Message(hello)).unwrap();
+        let mut over = false;
+        for input in inputs {
+            let result = sender.handle(input);
+            let outputs = std::iter::from_fn(|| sender.poll_output()).count();
+            let most = if over { 0 } else { MOST_OUTPUTS };
+            prop_assert!(outputs <= most, "{} outputs", outputs);
+            over |= result.is_err();
+        }
+    }
+
+    #[test]
+    fn no_sequence_of_inputs_panics_or_floods_the_receiver(
+        inputs in proptest::collection::vec(receiver_input(), 0..60),
+        limit in proptest::option::of(number()),
+    ) {
+        let config = ReceiverConfig { inbound_limit_bytes: limit };
+        let mut receiver = Receiver::new(SESSION, config);
+        let hello = messages(Role::Sender).swap_remove(0);
+        receiver.handle(ReceiverInput::Message(hello)).unwrap();
+        let mut over = false;
+        for input in inputs {
+            let result = receiver.handle(input);
+            let outputs = std::iter::from_fn(|| receiver.poll_output()).count();
+            let most = if over { 0 } else { MOST_OUTPUTS };
+            prop_assert!(outputs <= most, "{} outputs", outputs);
+            over |= result.is_err();
+        }
+    }
+}

@@ -1,0 +1,294 @@
+//! Every message in every state, as one table.
+
+use std::fmt::Write as _;
+
+use crate::error::{ErrorCode, ProtocolError};
+use crate::hash::Hash;
+use crate::session::{
+    Preparation, Receiver, ReceiverConfig, ReceiverInput, ReceiverOutput, Sender, SenderInput,
+    SenderOutput, SessionError, hello,
+};
+use crate::wire::message::*;
+
+pub(super) const SESSION: SessionId = SessionId([7; 16]);
+pub(super) const ROOT: Hash = Hash([3; 32]);
+
+pub(super) fn file(size: u64) -> Entry {
+    Entry {
+        path: crate::path::RelPath::root(),
+        kind: EntryKind::File { size },
+        mode: 0o600,
+        modified: Timestamp::default(),
+    }
+}
+
+/// One of each kind, about entry 0, as `role` would say it.
+pub(super) fn messages(role: Role) -> Vec<Message> {
+    let verdict = Verdict {
+        entry: 0,
+        decision: Decision::Send,
+    };
+    let outcome = Outcome {
+        entry: 0,
+        failure: None,
+    };
+    let held = Held {
+        entry: 0,
+        first_block: 0,
+        hashes: vec![ROOT],
+    };
+    vec![
+        Message::Hello(hello(role, SESSION, 0)),
+        Message::Offer(Offer {
+            first: 0,
+            entries: vec![file(1)],
+            last: true,
+        }),
+        Message::Held(held),
+        Message::Answer(Answer {
+            verdicts: vec![verdict],
+        }),
+        Message::Again(Again { entry: 0, block: 0 }),
+        Message::Complete(Complete {
+            entry: 0,
+            root: ROOT,
+        }),
+        Message::Failed(EntryFailure {
+            entry: 0,
+            code: ErrorCode::SourceChanged,
+        }),
+        Message::Done(Done {
+            outcomes: vec![outcome],
+        }),
+        Message::Finish(Finish { entries: 1 }),
+        Message::Receipt(Receipt {
+            entries: 1,
+            failed: 0,
+            bytes: 1,
+        }),
+        Message::Abort(Abort {
+            code: ErrorCode::Interrupted,
+        }),
+    ]
+}
+
+fn from_receiver(kind: usize) -> SenderInput {
+    SenderInput::Message(messages(Role::Receiver).swap_remove(kind))
+}
+
+fn from_sender(kind: usize) -> ReceiverInput {
+    ReceiverInput::Message(messages(Role::Sender).swap_remove(kind))
+}
+
+const HELLO: usize = 0;
+const OFFER: usize = 1;
+const ANSWER: usize = 3;
+const COMPLETE: usize = 5;
+const DONE: usize = 7;
+const FINISH: usize = 8;
+const RECEIPT: usize = 9;
+
+/// A sender that has taken these inputs, with nothing left to do.
+pub(super) fn sender_after(inputs: Vec<SenderInput>) -> Sender {
+    let mut sender = Sender::new(SESSION);
+    for input in inputs {
+        sender.handle(input).unwrap();
+    }
+    while sender.poll_output().is_some() {}
+    sender
+}
+
+pub(super) fn receiver_after(inputs: Vec<ReceiverInput>) -> Receiver {
+    let mut receiver = Receiver::new(SESSION, ReceiverConfig::default());
+    for input in inputs {
+        receiver.handle(input).unwrap();
+    }
+    while receiver.poll_output().is_some() {}
+    receiver
+}
+
+/// Each state by the inputs that lead to it from the one before.
+pub(super) fn sender_paths() -> Vec<(&'static str, Vec<SenderInput>)> {
+    let manifest = SenderInput::Manifest {
+        entries: vec![file(1)],
+        last: true,
+    };
+    let failed = SenderInput::SourceFailed {
+        entry: 0,
+        code: ErrorCode::FileSystem,
+    };
+    let opening = vec![from_receiver(HELLO), manifest];
+    let way = [
+        ("sending", from_receiver(ANSWER)),
+        ("sealing", SenderInput::BlocksSent { entry: 0, count: 1 }),
+        (
+            "expecting Done",
+            SenderInput::Sealed {
+                entry: 0,
+                root: ROOT,
+            },
+        ),
+        ("expecting Receipt", from_receiver(DONE)),
+        ("closed", from_receiver(RECEIPT)),
+    ];
+    let mut paths = vec![
+        ("expecting Hello", vec![]),
+        ("nothing offered", opening[..1].to_vec()),
+        ("expecting Answer", opening.clone()),
+        ("entry failed", [opening.clone(), vec![failed]].concat()),
+    ];
+    let mut inputs = opening;
+    for (name, input) in way {
+        inputs.push(input);
+        paths.push((name, inputs.clone()));
+    }
+    paths
+}
+
+pub(super) fn receiver_paths() -> Vec<(&'static str, Vec<ReceiverInput>)> {
+    let preparation = Preparation::Data(Vec::new());
+    let way = [
+        ("nothing offered", from_sender(HELLO)),
+        ("preparing", from_sender(OFFER)),
+        (
+            "receiving",
+            ReceiverInput::Prepared {
+                entry: 0,
+                preparation,
+            },
+        ),
+        ("root known", from_sender(COMPLETE)),
+        (
+            "finishing",
+            ReceiverInput::BlockProven { entry: 0, block: 0 },
+        ),
+        (
+            "all done",
+            ReceiverInput::Finished {
+                entry: 0,
+                failure: None,
+            },
+        ),
+        ("syncing", from_sender(FINISH)),
+        ("closed", ReceiverInput::Synced),
+    ];
+    let mut paths = vec![("expecting Hello", vec![])];
+    let mut inputs = Vec::new();
+    for (name, input) in way {
+        inputs.push(input);
+        paths.push((name, inputs.clone()));
+    }
+    paths
+}
+
+fn outcome(result: &Result<(), SessionError>, state: &str, outputs: &[String]) -> String {
+    let outputs = match outputs {
+        [] => "-".to_owned(),
+        some => some.join(", "),
+    };
+    match result {
+        Ok(()) => format!("{state}: {outputs}"),
+        Err(error) => format!("ERROR {error} => {state}: {outputs}"),
+    }
+}
+
+fn sender_says(output: &SenderOutput) -> String {
+    match output {
+        SenderOutput::Send(Message::Abort(abort)) => format!("Abort {}", abort.code.number()),
+        SenderOutput::Send(message) => message.name().to_owned(),
+        SenderOutput::Close(_) => "close".to_owned(),
+        other => format!("{other:?}"),
+    }
+}
+
+fn receiver_says(output: &ReceiverOutput) -> String {
+    match output {
+        ReceiverOutput::Send(Message::Abort(abort)) => format!("Abort {}", abort.code.number()),
+        ReceiverOutput::Send(message) => message.name().to_owned(),
+        ReceiverOutput::Prepare { entry, .. } => format!("prepare {entry}"),
+        ReceiverOutput::Finish { entry, .. } => format!("finish {entry}"),
+        other => format!("{other:?}"),
+    }
+}
+
+/// An unexpected message is the peer's fault, ends the session, and is answered by one Abort.
+fn assert_refused(error: &SessionError, outputs: &[String], was_closed: bool) {
+    let expected = match error {
+        SessionError::Protocol(error) if !was_closed => {
+            vec![format!("Abort {}", error.code().number())]
+        }
+        SessionError::Ours(code) => vec![format!("Abort {}", code.number())],
+        SessionError::Protocol(ProtocolError::Unexpected { .. }) | SessionError::Peer(_) => vec![],
+        other => panic!("{other:?} in a closed session"),
+    };
+    assert_eq!(outputs, expected);
+}
+
+#[test]
+fn every_message_in_every_state_has_the_outcome_of_the_table() {
+    let mut table = String::from("SENDER\n");
+    for (name, path) in sender_paths() {
+        for message in messages(Role::Receiver) {
+            let mut sender = sender_after(path.clone());
+            let was_closed = sender.state_name() == "closed";
+            let result = sender.handle(SenderInput::Message(message.clone()));
+            let outputs: Vec<_> = std::iter::from_fn(|| sender.poll_output()).collect();
+            let said: Vec<_> = outputs.iter().map(sender_says).collect();
+            let state = sender.state_name();
+            let row = outcome(&result, state, &said);
+            writeln!(table, "{name:<18}{:<10}{row}", message.name()).unwrap();
+            if let Err(error) = result {
+                assert_refused(&error, &said, was_closed);
+                assert_eq!(state, "closed");
+                assert_silent_sender(sender);
+            }
+        }
+    }
+    table.push_str("\nRECEIVER\n");
+    for (name, path) in receiver_paths() {
+        for message in messages(Role::Sender) {
+            let mut receiver = receiver_after(path.clone());
+            let was_closed = receiver.state_name() == "closed";
+            let result = receiver.handle(ReceiverInput::Message(message.clone()));
+            let outputs: Vec<_> = std::iter::from_fn(|| receiver.poll_output()).collect();
+            let said: Vec<_> = outputs.iter().map(receiver_says).collect();
+            let state = receiver.state_name();
+            let row = outcome(&result, state, &said);
+            writeln!(table, "{name:<18}{:<10}{row}", message.name()).unwrap();
+            if let Err(error) = result {
+                assert_refused(&error, &said, was_closed);
+                assert_eq!(state, "closed");
+                assert_silent_receiver(receiver);
+            }
+        }
+    }
+    insta::assert_snapshot!(table);
+}
+
+fn assert_silent_sender(mut sender: Sender) {
+    for (_, path) in sender_paths() {
+        for input in path {
+            let _ = sender.handle(input);
+            assert_eq!(sender.poll_output(), None);
+        }
+    }
+    assert_eq!(
+        sender.handle(SenderInput::Stop(ErrorCode::Interrupted)),
+        Ok(())
+    );
+    assert_eq!(sender.poll_output(), None);
+}
+
+fn assert_silent_receiver(mut receiver: Receiver) {
+    for (_, path) in receiver_paths() {
+        for input in path {
+            let _ = receiver.handle(input);
+            assert_eq!(receiver.poll_output(), None);
+        }
+    }
+    assert_eq!(
+        receiver.handle(ReceiverInput::Stop(ErrorCode::Interrupted)),
+        Ok(())
+    );
+    assert_eq!(receiver.poll_output(), None);
+}
