@@ -58,9 +58,24 @@ pub struct ClientArgs {
     /// Keep trying for this long while the endpoint does not answer, as in 90s, 10m or 2h
     #[arg(long, value_name = "DURATION", default_value = "60s", value_parser = parse_duration)]
     pub wait: Duration,
+    /// How bytes travel; auto is QUIC, and TLS over TCP where UDP does not get through
+    #[arg(long, value_enum, default_value_t)]
+    pub transport: TransportArg,
     /// How it is printed.
     #[command(flatten)]
     pub output: OutputArgs,
+}
+
+/// What `--transport` takes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, clap::ValueEnum)]
+pub enum TransportArg {
+    /// QUIC, and TLS where UDP does not get through
+    #[default]
+    Auto,
+    /// QUIC over UDP only
+    Quic,
+    /// TLS over TCP only
+    Tls,
 }
 
 /// How things are printed.

@@ -6,16 +6,18 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use ring::rand::{SecureRandom as _, SystemRandom};
-use streamer_core::net::dial::{DialError, Dialled, dial};
+use streamer_core::net::dial::{Choice, DialError, dial};
 use streamer_core::net::link::Link;
 use streamer_core::net::{Progress, TransferError, Transferred, receive, send};
 use streamer_core::session::{ReceiverConfig, SessionError};
 use streamer_core::store::StoreError;
 use streamer_core::store::source::SourceFile;
 use streamer_core::store::target::Target;
-use streamer_core::wire::message::SessionId;
-use streamer_core::{Coordinates, CoordinatesError, ErrorCode, Operation};
+use streamer_core::wire::message::{Role, SessionId};
+use streamer_core::{Coordinates, CoordinatesError, ErrorCode, Operation, Transport};
 use tokio::sync::watch;
+
+use crate::line::Line;
 
 /// What this side has.
 #[derive(Debug, Clone)]
@@ -27,6 +29,13 @@ pub enum Local {
 }
 
 impl Local {
+    fn role(&self) -> Role {
+        match self {
+            Self::Source(_) => Role::Sender,
+            Self::Target(_) => Role::Receiver,
+        }
+    }
+
     /// What the client does.
     pub fn operation(&self) -> Operation {
         match self {
@@ -43,7 +52,7 @@ pub enum Notice<'a> {
     /// Looking for the endpoint.
     Dialling,
     /// Found it.
-    Connected(std::net::SocketAddr),
+    Connected(std::net::SocketAddr, Transport),
     /// Lost it; trying again.
     Lost(&'a TransferError),
 }
@@ -57,10 +66,21 @@ pub struct Outcome {
     pub retries: u32,
     /// From the first connection to the receipt.
     pub elapsed: Duration,
+    /// Of the last session.
+    pub transport: Transport,
+}
+
+/// How a transfer is done.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Options {
+    /// How long an endpoint that does not answer is tried.
+    pub wait: Duration,
+    /// What may be used.
+    pub transport: Choice,
 }
 
 /// Moves `local` to or from the endpoint that `coordinates` lead to. A lost connection is
-/// dialled again, for `wait` each time; what was proven is not moved twice.
+/// dialled again, for as long as the options say; what was proven is not moved twice.
 ///
 /// Not cancel-safe; `stop` ends it early and tells the endpoint.
 ///
@@ -69,7 +89,7 @@ pub struct Outcome {
 pub async fn transfer(
     coordinates: &Coordinates,
     local: &Local,
-    wait: Duration,
+    options: Options,
     progress: &Arc<Progress>,
     mut notify: impl FnMut(Notice<'_>),
     stop: watch::Receiver<Option<ErrorCode>>,
@@ -84,27 +104,38 @@ pub async fn transfer(
     loop {
         notify(Notice::Dialling);
         let found = tokio::select! {
-            found = dial(coordinates, wait) => found,
+            found = dial(coordinates, options.transport, options.wait) => found,
             _ = stopped(stop.clone()) => return Err(ClientError::Interrupted),
         };
-        let Dialled {
-            endpoint,
-            connection,
-        } = match found {
-            Ok(found) => found,
+        let dialled = match found {
+            Ok(dialled) => dialled,
             Err(error) if retries > 0 => return Err(ClientError::LostForGood { error }),
             Err(error) => return Err(error.into()),
         };
-        notify(Notice::Connected(connection.remote_address()));
         let started = *started.get_or_insert_with(Instant::now);
-        let result = run_session(connection, session, local, progress, stop.clone()).await;
-        endpoint.close().await;
+        let line = match Line::open(dialled, session, local.role()).await {
+            Ok(line) => line,
+            Err(error) => {
+                notify(Notice::Lost(&error));
+                retries += 1;
+                continue;
+            }
+        };
+        let transport = line.transport();
+        notify(Notice::Connected(line.link.connection.peer(), transport));
+        let result = run_session(line.link, local, progress, stop.clone()).await;
+        let elapsed = started.elapsed();
+        drop(line.lanes);
+        if let Some(endpoint) = line.endpoint {
+            endpoint.close().await;
+        }
         match result {
             Ok(transferred) => {
                 return Ok(Outcome {
                     transferred,
                     retries,
-                    elapsed: started.elapsed(),
+                    elapsed,
+                    transport,
                 });
             }
             Err(_) if stop.borrow().is_some() => return Err(ClientError::Interrupted),
@@ -119,20 +150,11 @@ pub async fn transfer(
 }
 
 async fn run_session(
-    connection: quinn::Connection,
-    session: SessionId,
+    link: Link,
     local: &Local,
     progress: &Arc<Progress>,
     stop: watch::Receiver<Option<ErrorCode>>,
 ) -> Result<Transferred, TransferError> {
-    let (control_send, control_receive) = connection.open_bi().await?;
-    let link = Link {
-        connection,
-        control_send,
-        control_receive,
-        session,
-        greeting: None,
-    };
     let (progress, stop) = (Arc::clone(progress), stopped(stop));
     match local {
         Local::Source(source) => send::send(link, Arc::clone(source), progress, stop).await,

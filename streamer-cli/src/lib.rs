@@ -6,6 +6,7 @@ pub mod client;
 mod commands;
 mod config;
 pub mod exit;
+mod line;
 mod signals;
 mod ui;
 mod units;

@@ -58,3 +58,6 @@ pub const SOFTWARE_MAX_BYTES: usize = 64;
 
 /// Most failed entries that a receipt lists.
 pub const RECEIPT_MAX_FAILURES: usize = 1024;
+
+/// Most lanes of one session.
+pub const LANES_MAX: usize = 32;

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use streamer_core::net::link::Connection;
 use streamer_core::wire::message::SessionId;
 use tokio::time::{Instant, sleep};
 
@@ -33,7 +34,11 @@ pub(crate) fn admission(served: SessionId, caller: SessionId, asking: bool) -> A
 /// idle timeout.
 ///
 /// Cancel-safe.
-pub(crate) async fn is_alive(connection: &quinn::Connection) -> bool {
+pub(crate) async fn is_alive(connection: &Connection) -> bool {
+    // Over TCP the system tells when the other process is gone.
+    let Connection::Quic(connection) = connection else {
+        return true;
+    };
     let before = connection.stats().udp_rx.datagrams;
     let deadline = Instant::now() + SILENCE;
     while Instant::now() < deadline {

@@ -5,15 +5,18 @@ use std::net::{IpAddr, SocketAddr};
 
 use streamer_core::net::quic::{self, Endpoint};
 use streamer_core::port_order::port_order;
-use streamer_core::{Coordinates, PortRange, Transport};
+use streamer_core::{Coordinates, PortRange, TransferSecret, Transport};
+use tokio::net::TcpListener;
 
 use crate::config::{Config, ConfigError};
 
 /// An endpoint that listens, and how to reach it.
 #[derive(Debug)]
 pub struct Bound {
-    /// The endpoint.
+    /// For QUIC.
     pub endpoint: Endpoint,
+    /// For TLS, on the TCP port of the same number.
+    pub listener: TcpListener,
     /// Where it listens.
     pub address: SocketAddr,
     /// What a client needs.
@@ -31,18 +34,19 @@ pub async fn bind(config: &Config) -> Result<Bound, BindError> {
     }
     for port in port_order(&config.secret, config.ports) {
         let address = SocketAddr::new(ip, port);
-        match Endpoint::bind(address, &config.secret) {
-            Ok(endpoint) => {
+        match listen(address, &config.secret).await {
+            Ok((endpoint, listener)) => {
                 let ports = PortRange::new(port, port).unwrap_or(config.ports);
                 let coordinates = Coordinates {
                     ports,
                     ips: config.public_ips.clone(),
                     secret: config.secret.clone(),
                     operation: Some(config.operation),
-                    transports: vec![Transport::Quic],
+                    transports: vec![Transport::Quic, Transport::Tls],
                 };
                 return Ok(Bound {
                     endpoint,
+                    listener,
                     address,
                     coordinates,
                 });
@@ -55,6 +59,15 @@ pub async fn bind(config: &Config) -> Result<Bound, BindError> {
         host: config.host.clone(),
         ports: config.ports,
     })
+}
+
+/// Both, or neither: the port is one.
+async fn listen(
+    address: SocketAddr,
+    secret: &TransferSecret,
+) -> Result<(Endpoint, TcpListener), quic::BindError> {
+    let listener = TcpListener::bind(address).await?;
+    Ok((Endpoint::bind(address, secret)?, listener))
 }
 
 async fn resolve(host: &str) -> Result<IpAddr, BindError> {
@@ -107,7 +120,7 @@ pub enum BindError {
         source: quic::BindError,
     },
     /// Every port is taken.
-    #[error("no UDP port of {ports} is free on {host}")]
+    #[error("no port of {ports} is free for both UDP and TCP on {host}")]
     NoFreePort {
         /// Where.
         host: String,

@@ -1,12 +1,16 @@
 //! Strangers and clients: everybody until they have said who they are.
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use streamer_core::Transport;
 use streamer_core::net::control::read_message;
-use streamer_core::net::link::Link;
+use streamer_core::net::link::{Lane, Link};
 use streamer_core::net::quic::Endpoint;
+use streamer_core::net::tcp::{Acceptor, TlsStream};
 use streamer_core::wire::message::{Hello, Message};
+use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 use tokio::task::JoinSet;
 use tokio::time::timeout;
@@ -15,7 +19,52 @@ use tokio::time::timeout;
 #[derive(Debug)]
 pub(crate) struct Caller {
     pub(crate) hello: Hello,
-    pub(crate) link: Link,
+    pub(crate) line: Line,
+}
+
+/// What a caller called over.
+#[derive(Debug)]
+pub(crate) enum Line {
+    Quic(quinn::Connection, quinn::SendStream, quinn::RecvStream),
+    Tls(Box<TlsStream>),
+}
+
+impl Caller {
+    /// Where it called from.
+    pub(crate) fn peer(&self) -> SocketAddr {
+        match &self.line {
+            Line::Quic(connection, ..) => connection.remote_address(),
+            Line::Tls(stream) => stream.peer(),
+        }
+    }
+
+    /// How it called.
+    pub(crate) fn transport(&self) -> Transport {
+        match &self.line {
+            Line::Quic(..) => Transport::Quic,
+            Line::Tls(_) => Transport::Tls,
+        }
+    }
+
+    /// For a session; lanes are given through the sender.
+    pub(crate) fn into_link(self) -> (Link, mpsc::Sender<Lane>) {
+        let session = self.hello.session;
+        let greeting = Some(Message::Hello(self.hello));
+        match self.line {
+            Line::Quic(connection, send, receive) => {
+                Link::quic(connection, (send, receive), session, greeting)
+            }
+            Line::Tls(stream) => Link::tls(*stream, session, greeting),
+        }
+    }
+
+    /// For a session that is under way.
+    pub(crate) fn into_lane(self) -> Lane {
+        match self.line {
+            Line::Quic(connection, ..) => Lane::Quic(connection),
+            Line::Tls(stream) => Lane::Tls(stream),
+        }
+    }
 }
 
 /// Takes calls until dropped. Callers who do not hold the secret end here, and cost one of a
@@ -28,10 +77,11 @@ pub(crate) struct Callers {
 }
 
 impl Callers {
-    pub(crate) fn spawn(endpoint: Endpoint) -> Self {
+    pub(crate) fn spawn(endpoint: Endpoint, listener: TcpListener, acceptor: Acceptor) -> Self {
         let (arrivals, arrived) = mpsc::channel(ARRIVED_CALLERS);
         let mut tasks = JoinSet::new();
-        tasks.spawn(accept(endpoint, arrivals));
+        tasks.spawn(accept_quic(endpoint, arrivals.clone()));
+        tasks.spawn(accept_tcp(listener, acceptor, arrivals));
         Self {
             arrived,
             _tasks: tasks,
@@ -47,7 +97,7 @@ impl Callers {
     }
 }
 
-async fn accept(endpoint: Endpoint, arrivals: mpsc::Sender<Caller>) {
+async fn accept_quic(endpoint: Endpoint, arrivals: mpsc::Sender<Caller>) {
     let slots = Arc::new(Semaphore::new(HANDSHAKES));
     let mut handshakes = JoinSet::new();
     loop {
@@ -65,7 +115,33 @@ async fn accept(endpoint: Endpoint, arrivals: mpsc::Sender<Caller>) {
                     incoming.refuse();
                     continue;
                 };
-                handshakes.spawn(greet(endpoint.clone(), incoming, arrivals.clone(), slot));
+                let peer = incoming.remote_address();
+                let endpoint = endpoint.clone();
+                let caller = async move { greet_quic(&endpoint, incoming).await };
+                handshakes.spawn(greet(peer, caller, arrivals.clone(), slot));
+            }
+            Some(_) = handshakes.join_next() => {}
+        }
+    }
+}
+
+async fn accept_tcp(listener: TcpListener, acceptor: Acceptor, arrivals: mpsc::Sender<Caller>) {
+    let slots = Arc::new(Semaphore::new(HANDSHAKES));
+    let mut handshakes = JoinSet::new();
+    loop {
+        // accept and join_next are cancel-safe.
+        tokio::select! {
+            accepted = listener.accept() => {
+                let Ok((stream, peer)) = accepted else {
+                    // Out of file descriptors, say: others are about to be closed.
+                    tokio::time::sleep(ACCEPT_PAUSE).await;
+                    continue;
+                };
+                // Without a slot the stream is dropped, which closes it.
+                let Ok(slot) = Arc::clone(&slots).try_acquire_owned() else { continue };
+                let acceptor = acceptor.clone();
+                let caller = async move { greet_tcp(&acceptor, stream).await };
+                handshakes.spawn(greet(peer, caller, arrivals.clone(), slot));
             }
             Some(_) = handshakes.join_next() => {}
         }
@@ -73,13 +149,12 @@ async fn accept(endpoint: Endpoint, arrivals: mpsc::Sender<Caller>) {
 }
 
 async fn greet(
-    endpoint: Endpoint,
-    incoming: quinn::Incoming,
+    peer: SocketAddr,
+    caller: impl Future<Output = Option<Caller>>,
     arrivals: mpsc::Sender<Caller>,
     slot: OwnedSemaphorePermit,
 ) {
-    let peer = incoming.remote_address();
-    match timeout(HANDSHAKE_TIMEOUT, shake_hands(&endpoint, incoming)).await {
+    match timeout(HANDSHAKE_TIMEOUT, caller).await {
         Ok(Some(caller)) => {
             drop(slot);
             // The endpoint is leaving otherwise.
@@ -89,22 +164,27 @@ async fn greet(
     }
 }
 
-async fn shake_hands(endpoint: &Endpoint, incoming: quinn::Incoming) -> Option<Caller> {
+async fn greet_quic(endpoint: &Endpoint, incoming: quinn::Incoming) -> Option<Caller> {
     let connection = endpoint.admit(incoming).ok()?.await.ok()?;
-    let (control_send, mut control_receive) = connection.accept_bi().await.ok()?;
-    let Ok(Message::Hello(hello)) = read_message(&mut control_receive).await else {
+    let (send, mut receive) = connection.accept_bi().await.ok()?;
+    let Ok(Message::Hello(hello)) = read_message(&mut receive).await else {
         return None;
     };
-    let greeting = Some(Message::Hello(hello.clone()));
-    let session = hello.session;
-    let link = Link {
-        connection,
-        control_send,
-        control_receive,
-        session,
-        greeting,
+    Some(Caller {
+        hello,
+        line: Line::Quic(connection, send, receive),
+    })
+}
+
+async fn greet_tcp(acceptor: &Acceptor, stream: TcpStream) -> Option<Caller> {
+    let mut stream = acceptor.accept(stream).await.ok()?;
+    let Ok(Message::Hello(hello)) = read_message(&mut stream).await else {
+        return None;
     };
-    Some(Caller { hello, link })
+    Some(Caller {
+        hello,
+        line: Line::Tls(Box::new(stream)),
+    })
 }
 
 /// Handshakes at a time; from half of them on, addresses are validated.
@@ -115,3 +195,6 @@ const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Clients waiting to be served or refused.
 const ARRIVED_CALLERS: usize = 4;
+
+/// Before connections are accepted again after the system refused one.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);

@@ -5,19 +5,23 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use streamer_core::error::ErrorCode;
-use streamer_core::net::link::Link;
+use streamer_core::net::control::write_message;
+use streamer_core::net::link::{Connection, Link};
+use streamer_core::net::tcp::Acceptor;
+use streamer_core::net::tls::IdentityError;
 use streamer_core::net::{Progress, TransferError, Transferred, receive, send};
 use streamer_core::session::ReceiverConfig;
 use streamer_core::store::StoreError;
 use streamer_core::store::source::SourceFile;
 use streamer_core::store::target::{Target, TargetPolicy};
-use streamer_core::{Coordinates, Operation};
+use streamer_core::wire::message::{Abort, Message};
+use streamer_core::{Coordinates, Operation, Transport, limits};
 use tokio::sync::watch;
-use tokio::time::{Instant as TokioInstant, sleep_until};
+use tokio::time::{Instant as TokioInstant, sleep_until, timeout};
 
 use crate::admission::{Admission, admission, is_alive};
 use crate::bind::{BindError, Bound, bind};
-use crate::callers::{Caller, Callers};
+use crate::callers::{Caller, Callers, Line};
 use crate::config::Config;
 
 /// What an endpoint says while it lives.
@@ -57,6 +61,8 @@ pub struct Served {
     pub sessions: u32,
     /// From the first session's start to the receipt.
     pub elapsed: Duration,
+    /// Of the last session.
+    pub transport: Transport,
 }
 
 /// Binds, announces, serves one transfer, leaves.
@@ -73,8 +79,10 @@ pub async fn serve(
     stop: watch::Receiver<Option<ErrorCode>>,
 ) -> Result<Served, ServeError> {
     let file = EndpointFile::open(&config)?;
+    let acceptor = Acceptor::new(&config.secret)?;
     let Bound {
         endpoint,
+        listener,
         address,
         coordinates,
     } = bind(&config).await?;
@@ -90,7 +98,8 @@ pub async fn serve(
         );
     }
     let mut life = Life {
-        callers: Callers::spawn(endpoint.clone()),
+        callers: Callers::spawn(endpoint.clone(), listener, acceptor),
+        early_lanes: Vec::new(),
         file,
         progress,
         stop,
@@ -111,6 +120,9 @@ pub enum ServeError {
     /// It could not listen.
     #[error(transparent)]
     Bind(#[from] BindError),
+    /// Its identity.
+    #[error(transparent)]
+    Identity(#[from] IdentityError),
     /// Its file.
     #[error(transparent)]
     Store(#[from] StoreError),
@@ -152,6 +164,8 @@ impl EndpointFile {
 
 struct Life {
     callers: Callers,
+    /// Lanes that arrived before the session that they belong to.
+    early_lanes: Vec<Caller>,
     file: EndpointFile,
     progress: Arc<Progress>,
     stop: watch::Receiver<Option<ErrorCode>>,
@@ -172,9 +186,8 @@ impl Life {
             };
             let started = *self.started.get_or_insert_with(Instant::now);
             self.sessions += 1;
-            notify(Notice::Connected {
-                peer: next.link.connection.remote_address(),
-            });
+            let transport = next.transport();
+            notify(Notice::Connected { peer: next.peer() });
             let (session, replaced_by) = self.serve_caller(next, notify).await;
             caller = replaced_by;
             match session {
@@ -184,6 +197,7 @@ impl Life {
                         transferred,
                         sessions,
                         elapsed,
+                        transport,
                     });
                 }
                 Err(error) => {
@@ -200,12 +214,25 @@ impl Life {
         let deadline = TokioInstant::now() + self.wait_timeout;
         // All arms are cancel-safe.
         tokio::select! {
-            caller = self.callers.next() => Ok(caller),
+            caller = Self::next_control(&mut self.callers, &mut self.early_lanes) => Ok(caller),
             () = sleep_until(deadline) => Err(match self.started {
                 None => ServeError::NobodyCame(self.wait_timeout),
                 Some(_) => ServeError::DidNotComeBack(self.wait_timeout),
             }),
             code = stopped(self.stop.clone()) => Err(ServeError::Stopped(code)),
+        }
+    }
+
+    /// The next caller who opens a session. Cancel-safe.
+    async fn next_control(callers: &mut Callers, early_lanes: &mut Vec<Caller>) -> Caller {
+        loop {
+            let caller = callers.next().await;
+            if caller.hello.lane == 0 {
+                return caller;
+            }
+            if early_lanes.len() < limits::LANES_MAX {
+                early_lanes.push(caller);
+            }
         }
     }
 
@@ -216,8 +243,17 @@ impl Life {
         notify: &mut impl FnMut(Notice<'_>),
     ) -> (Session, Option<Caller>) {
         let served = caller.hello.session;
-        let connection = caller.link.connection.clone();
-        let session = self.session(caller.link);
+        let (link, lanes) = caller.into_link();
+        let connection = link.connection.clone();
+        for lane in self
+            .early_lanes
+            .drain(..)
+            .filter(|lane| lane.hello.session == served)
+        {
+            // The channel holds as many as a session may have.
+            let _ = lanes.try_send(lane.into_lane());
+        }
+        let session = self.session(link);
         tokio::pin!(session);
         let mut contender: Option<Caller> = None;
         loop {
@@ -226,6 +262,13 @@ impl Life {
             tokio::select! {
                 result = &mut session => return (result, contender),
                 caller = self.callers.next() => {
+                    if caller.hello.lane > 0 {
+                        if caller.hello.session == served {
+                            // More than a session may have are dropped, which closes them.
+                            let _ = lanes.try_send(caller.into_lane());
+                        }
+                        continue;
+                    }
                     match admission(served, caller.hello.session, asking) {
                         Admission::Admit => {
                             return (Self::replace(&connection, session).await, Some(caller));
@@ -248,11 +291,8 @@ impl Life {
     }
 
     /// Ends a session whose client is elsewhere now, and waits until its files are put away.
-    async fn replace(
-        connection: &quinn::Connection,
-        session: impl Future<Output = Session>,
-    ) -> Session {
-        connection.close(quinn::VarInt::from_u32(0), &[]);
+    async fn replace(connection: &Connection, session: impl Future<Output = Session>) -> Session {
+        connection.close(None);
         session.await
     }
 
@@ -283,13 +323,29 @@ async fn stopped(mut stop: watch::Receiver<Option<ErrorCode>>) -> ErrorCode {
     }
 }
 
+/// Tells a caller that it is not served, without waiting for it.
 fn refuse(caller: Caller, notify: &mut impl FnMut(Notice<'_>)) {
-    let connection = caller.link.connection;
     notify(Notice::Refused {
-        peer: connection.remote_address(),
+        peer: caller.peer(),
     });
-    connection.close(
-        quinn::VarInt::from(u32::from(ErrorCode::Busy.number())),
-        &[],
-    );
+    match caller.line {
+        Line::Quic(connection, ..) => {
+            connection.close(
+                quinn::VarInt::from(u32::from(ErrorCode::Busy.number())),
+                &[],
+            );
+        }
+        Line::Tls(mut stream) => {
+            // Small enough for the socket's buffer: done in one turn, or not worth more.
+            drop(tokio::spawn(async move {
+                let abort = Message::Abort(Abort {
+                    code: ErrorCode::Busy,
+                });
+                let _ = timeout(REFUSAL, write_message(&mut stream, &abort)).await;
+            }));
+        }
+    }
 }
+
+/// Longest time for telling a caller that it is not served.
+const REFUSAL: Duration = Duration::from_secs(2);

@@ -4,11 +4,12 @@ use std::path::Path;
 use std::sync::Arc;
 
 use streamer_core::net::Progress;
+use streamer_core::net::dial::Choice;
 use streamer_core::store::source::SourceFile;
 use streamer_core::store::target::{Existing, Target, TargetPolicy};
 
-use crate::args::{ClientArgs, ReceiveArgs, SendArgs};
-use crate::client::{ClientError, Local, Outcome, transfer};
+use crate::args::{ClientArgs, ReceiveArgs, SendArgs, TransportArg};
+use crate::client::{ClientError, Local, Options, Outcome, transfer};
 use crate::config;
 use crate::exit::ExitStatus;
 use crate::signals;
@@ -58,20 +59,16 @@ async fn run(printer: &Printer, path: &Path, local: Local, args: &ClientArgs) ->
             let status = ExitStatus::from(&outcome.transferred);
             if status == ExitStatus::Success {
                 let operation = local.operation();
+                let moved = progress.snapshot();
                 let Outcome {
                     transferred,
                     retries,
                     elapsed,
+                    transport,
                 } = &outcome;
-                let moved = progress.snapshot();
-                printer.summary(&Summary::new(
-                    operation,
-                    path,
-                    transferred,
-                    moved,
-                    *retries,
-                    *elapsed,
-                ));
+                let summary = Summary::new(operation, path, transferred, moved, *elapsed)
+                    .over(*transport, *retries);
+                printer.summary(&summary);
                 return status;
             }
             printer.failures(&outcome.transferred, status)
@@ -90,12 +87,21 @@ async fn try_run(
         printer.note("the coordinates are visible to every user of this machine; prefer --coordinates-file or STREAMER_COORDINATES");
     }
     let stop = signals::watch().map_err(|source| ClientError::Signals { source })?;
+    let transport = match args.transport {
+        TransportArg::Auto => Choice::Auto,
+        TransportArg::Quic => Choice::Quic,
+        TransportArg::Tls => Choice::Tls,
+    };
+    let options = Options {
+        wait: args.wait,
+        transport,
+    };
     let progress = Arc::new(Progress::default());
     let ticker = printer.progress(Arc::clone(&progress));
     let result = transfer(
         &coordinates,
         local,
-        args.wait,
+        options,
         &progress,
         |notice| ticker.client(&notice),
         stop,

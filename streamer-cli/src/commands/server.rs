@@ -42,12 +42,14 @@ pub(crate) async fn server(args: ServerArgs) -> ExitStatus {
             transferred,
             sessions,
             elapsed,
+            transport,
         }) => {
             let status = ExitStatus::from(&transferred);
             if status == ExitStatus::Success {
                 let moved = progress.snapshot();
                 let retries = sessions.saturating_sub(1);
-                let summary = Summary::new(operation, &path, &transferred, moved, retries, elapsed);
+                let summary = Summary::new(operation, &path, &transferred, moved, elapsed)
+                    .over(transport, retries);
                 printer.summary(&summary);
                 return status;
             }

@@ -44,7 +44,9 @@ impl Ticker {
     pub(crate) fn client(&self, notice: &Notice<'_>) {
         let (state, text) = match notice {
             Notice::Dialling => ("connecting", "looking for the endpoint".to_owned()),
-            Notice::Connected(peer) => ("connected", format!("connected to {peer}")),
+            Notice::Connected(peer, transport) => {
+                ("connected", format!("connected to {peer} over {transport}"))
+            }
             Notice::Lost(error) => ("lost", format!("{error}; trying again")),
         };
         if self.printer.is_json() {

@@ -43,7 +43,6 @@ impl Summary {
         path: &Path,
         transferred: &Transferred,
         moved: Snapshot,
-        retries: u32,
         elapsed: Duration,
     ) -> Self {
         let receipt = transferred.conclusion.receipt;
@@ -63,10 +62,19 @@ impl Summary {
                 0.0
             },
             transport: Transport::Quic,
-            connections: 1,
-            retries,
+            connections: transferred.lanes,
+            retries: 0,
             root: transferred.root.map(|root| root.to_string()),
             skipped: transferred.root.is_none(),
+        }
+    }
+
+    /// With how it travelled.
+    pub(crate) fn over(self, transport: Transport, retries: u32) -> Self {
+        Self {
+            transport,
+            retries,
+            ..self
         }
     }
 }
@@ -95,9 +103,10 @@ impl fmt::Display for Summary {
                 show_bytes(self.bytes_resumed)
             )?;
         }
+        let plural = if self.connections == 1 { "" } else { "s" };
         writeln!(
             f,
-            "{}, {} connection, {} retries",
+            "{}, {} connection{plural}, {} retries",
             self.transport, self.connections, self.retries
         )?;
         write!(f, "verified: blake3 {root}")

@@ -10,53 +10,97 @@ use std::time::Duration;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep_until, timeout};
 
-use crate::coordinates::Coordinates;
+use crate::coordinates::{Coordinates, Transport};
 use crate::dial_plan::{DialPlan, PORT_STAGGER, Round};
 use crate::limits;
 use crate::net::quic::{BindError, Endpoint};
+use crate::net::tcp::{Connector, TlsStream};
 use crate::port_order::port_order;
 
 /// An endpoint that proved to hold the secret.
 #[derive(Debug)]
-pub struct Dialled {
-    /// Ours; keep it as long as the connection.
-    pub endpoint: Endpoint,
-    /// To the endpoint.
-    pub connection: quinn::Connection,
+pub enum Dialled {
+    /// Over QUIC.
+    Quic {
+        /// Ours; keep it as long as the connection.
+        endpoint: Endpoint,
+        /// To the endpoint.
+        connection: quinn::Connection,
+    },
+    /// Over TLS.
+    Tls {
+        /// For the lanes.
+        connector: Connector,
+        /// To the endpoint.
+        stream: Box<TlsStream>,
+    },
+}
+
+/// What the user allows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Choice {
+    /// QUIC, and TLS where UDP does not get through.
+    #[default]
+    Auto,
+    /// QUIC only.
+    Quic,
+    /// TLS over TCP only.
+    Tls,
 }
 
 /// Tries the ports of all addresses, in the order that follows from the secret, until one
-/// answers as the endpoint or `wait` has passed.
+/// answers as the endpoint or `wait` has passed. TLS starts a little after QUIC, and when it
+/// is first it lets QUIC catch up for a moment (as RFC 8305 does with addresses).
 ///
 /// Cancel-safe: dropping it ends all attempts.
 ///
 /// # Errors
 /// When no name resolves, no socket can be made, or nobody answered in time.
-pub async fn dial(coordinates: &Coordinates, wait: Duration) -> Result<Dialled, DialError> {
+pub async fn dial(
+    coordinates: &Coordinates,
+    choice: Choice,
+    wait: Duration,
+) -> Result<Dialled, DialError> {
     let start = Instant::now();
     let deadline = start + wait;
     let hosts = resolve(&coordinates.ips).await?;
-    let dialers = dialers(coordinates, &hosts)?;
+    let dialers = Dialers::new(coordinates, choice, &hosts)?;
     let ports = port_order(&coordinates.secret, coordinates.ports);
     let mut attempts: JoinSet<Attempt> = JoinSet::new();
-    let mut plan = DialPlan::new(ports.len());
+    let mut plan = DialPlan::new(ports.len()).enumerate();
     let mut round = plan.next();
     let mut failures = Failures::default();
+    let mut second_best: Option<(Instant, Dialled)> = None;
     loop {
-        let next = round.as_ref().map_or(deadline, |round| start + round.at);
+        let next = round
+            .as_ref()
+            .map_or(deadline, |(_, round)| start + round.at);
+        let patience = second_best.as_ref().map_or(deadline, |(until, _)| *until);
+        // Every arm is cancel-safe.
         tokio::select! {
-            () = sleep_until(deadline) => return Err(failures.into_error(&hosts, coordinates, wait)),
+            () = sleep_until(patience), if second_best.is_some() => {
+                if let Some((_, dialled)) = second_best.take() {
+                    return Ok(dialled);
+                }
+            }
+            () = sleep_until(deadline), if second_best.is_none() => {
+                return Err(failures.into_error(&hosts, coordinates, wait));
+            }
             () = sleep_until(next), if next < deadline => {
-                if let Some(round) = round.take() {
-                    begin(&mut attempts, &dialers, &hosts, &ports, &round);
+                if let Some((number, round)) = round.take() {
+                    dialers.begin(&mut attempts, &hosts, &ports, number, &round);
                 }
                 round = plan.next();
             }
             Some(attempt) = attempts.join_next() => match attempt {
-                Ok(Attempt { endpoint, result: Ok(connection), .. }) => {
-                    return Ok(Dialled { endpoint, connection });
-                }
-                Ok(Attempt { peer, result: Err(error), .. }) => failures.note(peer, error),
+                Ok(Attempt { result: Ok(dialled), .. }) => match dialled {
+                    Dialled::Tls { .. } if !dialers.quic.is_empty() => {
+                        second_best
+                            .get_or_insert_with(|| (Instant::now() + HEAD_START, dialled));
+                    }
+                    Dialled::Quic { .. } | Dialled::Tls { .. } => return Ok(dialled),
+                },
+                Ok(Attempt { peer, result: Err(error) }) => failures.note(peer, error),
                 // Cancelled only with us; a panic is a failed attempt.
                 Err(_) => {}
             },
@@ -64,12 +108,9 @@ pub async fn dial(coordinates: &Coordinates, wait: Duration) -> Result<Dialled, 
     }
 }
 
-type Dialers = HashMap<bool, Endpoint>;
-
 struct Attempt {
-    endpoint: Endpoint,
     peer: SocketAddr,
-    result: Result<quinn::Connection, AttemptError>,
+    result: Result<Dialled, AttemptError>,
 }
 
 enum AttemptError {
@@ -79,44 +120,102 @@ enum AttemptError {
     Local(String),
 }
 
-fn begin(
-    attempts: &mut JoinSet<Attempt>,
-    dialers: &Dialers,
-    hosts: &[SocketAddr],
-    ports: &[u16],
-    round: &Round,
-) {
-    for (i, port) in (0u32..).zip(round.ports.iter().filter_map(|index| ports.get(*index))) {
-        for host in hosts {
-            let peer = SocketAddr::new(host.ip(), *port);
-            let Some(endpoint) = dialers.get(&peer.is_ipv4()) else {
-                continue;
-            };
-            if attempts.len() >= MAX_ATTEMPTS {
-                return;
-            }
-            let endpoint = endpoint.clone();
-            let at = Instant::now() + PORT_STAGGER * i;
-            attempts.spawn(async move {
-                sleep_until(at).await;
-                let result = attempt(&endpoint, peer).await;
-                Attempt {
-                    endpoint,
-                    peer,
-                    result,
+/// What attempts are made with.
+struct Dialers {
+    /// One socket for each family of addresses; none where QUIC is not wanted.
+    quic: HashMap<bool, Endpoint>,
+    tls: Option<Connector>,
+}
+
+impl Dialers {
+    fn new(
+        coordinates: &Coordinates,
+        choice: Choice,
+        hosts: &[SocketAddr],
+    ) -> Result<Self, BindError> {
+        let offered = |transport| {
+            // Not said: by an older service, whose job may run our endpoint all the same.
+            coordinates.transports.is_empty() || coordinates.transports.contains(&transport)
+        };
+        let mut quic = HashMap::new();
+        if choice != Choice::Tls && offered(Transport::Quic) {
+            for host in hosts {
+                if let Entry::Vacant(vacant) = quic.entry(host.is_ipv4()) {
+                    vacant.insert(Endpoint::dialer(*host, &coordinates.secret)?);
                 }
-            });
+            }
+        }
+        let tls = match choice != Choice::Quic && offered(Transport::Tls) {
+            true => Some(Connector::new(&coordinates.secret)?),
+            false => None,
+        };
+        Ok(Self { quic, tls })
+    }
+
+    fn begin(
+        &self,
+        attempts: &mut JoinSet<Attempt>,
+        hosts: &[SocketAddr],
+        ports: &[u16],
+        number: usize,
+        round: &Round,
+    ) {
+        for (i, port) in (0u32..).zip(round.ports.iter().filter_map(|index| ports.get(*index))) {
+            let at = Instant::now() + PORT_STAGGER * i;
+            for host in hosts {
+                let peer = SocketAddr::new(host.ip(), *port);
+                if attempts.len() >= MAX_ATTEMPTS {
+                    return;
+                }
+                if let Some(endpoint) = self.quic.get(&peer.is_ipv4()).cloned() {
+                    attempts.spawn(async move {
+                        sleep_until(at).await;
+                        Attempt {
+                            peer,
+                            result: try_quic(endpoint, peer).await,
+                        }
+                    });
+                }
+                // The first round is QUIC's head start.
+                if let Some(connector) = self
+                    .tls
+                    .clone()
+                    .filter(|_| number > 0 || self.quic.is_empty())
+                {
+                    attempts.spawn(async move {
+                        sleep_until(at).await;
+                        Attempt {
+                            peer,
+                            result: try_tls(connector, peer).await,
+                        }
+                    });
+                }
+            }
         }
     }
 }
 
-async fn attempt(endpoint: &Endpoint, peer: SocketAddr) -> Result<quinn::Connection, AttemptError> {
+async fn try_quic(endpoint: Endpoint, peer: SocketAddr) -> Result<Dialled, AttemptError> {
     let connecting = endpoint
         .connect(peer)
         .map_err(|error| AttemptError::Local(error.to_string()))?;
     match timeout(ATTEMPT_TIMEOUT, connecting).await {
-        Ok(Ok(connection)) => Ok(connection),
+        Ok(Ok(connection)) => Ok(Dialled::Quic {
+            endpoint,
+            connection,
+        }),
         Ok(Err(quinn::ConnectionError::TransportError(_))) => Err(AttemptError::Stranger),
+        Ok(Err(_)) | Err(_) => Err(AttemptError::Silent),
+    }
+}
+
+async fn try_tls(connector: Connector, peer: SocketAddr) -> Result<Dialled, AttemptError> {
+    match timeout(ATTEMPT_TIMEOUT, connector.connect(peer)).await {
+        Ok(Ok(stream)) => Ok(Dialled::Tls {
+            connector,
+            stream: Box::new(stream),
+        }),
+        Ok(Err(error)) if error.kind() == io::ErrorKind::InvalidData => Err(AttemptError::Stranger),
         Ok(Err(_)) | Err(_) => Err(AttemptError::Silent),
     }
 }
@@ -137,16 +236,6 @@ async fn resolve(names: &[String]) -> Result<Vec<SocketAddr>, DialError> {
         (true, Some((name, source))) => Err(DialError::Resolve { name, source }),
         _ => Ok(hosts),
     }
-}
-
-fn dialers(coordinates: &Coordinates, hosts: &[SocketAddr]) -> Result<Dialers, BindError> {
-    let mut dialers = Dialers::new();
-    for host in hosts {
-        if let Entry::Vacant(vacant) = dialers.entry(host.is_ipv4()) {
-            vacant.insert(Endpoint::dialer(*host, &coordinates.secret)?);
-        }
-    }
-    Ok(dialers)
 }
 
 #[derive(Default)]
@@ -207,10 +296,10 @@ pub enum DialError {
         source: io::Error,
     },
     /// No socket.
-    #[error("cannot open a UDP socket")]
+    #[error("cannot open a socket")]
     Bind(#[from] BindError),
     /// Nobody answered.
-    #[error("no endpoint answered on {tried}, UDP ports {ports}, within {} s: {reason}", wait.as_secs())]
+    #[error("no endpoint answered on {tried}, ports {ports}, within {} s: {reason}", wait.as_secs())]
     Unreachable {
         /// Addresses.
         tried: String,
@@ -246,6 +335,10 @@ impl fmt::Display for Reason {
         }
     }
 }
+
+/// What TLS grants QUIC, which costs less on the way to the same speed: longer than most round
+/// trips, shorter than anybody's patience.
+const HEAD_START: Duration = Duration::from_millis(250);
 
 /// For one handshake: several round trips of the longest paths, and one lost packet.
 const ATTEMPT_TIMEOUT: Duration = Duration::from_secs(3);

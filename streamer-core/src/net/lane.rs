@@ -8,11 +8,15 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 
 use bytes::{Buf as _, Bytes};
+use tokio::io::AsyncReadExt as _;
 use tokio::sync::mpsc;
+use tokio::task::JoinSet;
 
 use crate::error::ProtocolError;
 use crate::hash::{BlockHasher, Hash};
+use crate::net::link::Lane;
 use crate::net::receive::{During, OpenFiles};
+use crate::net::tcp::TlsStream;
 use crate::session::Preparation;
 use crate::store::StoreError;
 use crate::store::partial::PartialFile;
@@ -46,15 +50,44 @@ pub(crate) enum Event {
     Synced,
 }
 
-/// Receives the records of one stream until it ends. A stream that breaks ends quietly: the
-/// connection's loss is told elsewhere, and unproven blocks are sent anew.
+/// Receives what comes over one lane until it ends.
 ///
-/// Cancel safety: dropping it loses the block that was arriving.
+/// Cancel safety: dropping it loses the blocks that were arriving.
 ///
 /// # Errors
 /// When the records are not what was offered.
-pub(crate) async fn receive_records(
-    stream: quinn::RecvStream,
+pub(crate) async fn receive_lane(
+    lane: Lane,
+    open: Arc<OpenFiles>,
+    events: mpsc::Sender<Event>,
+) -> Result<(), ProtocolError> {
+    match lane {
+        Lane::Tls(stream) => receive_records(RecordStream::Tls(stream), open, events).await,
+        Lane::Quic(connection) => {
+            let mut streams = JoinSet::new();
+            loop {
+                // Both arms are cancel-safe, accept_uni per quinn's documentation.
+                tokio::select! {
+                    stream = connection.accept_uni() => {
+                        // The end of the connection is told elsewhere.
+                        let Ok(stream) = stream else { return Ok(()) };
+                        let stream = RecordStream::quic(stream);
+                        streams.spawn(receive_records(stream, Arc::clone(&open), events.clone()));
+                    }
+                    Some(ended) = streams.join_next() => match ended {
+                        Ok(result) => result?,
+                        Err(_) => return Err(ProtocolError::Misbehaved("broke a lane")),
+                    },
+                }
+            }
+        }
+    }
+}
+
+/// Receives the records of one stream until it ends. A stream that breaks ends quietly: the
+/// connection's loss is told elsewhere, and unproven blocks are sent anew.
+async fn receive_records(
+    mut stream: RecordStream,
     open: Arc<OpenFiles>,
     events: mpsc::Sender<Event>,
 ) -> Result<(), ProtocolError> {
@@ -65,10 +98,6 @@ pub(crate) async fn receive_records(
         let _ = empty.try_send(Vec::with_capacity(BUFFER_BYTES));
     }
     let writer = tokio::task::spawn_blocking(move || write_blocks(full_rx, &empty, &events));
-    let mut stream = Chunks {
-        stream,
-        pending: VecDeque::new(),
-    };
     let result = receive_all(&mut stream, &open, &full, &mut empty_rx).await;
     drop(full);
     // The thread ends when its queue is empty.
@@ -80,7 +109,7 @@ pub(crate) async fn receive_records(
 }
 
 async fn receive_all(
-    stream: &mut Chunks,
+    stream: &mut RecordStream,
     open: &OpenFiles,
     full: &mpsc::Sender<Step>,
     empty: &mut mpsc::Receiver<Vec<u8>>,
@@ -89,9 +118,8 @@ async fn receive_all(
         let file = open.get(header.entry);
         let Some(file) = file else {
             // An entry that failed here meanwhile: the sender did not know yet.
-            stream
-                .skip(header.length.saturating_add(TRAILER_BYTES as u64))
-                .await?;
+            let rest = header.length.saturating_add(TRAILER_BYTES as u64);
+            stream.skip(rest, &mut Vec::new()).await?;
             continue;
         };
         let Some(block) = file.plan().block_at(header.offset, header.length) else {
@@ -147,74 +175,93 @@ enum End {
     Misbehaved(&'static str),
 }
 
-/// The packets of a stream, taken apart at the boundaries of records.
-struct Chunks {
-    stream: quinn::RecvStream,
-    pending: VecDeque<Bytes>,
+/// Where records come from.
+enum RecordStream {
+    /// Packets, taken apart at the boundaries of records.
+    Quic {
+        stream: quinn::RecvStream,
+        pending: VecDeque<Bytes>,
+    },
+    Tls(Box<TlsStream>),
 }
 
-impl Chunks {
+impl RecordStream {
+    fn quic(stream: quinn::RecvStream) -> Self {
+        Self::Quic {
+            stream,
+            pending: VecDeque::new(),
+        }
+    }
+
     /// `None` at the end of the stream.
     async fn header(&mut self) -> Result<Option<RecordHeader>, End> {
-        if self.pending.is_empty() && !self.more().await? {
-            return Ok(None);
-        }
         let mut bytes = Vec::with_capacity(HEADER_BYTES);
-        self.fill(&mut bytes, HEADER_BYTES).await?;
-        Ok(Some(RecordHeader::decode(
-            bytes.try_into().map_err(|_| End::Broken)?,
-        )))
+        match self.fill(&mut bytes, HEADER_BYTES).await {
+            Err(End::Broken) if bytes.is_empty() => Ok(None),
+            Err(end) => Err(end),
+            Ok(()) => {
+                let bytes = bytes.try_into().map_err(|_| End::Broken)?;
+                Ok(Some(RecordHeader::decode(bytes)))
+            }
+        }
     }
 
     /// Makes `buffer` hold the next `length` bytes.
     async fn fill(&mut self, buffer: &mut Vec<u8>, length: usize) -> Result<(), End> {
         buffer.clear();
-        while buffer.len() < length {
-            let chunk = self.take(length - buffer.len()).await?;
-            buffer.extend_from_slice(&chunk);
+        match self {
+            Self::Quic { stream, pending } => {
+                while buffer.len() < length {
+                    let chunk = next_chunk(stream, pending, length - buffer.len()).await?;
+                    buffer.extend_from_slice(&chunk);
+                }
+            }
+            Self::Tls(stream) => {
+                let mut limited = stream.take(length as u64);
+                while buffer.len() < length {
+                    match limited.read_buf(buffer).await {
+                        Ok(1..) => {}
+                        Ok(0) | Err(_) => return Err(End::Broken),
+                    }
+                }
+            }
         }
         Ok(())
     }
 
-    async fn skip(&mut self, mut length: u64) -> Result<(), End> {
+    async fn skip(&mut self, mut length: u64, scratch: &mut Vec<u8>) -> Result<(), End> {
         while length > 0 {
-            length -= self
-                .take(usize::try_from(length).unwrap_or(usize::MAX))
-                .await?
-                .len() as u64;
+            let step = length.min(BUFFER_BYTES as u64);
+            self.fill(scratch, step as usize).await?;
+            length -= step;
         }
         Ok(())
     }
+}
 
-    /// At least one byte and at most `most`.
-    async fn take(&mut self, most: usize) -> Result<Bytes, End> {
-        loop {
-            if let Some(chunk) = self.pending.front_mut() {
-                if chunk.len() > most {
-                    return Ok(chunk.split_to(most));
-                }
-                if let Some(chunk) = self.pending.pop_front().filter(Bytes::has_remaining) {
-                    return Ok(chunk);
-                }
-                continue;
+/// At least one byte and at most `most`.
+async fn next_chunk(
+    stream: &mut quinn::RecvStream,
+    pending: &mut VecDeque<Bytes>,
+    most: usize,
+) -> Result<Bytes, End> {
+    loop {
+        if let Some(chunk) = pending.front_mut() {
+            if chunk.len() > most {
+                return Ok(chunk.split_to(most));
             }
-            if !self.more().await? {
-                return Err(End::Broken);
+            if let Some(chunk) = pending.pop_front().filter(Bytes::has_remaining) {
+                return Ok(chunk);
             }
+            continue;
         }
-    }
-
-    /// Reads on; `false` at the end of the stream.
-    async fn more(&mut self) -> Result<bool, End> {
         let mut chunks: [Bytes; CHUNKS] = std::array::from_fn(|_| Bytes::new());
-        let read = self
-            .stream
+        let read = stream
             .read_chunks(&mut chunks)
             .await
             .map_err(|_| End::Broken)?;
-        let Some(count) = read else { return Ok(false) };
-        self.pending.extend(chunks.into_iter().take(count));
-        Ok(true)
+        let count = read.ok_or(End::Broken)?;
+        pending.extend(chunks.into_iter().take(count));
     }
 }
 

@@ -1,27 +1,189 @@
-//! One authenticated connection with its control stream, ready for a session.
+//! One authenticated connection with its control stream, ready for a session; and the lanes
+//! on which records travel. The same for every transport.
 
-use tokio::sync::mpsc;
+use std::fmt;
+use std::net::SocketAddr;
+
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 
+use crate::coordinates::Transport;
 use crate::error::ErrorCode;
+use crate::limits;
 use crate::net::TransferError;
 use crate::net::control::{self, ControlError};
+use crate::net::tcp::TlsStream;
 use crate::session::SessionError;
 use crate::wire::message::{Message, SessionId};
 
 /// What a session runs over.
-#[derive(Debug)]
 pub struct Link {
-    /// The connection; data streams are opened on it.
-    pub connection: quinn::Connection,
+    /// The connection.
+    pub connection: Connection,
     /// Our half of the control stream.
-    pub control_send: quinn::SendStream,
+    pub control_send: Box<dyn AsyncWrite + Send + Unpin>,
     /// The peer's half.
-    pub control_receive: quinn::RecvStream,
+    pub control_receive: Box<dyn AsyncRead + Send + Unpin>,
     /// Whose session it is: chosen by the dialer.
     pub session: SessionId,
     /// The peer's first message, where it was read already: at the listener.
     pub greeting: Option<Message>,
+    /// What records travel on; more may come while the session runs.
+    pub lanes: mpsc::Receiver<Lane>,
+}
+
+impl Link {
+    /// Over one QUIC connection, which is also its own first lane. More lanes may be given
+    /// through the returned sender.
+    pub fn quic(
+        connection: quinn::Connection,
+        (control_send, control_receive): (quinn::SendStream, quinn::RecvStream),
+        session: SessionId,
+        greeting: Option<Message>,
+    ) -> (Self, mpsc::Sender<Lane>) {
+        let (more, lanes) = mpsc::channel(limits::LANES_MAX);
+        // Local invariant: the channel is new and has room.
+        let _ = more.try_send(Lane::Quic(connection.clone()));
+        let link = Self {
+            connection: Connection::Quic(connection),
+            control_send: Box::new(control_send),
+            control_receive: Box::new(control_receive),
+            session,
+            greeting,
+            lanes,
+        };
+        (link, more)
+    }
+
+    /// Over TLS: one TCP connection for control; its lanes are given through the returned
+    /// sender.
+    pub fn tls(
+        stream: TlsStream,
+        session: SessionId,
+        greeting: Option<Message>,
+    ) -> (Self, mpsc::Sender<Lane>) {
+        let (more, lanes) = mpsc::channel(limits::LANES_MAX);
+        let peer = stream.peer();
+        let (control_receive, control_send) = tokio::io::split(stream);
+        let link = Self {
+            connection: Connection::Tls {
+                peer,
+                open: watch::Sender::new(true),
+            },
+            control_send: Box::new(control_send),
+            control_receive: Box::new(control_receive),
+            session,
+            greeting,
+            lanes,
+        };
+        (link, more)
+    }
+}
+
+impl fmt::Debug for Link {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Link")
+            .field("connection", &self.connection)
+            .finish_non_exhaustive()
+    }
+}
+
+/// The connection that a session stands and falls with.
+#[derive(Debug, Clone)]
+pub enum Connection {
+    /// QUIC: control and data.
+    Quic(quinn::Connection),
+    /// TLS over TCP: control only.
+    Tls {
+        /// The other end.
+        peer: SocketAddr,
+        /// False once this side has closed it.
+        open: watch::Sender<bool>,
+    },
+}
+
+impl Connection {
+    /// The other end.
+    pub fn peer(&self) -> SocketAddr {
+        match self {
+            Self::Quic(connection) => connection.remote_address(),
+            Self::Tls { peer, .. } => *peer,
+        }
+    }
+
+    /// How bytes travel.
+    pub fn transport(&self) -> Transport {
+        match self {
+            Self::Quic(_) => Transport::Quic,
+            Self::Tls { .. } => Transport::Tls,
+        }
+    }
+
+    /// Closes it with a reason, or with none. Over TLS the reason travels as a message only.
+    pub fn close(&self, reason: Option<ErrorCode>) {
+        match self {
+            Self::Quic(connection) => {
+                let code = reason.map_or(0, ErrorCode::number);
+                connection.close(quinn::VarInt::from(u32::from(code)), &[]);
+            }
+            Self::Tls { open, .. } => {
+                open.send_replace(false);
+            }
+        }
+    }
+
+    /// Waits for its end; why it ended. Cancel-safe.
+    pub(crate) async fn closed(&self) -> TransferError {
+        match self {
+            Self::Quic(connection) => closed(&connection.closed().await),
+            Self::Tls { open, .. } => {
+                // Fails only when nobody can close it any more.
+                let _ = open.subscribe().wait_for(|open| !open).await;
+                TransferError::Lost("the TCP connection ended".to_owned())
+            }
+        }
+    }
+
+    /// Waits until this side has closed it. Over QUIC the control stream tells: then it is
+    /// pending. Cancel-safe.
+    pub(crate) async fn cut(&self) {
+        match self {
+            Self::Quic(_) => std::future::pending().await,
+            Self::Tls { .. } => drop(self.closed().await),
+        }
+    }
+
+    /// What a failure of the control stream means: the peer may have closed with a reason.
+    pub(crate) fn lost(&self, error: ControlError) -> TransferError {
+        match (self, &error) {
+            (Self::Quic(connection), ControlError::Stream(_)) => connection
+                .close_reason()
+                .map_or_else(|| error.into(), |reason| closed(&reason)),
+            _ => error.into(),
+        }
+    }
+}
+
+fn closed(reason: &quinn::ConnectionError) -> TransferError {
+    match reason {
+        quinn::ConnectionError::ApplicationClosed(close) => {
+            match u16::try_from(close.error_code.into_inner()).unwrap_or(u16::MAX) {
+                0 => TransferError::Lost("closed by the other side".to_owned()),
+                code => SessionError::Peer(ErrorCode::from(code)).into(),
+            }
+        }
+        other => TransferError::Lost(other.to_string()),
+    }
+}
+
+/// Something that carries records.
+#[derive(Debug)]
+pub enum Lane {
+    /// A QUIC connection, on which the sender opens streams.
+    Quic(quinn::Connection),
+    /// A TCP connection of its own.
+    Tls(Box<TlsStream>),
 }
 
 /// The control stream, read and written by tasks of their own, since neither may be
@@ -35,37 +197,15 @@ pub(crate) struct ControlTasks {
 
 impl ControlTasks {
     pub(crate) fn spawn(
-        mut send: quinn::SendStream,
-        mut receive: quinn::RecvStream,
+        send: Box<dyn AsyncWrite + Send + Unpin>,
+        receive: Box<dyn AsyncRead + Send + Unpin>,
         greeting: Option<Message>,
     ) -> Self {
         let (incoming_tx, incoming) = mpsc::channel(CONTROL_QUEUE_MESSAGES);
-        let (outgoing, mut outgoing_rx) = mpsc::channel::<Message>(CONTROL_QUEUE_MESSAGES);
+        let (outgoing, outgoing_rx) = mpsc::channel(CONTROL_QUEUE_MESSAGES);
         let mut tasks = JoinSet::new();
-        tasks.spawn(async move {
-            if let Some(greeting) = greeting
-                && incoming_tx.send(Ok(greeting)).await.is_err()
-            {
-                return;
-            }
-            loop {
-                let result = control::read_message(&mut receive).await;
-                let failed = result.is_err();
-                if incoming_tx.send(result).await.is_err() || failed {
-                    return;
-                }
-            }
-        });
-        tasks.spawn(async move {
-            while let Some(message) = outgoing_rx.recv().await {
-                // A broken stream is noticed by the reader.
-                if control::write_message(&mut send, &message).await.is_err() {
-                    return;
-                }
-            }
-            let _ = send.finish();
-            let _ = send.stopped().await;
-        });
+        tasks.spawn(read_all(receive, incoming_tx, greeting));
+        tasks.spawn(write_all(send, outgoing_rx));
         Self {
             incoming,
             outgoing: Some(outgoing),
@@ -78,8 +218,8 @@ impl ControlTasks {
         self.outgoing.clone()
     }
 
-    /// Sends what is left and ends our half of the stream; returns when the peer has it all,
-    /// or the connection is gone. The caller bounds the time.
+    /// Sends what is left and ends our half of the stream; returns when the peer has ended
+    /// its half, or the connection is gone. The caller bounds the time.
     pub(crate) async fn drain(&mut self, messages: impl IntoIterator<Item = Message>) {
         if let Some(outgoing) = self.outgoing.take() {
             for message in messages {
@@ -88,10 +228,41 @@ impl ControlTasks {
                 }
             }
         }
-        self.incoming.close();
         while self.incoming.recv().await.is_some() {}
         while self.tasks.join_next().await.is_some() {}
     }
+}
+
+async fn read_all(
+    mut stream: Box<dyn AsyncRead + Send + Unpin>,
+    incoming: mpsc::Sender<Result<Message, ControlError>>,
+    greeting: Option<Message>,
+) {
+    if let Some(greeting) = greeting
+        && incoming.send(Ok(greeting)).await.is_err()
+    {
+        return;
+    }
+    loop {
+        let result = control::read_message(&mut stream).await;
+        let failed = result.is_err();
+        if incoming.send(result).await.is_err() || failed {
+            return;
+        }
+    }
+}
+
+async fn write_all(
+    mut stream: Box<dyn AsyncWrite + Send + Unpin>,
+    mut outgoing: mpsc::Receiver<Message>,
+) {
+    while let Some(message) = outgoing.recv().await {
+        // A broken stream is noticed by the reader.
+        if control::write_message(&mut stream, &message).await.is_err() {
+            return;
+        }
+    }
+    let _ = tokio::io::AsyncWriteExt::shutdown(&mut stream).await;
 }
 
 /// Waits for room for one more message; `None` when the stream is gone. Cancel-safe.
@@ -99,27 +270,6 @@ pub(crate) async fn reserve(
     outgoing: Option<&mpsc::Sender<Message>>,
 ) -> Option<mpsc::Permit<'_, Message>> {
     outgoing?.reserve().await.ok()
-}
-
-/// What a message that did not come means: the peer may have closed with a reason.
-pub(crate) fn lost(connection: &quinn::Connection, error: ControlError) -> TransferError {
-    if let (ControlError::Stream(_), Some(reason)) = (&error, connection.close_reason()) {
-        return closed(&reason);
-    }
-    error.into()
-}
-
-/// What the end of a connection means.
-pub(crate) fn closed(reason: &quinn::ConnectionError) -> TransferError {
-    match reason {
-        quinn::ConnectionError::ApplicationClosed(close) => {
-            match u16::try_from(close.error_code.into_inner()).unwrap_or(u16::MAX) {
-                0 => TransferError::Lost("closed by the other side".to_owned()),
-                code => SessionError::Peer(ErrorCode::from(code)).into(),
-            }
-        }
-        other => TransferError::Lost(other.to_string()),
-    }
 }
 
 /// Messages waiting in each direction. Those of a session are few: the window bounds them.

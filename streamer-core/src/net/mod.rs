@@ -15,6 +15,7 @@ pub mod quic;
 pub mod receive;
 pub mod send;
 mod socket;
+pub mod tcp;
 pub mod tls;
 
 pub use error::TransferError;
@@ -33,4 +34,6 @@ pub struct Transferred {
     pub failures: Vec<StoreError>,
     /// BLAKE3 of the file, where the transfer was of one.
     pub root: Option<Hash>,
+    /// Connections that carried records.
+    pub lanes: u32,
 }

@@ -6,11 +6,12 @@ use std::time::Duration;
 
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
+use tokio::time::{Instant, sleep_until};
 
 use crate::error::{ErrorCode, ProtocolError};
 use crate::hash::Hash;
-use crate::net::lane::{Event, receive_records};
-use crate::net::link::{ControlTasks, Link, closed, lost, reserve};
+use crate::net::lane::{Event, receive_lane};
+use crate::net::link::{Connection, ControlTasks, Lane, Link, reserve};
 use crate::net::progress::Progress;
 use crate::net::queue::WorkQueue;
 use crate::net::{TransferError, Transferred};
@@ -39,7 +40,7 @@ pub async fn receive(
     stop: impl Future<Output = ErrorCode>,
 ) -> Result<Transferred, TransferError> {
     progress.on_session();
-    let connection = link.connection.clone();
+    let connection = link.connection;
     let control = ControlTasks::spawn(link.control_send, link.control_receive, link.greeting);
     let (events_tx, events) = mpsc::channel(EVENT_QUEUE);
     let open = Arc::new(OpenFiles::default());
@@ -62,16 +63,23 @@ pub async fn receive(
         progress,
         failures: Vec::new(),
         root: None,
+        lane_count: 0,
     };
-    let result = driver.run(&connection, stop).await;
+    let result = driver.run(&connection, link.lanes, stop).await;
     driver.leave(&connection, &result).await;
     // The keeper is what makes partials durable: wait for it, however slow the disk.
     let _ = keeper.await;
-    let (failures, root) = (driver.failures, driver.root);
+    let Driver {
+        failures,
+        root,
+        lane_count: lanes,
+        ..
+    } = driver;
     result.map(|conclusion| Transferred {
         conclusion,
         failures,
         root,
+        lanes,
     })
 }
 
@@ -87,47 +95,59 @@ struct Driver {
     progress: Arc<Progress>,
     failures: Vec<StoreError>,
     root: Option<Hash>,
+    lane_count: u32,
 }
 
 impl Driver {
     async fn run(
         &mut self,
-        connection: &quinn::Connection,
+        connection: &Connection,
+        mut new_lanes: mpsc::Receiver<Lane>,
         stop: impl Future<Output = ErrorCode>,
     ) -> Result<Conclusion, TransferError> {
         tokio::pin!(stop);
         let outgoing = self.control.outgoing();
+        let mut starved = None;
         loop {
             if let Some(conclusion) = self.do_outputs() {
                 return Ok(conclusion);
             }
-            // Each arm is cancel-safe: channels, a reservation, accept_uni per quinn's
-            // documentation, and futures that are kept.
+            // Each arm is cancel-safe: channels, a reservation, and futures that are kept.
             let input = tokio::select! {
                 permit = reserve(outgoing.as_ref()), if !self.outbox.is_empty() => {
                     let (Some(permit), Some(message)) = (permit, self.outbox.pop_front()) else {
-                        return Err(closed(&connection.closed().await));
+                        return Err(connection.closed().await);
                     };
                     permit.send(message);
                     continue;
                 }
                 message = self.control.incoming.recv() => match message {
                     Some(Ok(message)) => ReceiverInput::Message(message),
-                    Some(Err(error)) => return Err(lost(connection, error)),
+                    Some(Err(error)) => return Err(connection.lost(error)),
                     None => return Err(TransferError::Lost("the control stream ended".into())),
                 },
                 Some(event) = self.events.recv() => self.on_event(event),
-                stream = connection.accept_uni() => {
-                    let stream = stream.map_err(|error| closed(&error))?;
-                    let lane = receive_records(stream, Arc::clone(&self.open), self.events_tx.clone());
-                    self.lanes.spawn(lane);
+                Some(lane) = new_lanes.recv() => {
+                    self.lane_count += 1;
+                    let (open, events) = (Arc::clone(&self.open), self.events_tx.clone());
+                    self.lanes.spawn(receive_lane(lane, open, events));
+                    starved = None;
                     continue;
                 }
+                () = sleep_until(starved.unwrap_or_else(Instant::now)), if starved.is_some() => {
+                    return Err(TransferError::Lost("every data connection broke".into()));
+                }
                 Some(lane) = self.lanes.join_next() => match lane {
-                    Ok(Ok(())) => continue,
+                    Ok(Ok(())) => {
+                        // The sender may be telling why; if not, somebody cut the line.
+                        let none_left = self.lanes.is_empty();
+                        starved = none_left.then(|| Instant::now() + STARVED);
+                        continue;
+                    }
                     Ok(Err(error)) => return Err(self.give_up(error.code())),
                     Err(_) => return Err(self.give_up(ErrorCode::Internal)),
                 },
+                () = connection.cut() => return Err(connection.closed().await),
                 code = &mut stop => ReceiverInput::Stop(code),
             };
             let result = self.session.handle(input);
@@ -218,26 +238,18 @@ impl Driver {
     }
 
     /// Says the last words, waits for the peer to close, and puts partials away.
-    async fn leave(
-        &mut self,
-        connection: &quinn::Connection,
-        result: &Result<Conclusion, TransferError>,
-    ) {
+    async fn leave(&mut self, connection: &Connection, result: &Result<Conclusion, TransferError>) {
         self.queue.push(Work::Leave);
         let farewell = std::mem::take(&mut self.outbox);
         // Bounded: the peer may be gone.
         let _ = tokio::time::timeout(FAREWELL, async {
             self.control.drain(farewell).await;
-            if result.is_ok() {
+            if let (Ok(_), Connection::Quic(connection)) = (result, connection) {
                 connection.closed().await;
             }
         })
         .await;
-        let code = match result {
-            Ok(_) => 0,
-            Err(error) => error.code().map_or(0, ErrorCode::number),
-        };
-        connection.close(quinn::VarInt::from(u32::from(code)), &[]);
+        connection.close(result.as_ref().err().and_then(TransferError::code));
         self.lanes.shutdown().await;
         // Lanes hold senders of events; nobody reads them any more.
         self.events.close();
@@ -355,6 +367,9 @@ fn put_away(file: &PartialFile) {
 
 /// Events between threads and the driver.
 const EVENT_QUEUE: usize = 64;
+
+/// Longest wait for the reason why no data connection is left.
+const STARVED: Duration = Duration::from_secs(2);
 
 /// Longest wait for the peer to take our last message and close.
 const FAREWELL: Duration = Duration::from_secs(5);

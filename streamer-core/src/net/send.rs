@@ -5,15 +5,18 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::sync::mpsc;
+use tokio::task::JoinSet;
 
 use crate::blocks::BlockRun;
 use crate::error::ErrorCode;
 use crate::hash::{BlockHasher, Hash};
 use crate::net::buffer::BufferPool;
-use crate::net::link::{ControlTasks, Link, closed, lost, reserve};
+use crate::net::link::{Connection, ControlTasks, Lane, Link, reserve};
 use crate::net::progress::Progress;
 use crate::net::queue::WorkQueue;
+use crate::net::tcp::TlsStream;
 use crate::net::{TransferError, Transferred};
 use crate::session::{Conclusion, Sender, SenderInput, SenderOutput, SessionError};
 use crate::store::StoreError;
@@ -36,49 +39,43 @@ pub async fn send(
     stop: impl Future<Output = ErrorCode>,
 ) -> Result<Transferred, TransferError> {
     progress.on_session();
-    let connection = link.connection.clone();
+    let connection = link.connection;
     let control = ControlTasks::spawn(link.control_send, link.control_receive, link.greeting);
-    let queue = Arc::new(WorkQueue::new());
     let (events_tx, events) = mpsc::channel(EVENT_QUEUE);
-    let lane = spawn_lane(
-        &connection,
-        Arc::clone(&queue),
-        Arc::clone(&source),
-        events_tx,
-    );
     let mut driver = Driver {
         session: Sender::new(link.session),
         control,
         outbox: VecDeque::new(),
         events,
-        queue,
+        events_tx,
+        queue: Arc::new(WorkQueue::new()),
         source,
+        lanes: JoinSet::new(),
         progress,
         failures: Vec::new(),
         root: None,
+        lane_count: 0,
     };
-    let result = driver.run(&connection, lane, stop).await;
+    let result = driver.run(&connection, link.lanes, stop).await;
     driver.queue.close();
-    let code = match &result {
-        Ok(_) => 0,
-        Err(error) => error.code().map_or(0, ErrorCode::number),
-    };
-    let farewell = std::mem::take(&mut driver.outbox);
-    let drained = driver.control.drain(farewell);
-    // Bounded: the peer may be gone.
-    let _ = tokio::time::timeout(FAREWELL, async {
-        if result.is_err() {
-            drained.await;
-        }
-    })
-    .await;
-    tracing::debug!(stats = ?connection.stats(), "session over");
-    connection.close(quinn::VarInt::from(u32::from(code)), &[]);
-    let (failures, root) = (driver.failures, driver.root);
+    let reason = result.as_ref().err().and_then(TransferError::code);
+    if result.is_err() {
+        let farewell = std::mem::take(&mut driver.outbox);
+        // Bounded: the peer may be gone.
+        let _ = tokio::time::timeout(FAREWELL, driver.control.drain(farewell)).await;
+    }
+    connection.close(reason);
+    let Driver {
+        failures,
+        root,
+        lane_count: lanes,
+        ..
+    } = driver;
     result.map(|conclusion| Transferred {
         conclusion,
         failures,
         root,
+        lanes,
     })
 }
 
@@ -87,23 +84,25 @@ struct Driver {
     control: ControlTasks,
     outbox: VecDeque<Message>,
     events: mpsc::Receiver<Event>,
+    events_tx: mpsc::Sender<Event>,
     queue: Arc<WorkQueue<Work>>,
     source: Arc<SourceFile>,
+    lanes: JoinSet<Result<(), LaneLost>>,
     progress: Arc<Progress>,
     failures: Vec<StoreError>,
     root: Option<Hash>,
+    lane_count: u32,
 }
 
 impl Driver {
     async fn run(
         &mut self,
-        connection: &quinn::Connection,
-        lane: impl Future<Output = Result<(), quinn::WriteError>>,
+        connection: &Connection,
+        mut new_lanes: mpsc::Receiver<Lane>,
         stop: impl Future<Output = ErrorCode>,
     ) -> Result<Conclusion, TransferError> {
-        tokio::pin!(stop, lane);
+        tokio::pin!(stop);
         let outgoing = self.control.outgoing();
-        let mut lane_running = true;
         loop {
             if let Some(conclusion) = self.do_outputs()? {
                 return Ok(conclusion);
@@ -112,24 +111,29 @@ impl Driver {
             let input = tokio::select! {
                 permit = reserve(outgoing.as_ref()), if !self.outbox.is_empty() => {
                     let (Some(permit), Some(message)) = (permit, self.outbox.pop_front()) else {
-                        return Err(closed(&connection.closed().await));
+                        return Err(connection.closed().await);
                     };
                     permit.send(message);
                     continue;
                 }
                 message = self.control.incoming.recv() => match message {
                     Some(Ok(message)) => SenderInput::Message(message),
-                    Some(Err(error)) => return Err(lost(connection, error)),
+                    Some(Err(error)) => return Err(connection.lost(error)),
                     None => return Err(TransferError::Lost("the control stream ended".into())),
                 },
                 Some(event) = self.events.recv() => self.on_event(event),
-                result = &mut lane, if lane_running => {
-                    if result.is_err() {
-                        return Err(closed(&connection.closed().await));
-                    }
-                    lane_running = false;
+                Some(lane) = new_lanes.recv() => {
+                    self.lane_count += 1;
+                    self.add_lane(lane);
                     continue;
                 }
+                Some(lane) = self.lanes.join_next() => match lane {
+                    Ok(Ok(())) => continue,
+                    // Its queue of blocks is lost with it: start anew from what is proven.
+                    Ok(Err(LaneLost)) => return Err(self.lane_lost(connection).await),
+                    Err(_) => SenderInput::Stop(ErrorCode::Internal),
+                },
+                () = connection.cut() => return Err(connection.closed().await),
                 code = &mut stop => SenderInput::Stop(code),
             };
             let result = self.session.handle(input);
@@ -138,6 +142,36 @@ impl Driver {
             }
             result?;
         }
+    }
+
+    /// Over QUIC a lane is lost with its connection, which knows why.
+    async fn lane_lost(&self, connection: &Connection) -> TransferError {
+        match connection {
+            Connection::Quic(_) => connection.closed().await,
+            Connection::Tls { .. } => TransferError::Lost("a data connection broke".to_owned()),
+        }
+    }
+
+    fn add_lane(&mut self, lane: Lane) {
+        let (pieces, pieces_rx) = mpsc::channel(PIECE_QUEUE);
+        let mut reader = LaneReader {
+            source: Arc::clone(&self.source),
+            pieces,
+            events: self.events_tx.clone(),
+            pool: BufferPool::new(PIECE_BYTES),
+        };
+        let queue = Arc::clone(&self.queue);
+        tokio::task::spawn_blocking(move || {
+            while let Some(work) = queue.pop() {
+                if reader.work(work).is_none() {
+                    return;
+                }
+            }
+        });
+        match lane {
+            Lane::Quic(connection) => self.lanes.spawn(write_streams(connection, pieces_rx)),
+            Lane::Tls(stream) => self.lanes.spawn(write_tcp(*stream, pieces_rx)),
+        };
     }
 
     fn do_outputs(&mut self) -> Result<Option<Conclusion>, SessionError> {
@@ -227,34 +261,22 @@ enum Event {
     },
 }
 
-/// A lane is a thread that reads and hashes, and a future that writes to one data stream.
-fn spawn_lane(
-    connection: &quinn::Connection,
-    queue: Arc<WorkQueue<Work>>,
-    source: Arc<SourceFile>,
-    events: mpsc::Sender<Event>,
-) -> impl Future<Output = Result<(), quinn::WriteError>> + use<> {
-    let (pieces, pieces_rx) = mpsc::channel(PIECE_QUEUE);
-    tokio::task::spawn_blocking(move || {
-        let mut reader = LaneReader {
-            source,
-            pieces,
-            events,
-            pool: BufferPool::new(PIECE_BYTES),
-        };
-        while let Some(work) = queue.pop() {
-            if reader.work(work).is_none() {
-                return;
-            }
-        }
-    });
-    write_pieces(connection.clone(), pieces_rx)
+/// A lane that broke. Over QUIC the connection knows why.
+#[derive(Debug)]
+struct LaneLost;
+
+impl<E: std::error::Error> From<E> for LaneLost {
+    fn from(error: E) -> Self {
+        tracing::debug!(%error, "a lane broke");
+        Self
+    }
 }
 
-async fn write_pieces(
+/// Writes pieces to one stream, or, after a record that could not be completed, to the next.
+async fn write_streams(
     connection: quinn::Connection,
     mut pieces: mpsc::Receiver<Piece>,
-) -> Result<(), quinn::WriteError> {
+) -> Result<(), LaneLost> {
     let mut open: Option<quinn::SendStream> = None;
     while let Some(piece) = pieces.recv().await {
         match (piece, &mut open) {
@@ -267,14 +289,39 @@ async fn write_pieces(
             (Piece::Broken(code), _) => {
                 // Without a reset the dropped stream would look like a clean end.
                 if let Some(mut stream) = open.take() {
-                    let _ = stream.reset(quinn::VarInt::from(u32::from(code.number())));
+                    stream.reset(quinn::VarInt::from(u32::from(code.number())))?;
                 }
             }
         }
     }
     if let Some(mut stream) = open {
-        let _ = stream.finish();
+        stream.finish()?;
     }
+    Ok(())
+}
+
+/// Writes pieces to a TCP connection. A record that cannot be completed ends it; so does the
+/// receiver, who never says anything here, and whose end is a lane lost.
+async fn write_tcp(
+    mut stream: TlsStream,
+    mut pieces: mpsc::Receiver<Piece>,
+) -> Result<(), LaneLost> {
+    loop {
+        // Cancel-safe: a channel, and a read that nothing is expected from.
+        let piece = tokio::select! {
+            piece = pieces.recv() => piece,
+            _ = stream.read_u8() => return Err(LaneLost),
+        };
+        match piece {
+            Some(Piece::Bytes(bytes)) => stream.write_all(&bytes).await?,
+            Some(Piece::Broken(_)) => return Ok(()),
+            None => break,
+        }
+        if pieces.is_empty() {
+            stream.flush().await?;
+        }
+    }
+    stream.shutdown().await?;
     Ok(())
 }
 

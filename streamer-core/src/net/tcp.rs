@@ -1,0 +1,148 @@
+//! TLS 1.3 over TCP, for networks that drop UDP: one connection for control, one for each
+//! lane.
+
+use std::io;
+use std::net::SocketAddr;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use rustix::net::sockopt;
+use rustls::pki_types::ServerName;
+use tokio::io::{AsyncRead, AsyncWrite, BufReader, ReadBuf};
+use tokio::net::TcpStream;
+use tokio_rustls::{TlsAcceptor, TlsConnector};
+
+use crate::net::tls::{self, IdentityError, SERVER_NAME};
+use crate::secret::TransferSecret;
+
+/// An authenticated TCP connection.
+#[derive(Debug)]
+pub struct TlsStream {
+    inner: tokio_rustls::TlsStream<BufReader<TcpStream>>,
+    peer: SocketAddr,
+}
+
+impl TlsStream {
+    /// The other end.
+    pub fn peer(&self) -> SocketAddr {
+        self.peer
+    }
+}
+
+/// Accepts TLS on TCP connections.
+#[derive(Clone)]
+pub struct Acceptor(TlsAcceptor);
+
+impl Acceptor {
+    /// With the identity of the endpoint.
+    ///
+    /// # Errors
+    /// As [`tls::server_config`].
+    pub fn new(secret: &TransferSecret) -> Result<Self, IdentityError> {
+        Ok(Self(TlsAcceptor::from(Arc::new(tls::server_config(
+            secret,
+        )?))))
+    }
+
+    /// Shakes hands. Proves that the caller holds the secret. Not cancel-safe; the caller
+    /// bounds the time.
+    ///
+    /// # Errors
+    /// When the other side is a stranger, or the connection fails.
+    pub async fn accept(&self, stream: TcpStream) -> io::Result<TlsStream> {
+        let peer = stream.peer_addr()?;
+        let inner = self.0.accept(prepared(stream)?).await?.into();
+        Ok(TlsStream { inner, peer })
+    }
+}
+
+impl std::fmt::Debug for Acceptor {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Acceptor")
+    }
+}
+
+/// Dials TLS over TCP.
+#[derive(Clone)]
+pub struct Connector(TlsConnector);
+
+impl Connector {
+    /// With the identity of the client.
+    ///
+    /// # Errors
+    /// As [`tls::client_config`].
+    pub fn new(secret: &TransferSecret) -> Result<Self, IdentityError> {
+        Ok(Self(TlsConnector::from(Arc::new(tls::client_config(
+            secret,
+        )?))))
+    }
+
+    /// Connects and shakes hands. Success proves that the endpoint holds the secret; that it
+    /// accepts us is proven by its first answer only. The caller bounds the time.
+    ///
+    /// # Errors
+    /// `InvalidData` when the other side is a stranger; else as the connection fails.
+    pub async fn connect(&self, peer: SocketAddr) -> io::Result<TlsStream> {
+        let stream = TcpStream::connect(peer).await?;
+        let name = ServerName::try_from(SERVER_NAME).map_err(io::Error::other)?;
+        let inner = self.0.connect(name, prepared(stream)?).await?.into();
+        Ok(TlsStream { inner, peer })
+    }
+}
+
+impl std::fmt::Debug for Connector {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Connector")
+    }
+}
+
+fn prepared(stream: TcpStream) -> io::Result<BufReader<TcpStream>> {
+    // Control messages are small and answered at once.
+    stream.set_nodelay(true)?;
+    // A peer whose machine is gone says nothing: notice as soon as QUIC would.
+    sockopt::set_socket_keepalive(&stream, true)?;
+    sockopt::set_tcp_keepidle(&stream, KEEP_ALIVE)?;
+    sockopt::set_tcp_keepintvl(&stream, KEEP_ALIVE)?;
+    sockopt::set_tcp_user_timeout(&stream, IDLE_TIMEOUT.as_millis() as u32)?;
+    // rustls reads 4 KiB at a time: without this, a system call for each.
+    Ok(BufReader::with_capacity(READ_BUFFER_BYTES, stream))
+}
+
+impl AsyncRead for TlsStream {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.inner).poll_read(cx, buf)
+    }
+}
+
+impl AsyncWrite for TlsStream {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.inner).poll_write(cx, buf)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.inner).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.inner).poll_shutdown(cx)
+    }
+}
+
+/// Between two signs of life on a silent connection.
+const KEEP_ALIVE: Duration = Duration::from_secs(5);
+
+/// A connection whose bytes are not acknowledged for this long is taken for dead.
+const IDLE_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// Read from the socket at a time.
+const READ_BUFFER_BYTES: usize = 512 << 10;
