@@ -9,24 +9,15 @@ use tokio::time::{Instant, sleep};
 /// What to do with a caller.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Admission {
-    /// Serve it; whoever was served is gone, or is the caller itself.
+    /// Serve it: it is the one that is served, and comes back.
     Admit,
-    /// Tell it that the endpoint is busy.
-    Refuse,
-    /// Find out whether the other one is still there.
+    /// Find out whether the other one is still there, then serve or refuse it.
     Ask,
 }
 
 /// Decides about `caller` while `served` is being served.
-pub(crate) fn admission(served: SessionId, caller: SessionId, asking: bool) -> Admission {
-    if served == caller {
-        return Admission::Admit;
-    }
-    if asking {
-        Admission::Refuse
-    } else {
-        Admission::Ask
-    }
+pub(crate) fn admission(served: SessionId, caller: SessionId) -> Admission {
+    if served == caller { Admission::Admit } else { Admission::Ask }
 }
 
 /// Whether anything arrives on a connection within a few keep-alive intervals. A client that
@@ -66,8 +57,7 @@ mod tests {
     #[test]
     fn the_same_session_may_come_back_and_others_wait_for_its_end() {
         let (a, b) = (SessionId([1; 16]), SessionId([2; 16]));
-        assert_eq!(admission(a, a, false), Admission::Admit);
-        assert_eq!(admission(a, b, false), Admission::Ask);
-        assert_eq!(admission(a, b, true), Admission::Refuse);
+        assert_eq!(admission(a, a), Admission::Admit);
+        assert_eq!(admission(a, b), Admission::Ask);
     }
 }

@@ -256,9 +256,10 @@ impl Life {
         let session = self.session(link);
         tokio::pin!(session);
         let mut contender: Option<Caller> = None;
+        let alive = is_alive(&connection);
+        tokio::pin!(alive);
         loop {
-            let asking = contender.is_some();
-            // `session` is kept across turns; the other arms are cancel-safe.
+            // `session` and `alive` are kept across turns; the other arm is cancel-safe.
             tokio::select! {
                 result = &mut session => return (result, contender),
                 caller = self.callers.next() => {
@@ -269,23 +270,26 @@ impl Life {
                         }
                         continue;
                     }
-                    match admission(served, caller.hello.session, asking) {
+                    match admission(served, caller.hello.session) {
                         Admission::Admit => {
                             return (Self::replace(&connection, session).await, Some(caller));
                         }
-                        Admission::Ask => contender = Some(caller),
-                        Admission::Refuse => refuse(caller, notify),
-                    }
-                }
-                alive = is_alive(&connection), if asking => {
-                    match (alive, contender.take()) {
-                        (true, Some(caller)) => refuse(caller, notify),
-                        (false, caller) => {
-                            return (Self::replace(&connection, session).await, caller);
+                        // The latest one is the one whose user still waits.
+                        Admission::Ask => {
+                            let earlier = contender.replace(caller);
+                            earlier.into_iter().for_each(|earlier| refuse(earlier, notify));
                         }
-                        (true, None) => {}
                     }
                 }
+                there = &mut alive, if contender.is_some() => match (there, contender.take()) {
+                    (false, caller) => {
+                        return (Self::replace(&connection, session).await, caller);
+                    }
+                    (true, caller) => {
+                        caller.into_iter().for_each(|caller| refuse(caller, notify));
+                        alive.set(is_alive(&connection));
+                    }
+                },
             }
         }
     }
