@@ -11,9 +11,7 @@ use crate::state::AppState;
 
 /// The service. Serve it, or call it in tests with `tower::ServiceExt::oneshot`.
 pub fn app(state: AppState) -> Router {
-    let mut router = Router::new()
-        .fallback(routes::not_found)
-        .method_not_allowed_fallback(routes::method_not_allowed);
+    let mut router = Router::new();
     for (path, methods) in table() {
         // The reference answers the form with, or without, a final slash by redirecting.
         let other = path
@@ -25,6 +23,9 @@ pub fn app(state: AppState) -> Router {
     }
     let router = router
         .route("/docs/{file}", get(docs::file))
+        .fallback(routes::not_found)
+        // Concerns the routes above it only.
+        .method_not_allowed_fallback(routes::method_not_allowed)
         .with_state(state.clone());
     // Around the router, not in it: paths are rewritten before they are matched.
     Router::new()

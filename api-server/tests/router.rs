@@ -1,5 +1,7 @@
 //! The router, in process: status, headers, bodies and the order of checks.
 
+#![expect(clippy::unwrap_used, reason = "a test stops at the first surprise")]
+
 mod support;
 
 use axum::body::Body;

@@ -50,7 +50,7 @@ impl CommandError {
         let stderr = String::from_utf8_lossy(&output.stderr).trim().to_owned();
         let exit_code = output
             .exit_code
-            .or(output.signal.map(|s| 128 + s))
+            .or_else(|| output.signal.map(|s| 128 + s))
             .unwrap_or(-1);
         Self::Failed {
             kind: FailureKind::sort(exit_code, &stderr),

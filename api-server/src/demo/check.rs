@@ -276,7 +276,7 @@ async fn exchange(
     }
     let message = answer["message"]
         .as_str()
-        .or(answer["error"].as_str())
+        .or_else(|| answer["error"].as_str())
         .unwrap_or_default();
     Err(CheckError::Answer {
         what,

@@ -229,4 +229,23 @@ mod tests {
             tokio::task::yield_now().await;
         }
     }
+
+    #[tokio::test]
+    async fn a_root_service_runs_programs_as_the_caller() {
+        let accounts = Accounts::new(UserPolicy::SameName).await.unwrap();
+        if accounts.service().uid != 0 {
+            eprintln!("skipped: not root");
+            return;
+        }
+        let executor = LocalExecutor::new(Arc::new(accounts));
+        let ask = async |user: &str| {
+            let line = sh("id -un; id -G; echo $HOME; head -c 1 /etc/shadow");
+            executor.run(&Caller::for_tests(user), &line, LIMITS).await
+        };
+        let output = ask("nobody").await.unwrap();
+        let text = String::from_utf8(output.stdout).unwrap();
+        assert_eq!(text, "nobody\n65534\n/nonexistent\n");
+        assert!(String::from_utf8_lossy(&output.stderr).contains("Permission denied"));
+        assert!(matches!(ask("root").await, Err(ExecError::Account(_))));
+    }
 }

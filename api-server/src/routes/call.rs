@@ -97,7 +97,12 @@ async fn path_params(
 ) -> Result<Vec<(String, String)>, ApiError> {
     use axum::extract::FromRequestParts as _;
     let params = RawPathParams::from_request_parts(parts, &()).await;
-    let params = params.map_err(|_| ApiError::new(StatusCode::NOT_FOUND, "Not Found"))?;
+    let not_found = || ApiError::new(StatusCode::NOT_FOUND, "Not Found");
+    let params = params.map_err(|_| not_found())?;
+    // `/compute//jobs` is no route: a parameter has at least one character.
+    if params.iter().any(|(_, value)| value.is_empty()) {
+        return Err(not_found());
+    }
     Ok(params
         .iter()
         .map(|(key, value)| (key.to_owned(), value.to_owned()))

@@ -1,5 +1,7 @@
 //! A service in this process, with its own key set and directories.
 
+#![expect(clippy::unwrap_used, reason = "a test stops at the first surprise")]
+
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use api_server::app::app;
@@ -16,22 +18,22 @@ use ring::signature::{Ed25519KeyPair, KeyPair as _};
 use serde_json::{Value, json};
 use tower::ServiceExt as _;
 
-pub struct Service {
+pub(crate) struct Service {
     router: Router,
     key: Ed25519KeyPair,
     directory: tempfile::TempDir,
 }
 
-pub struct Answer {
-    pub status: StatusCode,
-    pub headers: HeaderMap,
-    pub bytes: Bytes,
+pub(crate) struct Answer {
+    pub(crate) status: StatusCode,
+    pub(crate) headers: HeaderMap,
+    pub(crate) bytes: Bytes,
     /// Null when the body is not JSON.
-    pub json: Value,
+    pub(crate) json: Value,
 }
 
 impl Answer {
-    pub fn header(&self, name: &str) -> &str {
+    pub(crate) fn header(&self, name: &str) -> &str {
         self.headers
             .get(name)
             .map_or("", |value| value.to_str().unwrap())
@@ -39,7 +41,7 @@ impl Answer {
 }
 
 impl Service {
-    pub async fn new() -> Self {
+    pub(crate) async fn new() -> Self {
         let directory = tempfile::tempdir().unwrap();
         std::fs::create_dir(directory.path().join("fireuser")).unwrap();
         let rng = ring::rand::SystemRandom::new();
@@ -64,12 +66,12 @@ impl Service {
         }
     }
 
-    pub fn directory(&self) -> String {
+    pub(crate) fn directory(&self) -> String {
         self.directory.path().display().to_string()
     }
 
     /// A token of `fireuser`, with some claims changed.
-    pub fn token(&self, changes: Value) -> String {
+    pub(crate) fn token(&self, changes: Value) -> String {
         let now = SystemTime::now()
             .duration_since(UNIX_EPOCH)
             .unwrap()
@@ -89,7 +91,7 @@ impl Service {
         format!("{message}.{signature}")
     }
 
-    pub async fn send(&self, request: Request<Body>) -> Answer {
+    pub(crate) async fn send(&self, request: Request<Body>) -> Answer {
         let response = self.router.clone().oneshot(request).await.unwrap();
         let (parts, body) = response.into_parts();
         let bytes = body.collect().await.unwrap().to_bytes();
@@ -102,7 +104,7 @@ impl Service {
         }
     }
 
-    pub async fn anonymous(&self, method: Method, path: &str) -> Answer {
+    pub(crate) async fn anonymous(&self, method: Method, path: &str) -> Answer {
         self.send(
             Request::builder()
                 .method(method)
@@ -113,7 +115,7 @@ impl Service {
         .await
     }
 
-    pub async fn with_token(
+    pub(crate) async fn with_token(
         &self,
         method: Method,
         path: &str,
@@ -129,21 +131,21 @@ impl Service {
         self.send(request.body(body).unwrap()).await
     }
 
-    pub async fn call(&self, method: Method, path: &str, body: Option<Value>) -> Answer {
+    pub(crate) async fn call(&self, method: Method, path: &str, body: Option<Value>) -> Answer {
         self.with_token(method, path, &self.token(json!({})), body)
             .await
     }
 
-    pub async fn get(&self, path: &str) -> Answer {
+    pub(crate) async fn get(&self, path: &str) -> Answer {
         self.call(Method::GET, path, None).await
     }
 
-    pub async fn post(&self, path: &str, body: Value) -> Answer {
+    pub(crate) async fn post(&self, path: &str, body: Value) -> Answer {
         self.call(Method::POST, path, Some(body)).await
     }
 
     /// Posts text as JSON.
-    pub async fn raw(&self, path: &str, token: Option<&str>, text: &'static str) -> Answer {
+    pub(crate) async fn raw(&self, path: &str, token: Option<&str>, text: &'static str) -> Answer {
         let mut request = Request::post(path).header("content-type", "application/json");
         if let Some(token) = token {
             request = request.header("authorization", format!("Bearer {token}"));
@@ -152,7 +154,7 @@ impl Service {
     }
 
     /// The job at `path`, once it is in this state.
-    pub async fn until(&self, path: &str, state: &str) -> Value {
+    pub(crate) async fn until(&self, path: &str, state: &str) -> Value {
         let deadline = Instant::now() + Duration::from_secs(20);
         loop {
             let mut answer = self.get(path).await;

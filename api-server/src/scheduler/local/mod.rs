@@ -107,7 +107,7 @@ impl LocalScheduler {
         let line = ShellLine::new("cat").args(["--", path]);
         let output = self.executor.run(caller, &line, limits).await?;
         if output.exit_code != Some(0) {
-            return Err(rejected(&format!("unable to open file {path}")));
+            return Err(rejected(format!("unable to open file {path}")));
         }
         String::from_utf8(output.stdout).map_err(|_| rejected("the script is not UTF-8"))
     }
@@ -125,7 +125,7 @@ impl LocalScheduler {
         let script = self
             .script_text(caller, std::mem::take(&mut job.script))
             .await?;
-        let batch = Batch::parse(&script).map_err(|error| rejected(&error.to_string()))?;
+        let batch = Batch::parse(&script).map_err(|error| rejected(error.to_string()))?;
         process::check_environment(&job).map_err(rejected)?;
         let wall_time = batch
             .time_limit

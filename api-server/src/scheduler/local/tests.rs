@@ -298,3 +298,30 @@ async fn a_script_file_is_read_when_submitted() {
     let missing = bench.scheduler.job(&bench.caller, &unknown).await;
     assert!(matches!(missing, Err(SchedulerError::NotFound)));
 }
+
+#[tokio::test]
+async fn a_root_service_runs_jobs_as_their_users_and_opens_nothing_for_them() {
+    let mut bench = Bench::new(|_| {}).await;
+    let accounts = Accounts::new(UserPolicy::SameName).await.unwrap();
+    if accounts.service().uid != 0 {
+        eprintln!("skipped: not root");
+        return;
+    }
+    let limits = bench.scheduler.limits.clone();
+    bench.scheduler = LocalScheduler::new("here", limits, Arc::new(accounts)).unwrap();
+    bench.caller = Caller::for_tests("nobody");
+    process::set_mode(bench.directory.path(), 0o777).unwrap();
+    let id = bench
+        .submit(bench.job("id -un; cat \"$0\" >/dev/null && echo readable"))
+        .await;
+    assert_eq!(bench.ended(&id).await.status.state, "COMPLETED");
+    let output = bench.file(&format!("slurm-{}.out", id.as_str())).await;
+    assert_eq!(output, "nobody\nreadable\n");
+    let precious = bench.directory.path().join("precious");
+    std::fs::write(&precious, "of root\n").unwrap();
+    let mut job = bench.job("echo overwritten");
+    job.standard_output = Some(precious.display().to_string());
+    let id = bench.submit(job).await;
+    assert_eq!(bench.ended(&id).await.status.state, "FAILED");
+    assert_eq!(std::fs::read_to_string(&precious).unwrap(), "of root\n");
+}
