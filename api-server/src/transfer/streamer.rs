@@ -69,7 +69,7 @@ impl TransferMethod for StreamerMethod {
             ips: self.addresses(),
             secret,
             operation: Some(request.operation),
-            transports: vec![Transport::Quic],
+            transports: vec![Transport::Quic, Transport::Tls],
         };
         let directive = TransferDirective {
             transfer_method: TransferMethodName::Streamer,
