@@ -1,7 +1,5 @@
 //! The binary itself: the demo as a user starts it, and the commands that need no service.
 
-#![expect(clippy::unwrap_used, reason = "a test stops at the first surprise")]
-
 use std::io::{BufRead as _, BufReader, Read as _};
 use std::process::{Child, Command, Stdio};
 
