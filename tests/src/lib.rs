@@ -1,1 +1,10 @@
-//! What the end-to-end tests share.
+//! What the end-to-end tests share: the real programs, real HTTP, real files.
+//!
+//! Everything here stops the test at the first surprise: a helper that fails says what it
+//! needed, and there is nothing a test could do about it.
+
+pub mod demo;
+pub mod file;
+pub mod http;
+pub mod job;
+pub mod program;

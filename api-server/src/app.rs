@@ -1,0 +1,60 @@
+//! Every route on one screen.
+
+use axum::Router;
+use axum::middleware::from_fn_with_state;
+use axum::routing::{MethodRouter, any, get, post};
+
+use crate::docs;
+use crate::front::front;
+use crate::routes::{self, compute, status, transfer};
+use crate::state::AppState;
+
+/// The service. Serve it, or call it in tests with `tower::ServiceExt::oneshot`.
+pub fn app(state: AppState) -> Router {
+    let mut router = Router::new();
+    for (path, methods) in table() {
+        // The reference answers the form with, or without, a final slash by redirecting.
+        let other = path
+            .strip_suffix('/')
+            .map_or_else(|| format!("{path}/"), str::to_owned);
+        router = router
+            .route(path, methods)
+            .route(&other, any(routes::redirect));
+    }
+    let router = router
+        .route("/docs/{file}", get(docs::file))
+        .fallback(routes::not_found)
+        // Concerns the routes above it only.
+        .method_not_allowed_fallback(routes::method_not_allowed)
+        .with_state(state.clone());
+    // Around the router, not in it: paths are rewritten before they are matched.
+    Router::new()
+        .fallback_service(router)
+        .layer(from_fn_with_state(state, front))
+}
+
+fn table() -> Vec<(&'static str, MethodRouter<AppState>)> {
+    vec![
+        ("/status/systems", get(status::systems)),
+        ("/status/liveness/", get(status::liveness)),
+        (
+            "/compute/{system_name}/jobs",
+            post(compute::submit).get(compute::list),
+        ),
+        (
+            "/compute/{system_name}/jobs/{job_id}",
+            get(compute::show).delete(compute::cancel),
+        ),
+        (
+            "/filesystem/{system_name}/transfer/upload",
+            post(transfer::upload),
+        ),
+        (
+            "/filesystem/{system_name}/transfer/download",
+            post(transfer::download),
+        ),
+        ("/docs", get(docs::page)),
+        ("/redoc", get(docs::page)),
+        ("/openapi.json", get(docs::openapi)),
+    ]
+}

@@ -1,0 +1,207 @@
+//! Key sets: fetched, cached, fetched again when a token names a key not seen yet.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use jsonwebtoken::jwk::{AlgorithmParameters, EllipticCurve, Jwk, PublicKeyUse};
+use jsonwebtoken::{Algorithm, DecodingKey, Validation};
+use serde_json::{Map, Value};
+use tokio::sync::{Mutex, RwLock};
+use tokio::time::Instant;
+
+use super::{AuthError, ring_provider};
+use crate::http_client::{FetchError, HttpClient};
+use crate::limits;
+
+/// The public keys that tokens may be signed with, by key id.
+#[derive(Debug)]
+pub struct KeyStore {
+    urls: Vec<String>,
+    default_algorithm: Option<String>,
+    http: Arc<HttpClient>,
+    keys: RwLock<Keys>,
+    /// One refresh at a time; holds when the last one began.
+    refreshing: Mutex<Option<Instant>>,
+}
+
+#[derive(Debug, Default)]
+struct Keys {
+    by_id: HashMap<String, VerifyingKey>,
+    fetched: Option<Instant>,
+}
+
+/// A key and the one algorithm it is for: what the token's header claims is compared with
+/// it, never believed.
+#[derive(Debug, Clone)]
+struct VerifyingKey {
+    algorithm: Algorithm,
+    key: DecodingKey,
+}
+
+/// Why a key set could not be used.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum KeySetError {
+    /// It could not be fetched.
+    #[error("the key set could not be fetched")]
+    Fetch(#[from] FetchError),
+    /// It is not a JSON object with `keys`.
+    #[error("the document is not a key set")]
+    NotAKeySet,
+}
+
+impl KeyStore {
+    /// A store without keys yet; see [`refresh`](Self::refresh).
+    pub(super) fn new(
+        urls: &[String],
+        default_algorithm: Option<String>,
+        http: Arc<HttpClient>,
+    ) -> Self {
+        ring_provider::install();
+        Self {
+            urls: urls.to_vec(),
+            default_algorithm,
+            http,
+            keys: RwLock::default(),
+            refreshing: Mutex::new(None),
+        }
+    }
+
+    /// The claims of a token whose signature is good.
+    pub(super) async fn verify(&self, token: &str) -> Result<Map<String, Value>, AuthError> {
+        let header = jsonwebtoken::decode_header(token).map_err(|_| AuthError::Invalid)?;
+        if header.crit.is_some() {
+            // RFC 7515 § 4.1.11: an extension we do not know must not be ignored.
+            return Err(AuthError::Invalid);
+        }
+        let id = header.kid.or(header.x5t).ok_or(AuthError::UnknownKey)?;
+        let key = self.find(&id).await.ok_or(AuthError::UnknownKey)?;
+        let mut validation = Validation::new(key.algorithm);
+        // Times, audience and issuer are judged in `claims`, with the texts clients know.
+        validation.validate_exp = false;
+        validation.validate_nbf = false;
+        validation.validate_aud = false;
+        validation.required_spec_claims.clear();
+        jsonwebtoken::decode(token, &key.key, &validation)
+            .map(|data| data.claims)
+            .map_err(|_| AuthError::Invalid)
+    }
+
+    async fn find(&self, id: &str) -> Option<VerifyingKey> {
+        {
+            let keys = self.keys.read().await;
+            let fresh = keys
+                .fetched
+                .is_some_and(|at| at.elapsed() < limits::KEY_MAX_AGE);
+            if let Some(key) = keys.by_id.get(id).filter(|_| fresh) {
+                return Some(key.clone());
+            }
+        }
+        self.refresh().await;
+        self.keys.read().await.by_id.get(id).cloned()
+    }
+
+    /// Fetches all key sets, unless that was done moments ago. While one cannot be fetched,
+    /// the keys known so far stay.
+    pub(super) async fn refresh(&self) {
+        let mut last = self.refreshing.lock().await;
+        if last.is_some_and(|at| at.elapsed() < limits::KEY_REFRESH_MIN_INTERVAL) {
+            return;
+        }
+        *last = Some(Instant::now());
+        let mut by_id = HashMap::new();
+        let mut failed = 0_usize;
+        for url in &self.urls {
+            match self.fetch(url).await {
+                Ok(keys) => by_id.extend(keys),
+                Err(error) => {
+                    failed += 1;
+                    let cause = std::error::Error::source(&error).map(ToString::to_string);
+                    tracing::warn!(url, cause, "{error}");
+                }
+            }
+        }
+        let mut keys = self.keys.write().await;
+        if failed == 0 {
+            keys.by_id = by_id;
+        } else {
+            // A provider that is away for a moment must not lock everybody out.
+            keys.by_id.extend(by_id);
+        }
+        keys.fetched = Some(Instant::now());
+        tracing::info!(keys = keys.by_id.len(), failed, "key sets fetched");
+    }
+
+    async fn fetch(&self, url: &str) -> Result<Vec<(String, VerifyingKey)>, KeySetError> {
+        let bytes = self.http.get(url, limits::KEY_FETCH_TIMEOUT).await?;
+        parse_key_set(&bytes, self.default_algorithm.as_deref())
+    }
+}
+
+/// Reads a key set. Keys that cannot verify anything here are left out, with a warning.
+fn parse_key_set(
+    bytes: &[u8],
+    default_algorithm: Option<&str>,
+) -> Result<Vec<(String, VerifyingKey)>, KeySetError> {
+    let document: Value = serde_json::from_slice(bytes).map_err(|_| KeySetError::NotAKeySet)?;
+    let keys = document
+        .get("keys")
+        .and_then(Value::as_array)
+        .ok_or(KeySetError::NotAKeySet)?;
+    let parsed = keys
+        .iter()
+        .take(limits::KEYS_PER_SET_MAX)
+        .filter_map(|key| {
+            let entry = parse_key(key, default_algorithm);
+            if entry.is_none() {
+                let id = key.get("kid").and_then(Value::as_str);
+                tracing::warn!(
+                    id,
+                    "a key of the key set is of a kind not supported; left out"
+                );
+            }
+            entry
+        });
+    Ok(parsed.collect())
+}
+
+fn parse_key(value: &Value, default_algorithm: Option<&str>) -> Option<(String, VerifyingKey)> {
+    let jwk: Jwk = serde_json::from_value(value.clone()).ok()?;
+    if jwk.common.public_key_use == Some(PublicKeyUse::Encryption) {
+        return None;
+    }
+    let common = &jwk.common;
+    let id = common
+        .key_id
+        .clone()
+        .or_else(|| common.x509_sha1_fingerprint.clone())?;
+    let named = value
+        .get("alg")
+        .and_then(Value::as_str)
+        .or(default_algorithm);
+    let algorithm = match named {
+        Some(name) => name.parse().ok()?,
+        None => natural_algorithm(&jwk.algorithm)?,
+    };
+    Some((
+        id,
+        VerifyingKey {
+            algorithm,
+            key: DecodingKey::from_jwk(&jwk).ok()?,
+        },
+    ))
+}
+
+fn natural_algorithm(parameters: &AlgorithmParameters) -> Option<Algorithm> {
+    match parameters {
+        AlgorithmParameters::RSA(_) => Some(Algorithm::RS256),
+        AlgorithmParameters::OctetKey(_) => Some(Algorithm::HS256),
+        AlgorithmParameters::EllipticCurve(ec) => match ec.curve {
+            EllipticCurve::P256 => Some(Algorithm::ES256),
+            EllipticCurve::P384 => Some(Algorithm::ES384),
+            _ => None,
+        },
+        AlgorithmParameters::OctetKeyPair(_) => Some(Algorithm::EdDSA),
+        _ => None,
+    }
+}

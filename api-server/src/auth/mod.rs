@@ -1,0 +1,138 @@
+//! Who is calling: bearer tokens verified against key sets, never a default user.
+
+mod claims;
+mod keys;
+mod policy;
+mod ring_provider;
+mod user;
+
+use std::sync::Arc;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use axum::http::{HeaderMap, StatusCode, header};
+
+pub use keys::{KeySetError, KeyStore};
+pub use policy::{AuthorizeError, Authorizer};
+pub use user::UserName;
+
+use crate::Secret;
+use crate::config::AuthenticationConfig;
+use crate::error::ApiError;
+use crate::http_client::HttpClient;
+use crate::limits;
+use claims::ClaimRules;
+
+/// The authenticated user of a request.
+#[derive(Debug, Clone)]
+pub struct Caller {
+    name: UserName,
+    token: Secret,
+}
+
+impl Caller {
+    /// Their user name.
+    pub fn name(&self) -> &UserName {
+        &self.name
+    }
+
+    /// Their token, for services that act on their behalf.
+    pub fn token(&self) -> &Secret {
+        &self.token
+    }
+
+    /// A caller without a token, for tests of what lies behind authentication.
+    #[cfg(test)]
+    pub(crate) fn for_tests(name: &str) -> Self {
+        Self {
+            name: UserName::parse(name).expect("a test's own name"),
+            token: Secret::new(""),
+        }
+    }
+}
+
+/// Verifies bearer tokens.
+#[derive(Debug)]
+pub struct Authenticator {
+    keys: KeyStore,
+    rules: ClaimRules,
+}
+
+/// Why a token is refused. The texts are what existing clients show.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum AuthError {
+    /// No bearer token.
+    #[error("Not authenticated")]
+    Missing,
+    /// Not a token, a wrong signature or algorithm, not valid yet, for somebody else.
+    #[error("Access token is invalid.")]
+    Invalid,
+    /// `kid` absent or unknown.
+    #[error("Token's public key not found.")]
+    UnknownKey,
+    /// `exp` has passed.
+    #[error("Access token expired")]
+    Expired,
+    /// `exp` is nearer than the configured minimum.
+    #[error("Access token expires too soon (less than {0}s remaining).")]
+    ExpiresTooSoon(u64),
+    /// The claim with the user name is missing.
+    #[error("Authentication token '{0}' claim is missing")]
+    NoUserName(String),
+    /// The claim with the user name holds none.
+    #[error("Authentication token '{0}' claim is not a user name")]
+    BadUserName(String),
+}
+
+impl Authenticator {
+    /// Fetches the key sets. One that fails is logged and asked for again when a token needs it.
+    pub async fn new(config: &AuthenticationConfig, http: Arc<HttpClient>) -> Self {
+        let keys = KeyStore::new(&config.public_certs, config.jwk_algorithm.clone(), http);
+        keys.refresh().await;
+        Self {
+            keys,
+            rules: ClaimRules::from(config),
+        }
+    }
+
+    /// Who sent these headers.
+    ///
+    /// # Errors
+    /// Says why the token is refused; never repeats any of it.
+    pub async fn authenticate(&self, headers: &HeaderMap) -> Result<Caller, AuthError> {
+        let token = bearer(headers).ok_or(AuthError::Missing)?;
+        if token.len() > limits::TOKEN_MAX_BYTES {
+            return Err(AuthError::Invalid);
+        }
+        let claims = self.keys.verify(token).await?;
+        let now = SystemTime::now()
+            .duration_since(UNIX_EPOCH)
+            .map_or(0.0, |d| d.as_secs_f64());
+        let name = self.rules.check(&claims, now)?;
+        Ok(Caller {
+            name,
+            token: Secret::new(token),
+        })
+    }
+}
+
+fn bearer(headers: &HeaderMap) -> Option<&str> {
+    let value = headers.get(header::AUTHORIZATION)?.to_str().ok()?;
+    let (scheme, token) = value.split_once(' ')?;
+    let token = token.trim();
+    (scheme.eq_ignore_ascii_case("bearer") && !token.is_empty()).then_some(token)
+}
+
+impl From<AuthError> for ApiError {
+    fn from(error: AuthError) -> Self {
+        let status = match &error {
+            AuthError::Missing => return Self::not_authenticated(),
+            AuthError::NoUserName(_) | AuthError::BadUserName(_) => StatusCode::BAD_REQUEST,
+            _ => StatusCode::UNAUTHORIZED,
+        };
+        Self::new(status, error.to_string())
+    }
+}
+
+#[cfg(test)]
+mod tests;

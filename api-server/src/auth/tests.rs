@@ -1,0 +1,296 @@
+//! Real signed tokens against real key sets.
+
+use super::*;
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD as B64;
+use ring::rand::SystemRandom;
+use ring::signature::{self as sig, KeyPair as _};
+use serde_json::{Value, json};
+
+enum Signer {
+    Rsa(sig::RsaKeyPair),
+    Ec(sig::EcdsaKeyPair),
+    Ed(sig::Ed25519KeyPair),
+}
+
+impl Signer {
+    fn rsa() -> Self {
+        // Generated for these tests; it opens nothing.
+        let pkcs8 = include_bytes!("../../testdata/rsa2048-test-only.pk8");
+        Self::Rsa(sig::RsaKeyPair::from_pkcs8(pkcs8).unwrap())
+    }
+
+    fn ec() -> Self {
+        let rng = SystemRandom::new();
+        let algorithm = &sig::ECDSA_P256_SHA256_FIXED_SIGNING;
+        let pkcs8 = sig::EcdsaKeyPair::generate_pkcs8(algorithm, &rng).unwrap();
+        Self::Ec(sig::EcdsaKeyPair::from_pkcs8(algorithm, pkcs8.as_ref(), &rng).unwrap())
+    }
+
+    fn ed() -> Self {
+        let pkcs8 = sig::Ed25519KeyPair::generate_pkcs8(&SystemRandom::new()).unwrap();
+        Self::Ed(sig::Ed25519KeyPair::from_pkcs8(pkcs8.as_ref()).unwrap())
+    }
+
+    fn alg(&self) -> &'static str {
+        match self {
+            Self::Rsa(_) => "RS256",
+            Self::Ec(_) => "ES256",
+            Self::Ed(_) => "EdDSA",
+        }
+    }
+
+    fn jwk(&self, kid: &str) -> Value {
+        match self {
+            Self::Rsa(key) => {
+                let public = sig::RsaPublicKeyComponents::<Vec<u8>>::from(key.public());
+                json!({"kty": "RSA", "kid": kid, "n": B64.encode(public.n), "e": B64.encode(public.e)})
+            }
+            Self::Ec(key) => {
+                let (x, y) = key.public_key().as_ref()[1..].split_at(32);
+                json!({"kty": "EC", "crv": "P-256", "kid": kid, "x": B64.encode(x), "y": B64.encode(y)})
+            }
+            Self::Ed(key) => {
+                let x = B64.encode(key.public_key().as_ref());
+                json!({"kty": "OKP", "crv": "Ed25519", "kid": kid, "x": x})
+            }
+        }
+    }
+
+    fn sign(&self, message: &[u8]) -> Vec<u8> {
+        let rng = SystemRandom::new();
+        match self {
+            Self::Rsa(key) => {
+                let mut out = vec![0; key.public().modulus_len()];
+                key.sign(&sig::RSA_PKCS1_SHA256, &rng, message, &mut out)
+                    .unwrap();
+                out
+            }
+            Self::Ec(key) => key.sign(&rng, message).unwrap().as_ref().to_vec(),
+            Self::Ed(key) => key.sign(message).as_ref().to_vec(),
+        }
+    }
+
+    fn token(&self, header: Value, claims: &Value) -> String {
+        let message = message(&header, claims);
+        let signature = self.sign(message.as_bytes());
+        format!("{message}.{}", B64.encode(signature))
+    }
+
+    fn good(&self, kid: &str) -> String {
+        self.token(json!({"alg": self.alg(), "kid": kid}), &claims())
+    }
+}
+
+fn message(header: &Value, claims: &Value) -> String {
+    format!(
+        "{}.{}",
+        B64.encode(header.to_string()),
+        B64.encode(claims.to_string())
+    )
+}
+
+fn now() -> u64 {
+    SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .unwrap()
+        .as_secs()
+}
+
+fn claims() -> Value {
+    json!({"preferred_username": "fireuser", "exp": now() + 300, "iat": now()})
+}
+
+struct Provider {
+    _directory: tempfile::TempDir,
+    path: std::path::PathBuf,
+    authenticator: Authenticator,
+}
+
+impl Provider {
+    async fn new(keys: &[Value]) -> Self {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("jwks.json");
+        publish(&path, keys);
+        let config = serde_json::from_value(json!({
+            "token_url": "http://localhost/token",
+            "public_certs": [format!("file://{}", path.display())],
+        }));
+        let http = Arc::new(HttpClient::new().unwrap());
+        let authenticator = Authenticator::new(&config.unwrap(), http).await;
+        Self {
+            _directory: directory,
+            path,
+            authenticator,
+        }
+    }
+
+    async fn ask(&self, token: &str) -> Result<String, AuthError> {
+        self.header(&format!("Bearer {token}")).await
+    }
+
+    async fn header(&self, value: &str) -> Result<String, AuthError> {
+        let mut headers = HeaderMap::new();
+        headers.insert(header::AUTHORIZATION, value.parse().unwrap());
+        let caller = self.authenticator.authenticate(&headers).await?;
+        Ok(caller.name().as_str().to_owned())
+    }
+}
+
+fn publish(path: &std::path::Path, keys: &[Value]) {
+    std::fs::write(path, json!({"keys": keys}).to_string()).unwrap();
+}
+
+#[tokio::test]
+async fn each_kind_of_key_verifies_its_own_tokens_only() {
+    let signers = [Signer::rsa(), Signer::ec(), Signer::ed()];
+    let keys: Vec<Value> = signers.iter().map(|s| s.jwk(s.alg())).collect();
+    let provider = Provider::new(&keys).await;
+    for signer in &signers {
+        assert_eq!(
+            provider.ask(&signer.good(signer.alg())).await.unwrap(),
+            "fireuser"
+        );
+        let mut broken = signer.good(signer.alg());
+        let last = if broken.pop() == Some('A') { 'B' } else { 'A' };
+        broken.replace_range(broken.len() - 6..broken.len() - 5, "_");
+        broken.push(last);
+        assert_eq!(
+            provider.ask(&broken).await,
+            Err(AuthError::Invalid),
+            "{}",
+            signer.alg()
+        );
+    }
+    let wrong_key = Signer::ec().good("ES256");
+    assert_eq!(provider.ask(&wrong_key).await, Err(AuthError::Invalid));
+}
+
+#[tokio::test]
+async fn schemes() {
+    let signer = Signer::ed();
+    let provider = Provider::new(&[signer.jwk("k")]).await;
+    let token = signer.good("k");
+    assert_eq!(
+        provider.header(&format!("bearer {token}")).await.unwrap(),
+        "fireuser"
+    );
+    for value in ["Bearer", "Bearer ", "Basic Zm9vOmJhcg==", &token] {
+        assert_eq!(
+            provider.header(value).await,
+            Err(AuthError::Missing),
+            "{value}"
+        );
+    }
+    let nobody = provider.authenticator.authenticate(&HeaderMap::new()).await;
+    assert_eq!(nobody.unwrap_err(), AuthError::Missing);
+}
+
+#[tokio::test]
+async fn bad_tokens_get_their_texts() {
+    let signer = Signer::rsa();
+    let provider = Provider::new(&[signer.jwk("k")]).await;
+    let header = || json!({"alg": "RS256", "kid": "k"});
+    let with = |name: &str, value: Value| {
+        let mut claims = claims();
+        claims[name] = value;
+        signer.token(header(), &claims)
+    };
+    let cases = [
+        ("garbage", "nonsense".to_owned(), AuthError::Invalid),
+        ("three parts", "a.b.c".to_owned(), AuthError::Invalid),
+        ("expired", with("exp", json!(now() - 1)), AuthError::Expired),
+        (
+            "expiring",
+            with("exp", json!(now() + 10)),
+            AuthError::ExpiresTooSoon(30),
+        ),
+        (
+            "not yet",
+            with("nbf", json!(now() + 600)),
+            AuthError::Invalid,
+        ),
+        (
+            "no kid",
+            signer.token(json!({"alg": "RS256"}), &claims()),
+            AuthError::UnknownKey,
+        ),
+        ("unknown kid", signer.good("other"), AuthError::UnknownKey),
+        (
+            "crit",
+            signer.token(
+                json!({"alg": "RS256", "kid": "k", "crit": ["b64"]}),
+                &claims(),
+            ),
+            AuthError::Invalid,
+        ),
+        (
+            "no user",
+            with("preferred_username", Value::Null),
+            AuthError::NoUserName("preferred_username".into()),
+        ),
+        (
+            "alg none",
+            format!(
+                "{}.",
+                message(&json!({"alg": "none", "kid": "k"}), &claims())
+            ),
+            AuthError::Invalid,
+        ),
+    ];
+    for (name, token, expected) in cases {
+        assert_eq!(provider.ask(&token).await, Err(expected), "{name}");
+    }
+}
+
+#[tokio::test]
+async fn a_public_key_is_never_an_hmac_secret() {
+    let signer = Signer::rsa();
+    let provider = Provider::new(&[signer.jwk("k")]).await;
+    let Signer::Rsa(key) = &signer else {
+        unreachable!()
+    };
+    let message = message(&json!({"alg": "HS256", "kid": "k"}), &claims());
+    for secret in [key.public().as_ref().to_vec(), Vec::new()] {
+        let tag = ring::hmac::sign(
+            &ring::hmac::Key::new(ring::hmac::HMAC_SHA256, &secret),
+            message.as_bytes(),
+        );
+        let token = format!("{message}.{}", B64.encode(tag));
+        assert_eq!(provider.ask(&token).await, Err(AuthError::Invalid));
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_unknown_key_is_fetched_once_in_a_while() {
+    let (old, new) = (Signer::ed(), Signer::ed());
+    let provider = Provider::new(&[old.jwk("old")]).await;
+    publish(&provider.path, &[new.jwk("new")]);
+    // Fetched a moment ago: not again for each unknown key id.
+    assert_eq!(
+        provider.ask(&new.good("new")).await,
+        Err(AuthError::UnknownKey)
+    );
+    assert_eq!(provider.ask(&old.good("old")).await.unwrap(), "fireuser");
+    tokio::time::advance(limits::KEY_REFRESH_MIN_INTERVAL).await;
+    assert_eq!(provider.ask(&new.good("new")).await.unwrap(), "fireuser");
+    assert_eq!(
+        provider.ask(&old.good("old")).await,
+        Err(AuthError::UnknownKey)
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_withdrawn_key_stops_being_accepted_and_an_outage_changes_nothing() {
+    let signer = Signer::ed();
+    let provider = Provider::new(&[signer.jwk("k")]).await;
+    std::fs::remove_file(&provider.path).unwrap();
+    tokio::time::advance(limits::KEY_MAX_AGE).await;
+    assert_eq!(provider.ask(&signer.good("k")).await.unwrap(), "fireuser");
+    publish(&provider.path, &[]);
+    tokio::time::advance(limits::KEY_MAX_AGE).await;
+    assert_eq!(
+        provider.ask(&signer.good("k")).await,
+        Err(AuthError::UnknownKey)
+    );
+}

@@ -1,0 +1,45 @@
+//! One command a file; the only place that prints.
+
+mod check_config;
+mod demo;
+mod openapi;
+mod serve;
+
+use std::io::Write as _;
+use std::process::ExitCode;
+
+use tracing_subscriber::EnvFilter;
+
+use crate::args::{Args, Command};
+
+pub(crate) async fn run(args: Args) -> anyhow::Result<()> {
+    match args.command {
+        Command::Serve { config, host, port } => serve::run(config, host, port).await,
+        Command::CheckConfig { config } => check_config::run(config),
+        Command::Openapi => openapi::run(),
+        Command::Demo(args) => demo::run(args).await,
+    }
+}
+
+/// Logs to standard error; `RUST_LOG` chooses how much.
+pub(crate) fn start_log() {
+    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
+    tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        .init();
+}
+
+/// Prints an error and its causes, once.
+pub(crate) fn report(error: &anyhow::Error) -> ExitCode {
+    // Nothing is left to do when standard error is closed.
+    let _ = writeln!(std::io::stderr(), "error: {error:#}");
+    ExitCode::FAILURE
+}
+
+/// Writes a result to standard output.
+pub(crate) fn print(text: &str) -> anyhow::Result<()> {
+    let mut out = std::io::stdout().lock();
+    out.write_all(text.as_bytes())?;
+    Ok(out.flush()?)
+}

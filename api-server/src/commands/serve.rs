@@ -1,0 +1,23 @@
+//! `firecrest-api serve`.
+
+use std::net::IpAddr;
+
+use anyhow::Context as _;
+use api_server::config::Sources;
+use api_server::serve;
+use api_server::state::AppState;
+use tokio::net::TcpListener;
+
+use crate::args::ConfigFile;
+
+pub(crate) async fn run(config: ConfigFile, host: IpAddr, port: u16) -> anyhow::Result<()> {
+    let config = Sources::of_process(config.config)
+        .load()
+        .context("configuration")?;
+    let shutdown = serve::termination()?;
+    let state = AppState::new(config).await?;
+    let listener = TcpListener::bind((host, port)).await;
+    let listener = listener.with_context(|| format!("cannot listen on {host} port {port}"))?;
+    tracing::info!(address = %listener.local_addr()?, "listening");
+    Ok(serve::run(listener, state, shutdown).await?)
+}

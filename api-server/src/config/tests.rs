@@ -1,0 +1,262 @@
+//! The schema, through files.
+
+use super::*;
+use std::path::Path;
+
+struct Files(tempfile::TempDir);
+
+impl Files {
+    fn new(yaml: &str) -> Self {
+        let files = Self(tempfile::tempdir().unwrap());
+        files.write("config.yaml", yaml);
+        files
+    }
+
+    fn write(&self, name: &str, text: &str) {
+        std::fs::write(self.0.path().join(name), text).unwrap();
+    }
+
+    fn path(&self) -> &Path {
+        self.0.path()
+    }
+
+    fn sources(&self) -> Sources {
+        Sources {
+            file: Some(self.path().join("config.yaml")),
+            ..Sources::default()
+        }
+    }
+
+    fn load(&self) -> Result<Config, String> {
+        self.sources().load().map_err(|error| error.to_string())
+    }
+}
+
+fn load(yaml: &str) -> Result<Config, String> {
+    Files::new(yaml).load()
+}
+
+const AUTH: &str = "auth: {authentication: {token_url: http://idp/token}}\n";
+
+fn system(extra: &str) -> String {
+    format!(
+        "{AUTH}ssh_credentials: {{type: SSHService, url: http://keys}}\nclusters:\n- name: One\n  \
+         ssh: {{host: login, port: 22}}\n  scheduler: {{type: slurm, version: 24.11.5}}\n  \
+         service_account: {{client_id: x, secret: y}}\n  probing: {{}}\n{extra}"
+    )
+}
+
+#[test]
+fn defaults() {
+    let config = load(&system("")).unwrap();
+    let one = &config.clusters[0];
+    assert_eq!(one.name, "one");
+    assert_eq!(
+        config.auth.authentication.username_claim,
+        "preferred_username"
+    );
+    assert_eq!(config.auth.authentication.min_token_ttl, 30);
+    assert_eq!(one.ssh.as_ref().unwrap().timeout.idle_timeout, 60);
+    assert_eq!(one.probing.as_ref().unwrap().interval_check, 120);
+    assert_eq!(one.data_operation.max_ops_file_size, 5_242_880);
+    assert!(one.data_operation.data_transfer.is_none());
+}
+
+#[test]
+fn both_spellings_and_numbers_as_strings() {
+    let config = load(
+        "auth:\n  authentication:\n    tokenUrl: http://idp\n    publicCerts: ['file:///k']\n    \
+         minTokenTtl: '5'\n    tokenEndpointAuthMethod: client_secret_post\n\
+         logger: {enableTracingLog: 'yes'}\n",
+    );
+    let config = config.unwrap();
+    assert_eq!(config.auth.authentication.min_token_ttl, 5);
+    assert_eq!(config.auth.authentication.public_certs, ["file:///k"]);
+    assert!(config.logger.enable_tracing_log);
+}
+
+#[test]
+fn errors_name_the_key() {
+    let cases = [
+        ("apisRootPath: /x\n", "apisRootPath"),
+        ("storage: {}\n", "storage"),
+    ];
+    for (line, key) in cases {
+        let error = load(&format!("{AUTH}{line}")).unwrap_err();
+        assert!(
+            error.contains(key) && error.contains("unknown field"),
+            "{error}"
+        );
+    }
+    assert!(load("{}").unwrap_err().contains("`auth`"));
+    let error = load(&system("").replace("port: 22", "port: high")).unwrap_err();
+    assert!(error.starts_with("clusters[0].ssh.port: "), "{error}");
+    let error = load(&system("").replace("24.11.5", "24.11")).unwrap_err();
+    assert!(
+        error.starts_with("clusters[0].scheduler.version: "),
+        "{error}"
+    );
+    let error = load(&system("").replace("type: slurm", "type: Slurm")).unwrap_err();
+    assert!(error.starts_with("clusters[0].scheduler.type: "), "{error}");
+    let error = load(&system("").replace("  probing: {}\n", "")).unwrap_err();
+    assert!(error.starts_with("clusters[0].probing: "), "{error}");
+    let wrong = "  data_operation: {data_transfer: {service_type: streamer, port_range: [9, 8]}}\n";
+    let error = load(&system(wrong)).unwrap_err();
+    assert!(
+        error.starts_with("clusters[0].data_operation.data_transfer: port_range: "),
+        "{error}"
+    );
+    let error =
+        load(&system("  probing2: {}\n").replace("{}", "{services: {ssh: null}}")).unwrap_err();
+    assert!(
+        error.starts_with("clusters[0].probing.services.ssh: "),
+        "{error}"
+    );
+}
+
+#[test]
+fn unknown_keys_below_the_top_are_ignored() {
+    assert!(
+        load(&system(
+            "  startup_grace_period: 5\n  data_operation: {maxOpsFileSize: 1}\n"
+        ))
+        .is_ok()
+    );
+}
+
+#[test]
+fn secrets_come_from_files_and_are_never_shown() {
+    let files = Files::new("");
+    files.write("secret", " open sesame\n");
+    let file = files.path().join("secret");
+    let yaml = system("").replace(
+        "secret: y",
+        &format!("secret: 'secret_file:{}'", file.display()),
+    );
+    files.write("config.yaml", &yaml);
+    let config = files.load().unwrap();
+    let account = config.clusters[0].service_account.as_ref().unwrap();
+    assert_eq!(account.secret.expose(), "open sesame");
+    assert!(!format!("{config:?}").contains("sesame"));
+    std::fs::remove_file(&file).unwrap();
+    let error = files.load().unwrap_err();
+    assert!(
+        error.starts_with("clusters[0].service_account.secret: "),
+        "{error}"
+    );
+}
+
+#[test]
+fn the_environment_fills_what_the_file_leaves_out() {
+    let files = Files::new(&format!("{AUTH}apis_root_path: /file\n"));
+    let mut sources = files.sources();
+    sources.environment = [
+        ("APIS_ROOT_PATH", "/environment"),
+        ("Logger", r#"{"enable_tracing_log": true}"#),
+        ("APP_DEBUG", "1"),
+        ("HOME", "/x"),
+    ]
+    .map(|(k, v)| (k.to_owned(), v.to_owned()))
+    .to_vec();
+    sources.dot_env = Some("# comment\nAPP_DEBUG=0\n".into());
+    let config = sources.load().unwrap();
+    assert_eq!(config.apis_root_path, "/file");
+    assert!(config.logger.enable_tracing_log && config.app_debug);
+    sources.dot_env = Some("COLOUR=red\n".into());
+    assert!(sources.load().unwrap_err().to_string().contains("colour"));
+}
+
+#[test]
+fn the_file_name_comes_from_the_environment() {
+    let files = Files::new(AUTH);
+    let name = files.path().join("config.yaml").display().to_string();
+    let with = |pairs: &[(&str, &str)]| {
+        let environment = pairs
+            .iter()
+            .map(|(k, v)| ((*k).into(), (*v).into()))
+            .collect();
+        Sources {
+            environment,
+            ..Sources::default()
+        }
+        .load()
+    };
+    assert!(with(&[("INPUT_YAML_CONFIG_FILE", &name)]).is_ok());
+    assert!(
+        with(&[
+            ("YAML_CONFIG_FILE", &name),
+            ("INPUT_YAML_CONFIG_FILE", "/none")
+        ])
+        .is_ok()
+    );
+    for pairs in [
+        &[][..],
+        &[("YAML_CONFIG_FILE", ""), ("INPUT_YAML_CONFIG_FILE", &name)][..],
+    ] {
+        assert!(matches!(with(pairs), Err(ConfigError::NotNamed)));
+    }
+}
+
+#[test]
+fn clusters_come_from_a_directory() {
+    let files = Files::new("");
+    std::fs::create_dir(files.path().join("c")).unwrap();
+    let local = |name: &str| format!("name: {name}\nscheduler: {{type: local}}\n");
+    files.write("c/b.yaml", &local("B"));
+    files.write("c/a.yaml", &local("A"));
+    files.write("c/ignored.yml", &local("C"));
+    let directory = files.path().join("c");
+    files.write(
+        "config.yaml",
+        &format!("{AUTH}clusters: 'path:{}'\n", directory.display()),
+    );
+    let names: Vec<_> = files
+        .load()
+        .unwrap()
+        .clusters
+        .into_iter()
+        .map(|c| c.name)
+        .collect();
+    assert_eq!(names, ["a", "b"]);
+    std::fs::remove_dir_all(&directory).unwrap();
+    assert!(files.load().unwrap_err().contains("could not be read"));
+}
+
+#[test]
+fn a_local_system_needs_little() {
+    let config = load(&format!(
+        "{AUTH}clusters: [{{name: here, scheduler: {{type: local}}}}]\n"
+    ));
+    let scheduler = &config.unwrap().clusters[0].scheduler;
+    assert_eq!(
+        (scheduler.kind, scheduler.wall_time),
+        (SchedulerType::Local, 86_400)
+    );
+}
+
+#[test]
+fn the_reference_configuration_is_read_unchanged() {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("../../shared/contract/recordings/config-used.yaml");
+    let Ok(text) = std::fs::read_to_string(&path) else {
+        eprintln!("skipped: {} is absent", path.display());
+        return;
+    };
+    let files = Files::new("");
+    std::fs::create_dir(files.path().join("keys")).unwrap();
+    for name in text
+        .split("STATE/keys/")
+        .skip(1)
+        .filter_map(|rest| rest.split('"').next())
+    {
+        files.write(&format!("keys/{name}"), "x\n");
+    }
+    let state = files.path().display().to_string();
+    files.write("config.yaml", &text.replace("STATE", &state));
+    let config = files.load().unwrap();
+    assert_eq!(config.clusters[0].name, "cluster-slurm-ssh");
+    assert!(matches!(
+        config.clusters[0].data_operation.data_transfer,
+        Some(DataTransfer::Streamer(_))
+    ));
+}

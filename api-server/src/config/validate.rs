@@ -1,0 +1,155 @@
+//! Rules that concern more than one value.
+
+use super::{Config, ConfigError, ConnectionMode, SchedulerType, SystemConfig};
+use crate::openapi::API_VERSION;
+
+impl Config {
+    /// Normalises names and paths and checks what one value alone cannot tell.
+    pub(super) fn validated(mut self) -> Result<Self, ConfigError> {
+        if let Some(version) = &self.app_version
+            && version != "2.x.x"
+            && version != API_VERSION
+        {
+            return Err(invalid(
+                "app_version",
+                format!("must be absent, '2.x.x' or '{API_VERSION}'"),
+            ));
+        }
+        self.apis_root_path
+            .truncate(self.apis_root_path.trim_end_matches('/').len());
+        if !self.apis_root_path.is_empty() && !self.apis_root_path.starts_with('/') {
+            return Err(invalid("apis_root_path", "must start with '/'"));
+        }
+        for url in &self.auth.authentication.public_certs {
+            if !["http://", "https://", "file://"]
+                .iter()
+                .any(|scheme| url.starts_with(scheme))
+            {
+                let text = format!("'{url}' is not an http, https or file URL");
+                return Err(invalid("auth.authentication.public_certs", text));
+            }
+        }
+        let mut names = std::collections::HashSet::new();
+        for (index, system) in self.clusters.iter_mut().enumerate() {
+            system.normalise();
+            let key = format!("clusters[{index}]");
+            check_system(system, &key)?;
+            if !names.insert(system.name.clone()) {
+                let text = format!("another system is named '{}' already", system.name);
+                return Err(invalid(format!("{key}.name"), text));
+            }
+        }
+        let by_ssh = |system: &SystemConfig| system.scheduler.kind != SchedulerType::Local;
+        if self.ssh_credentials.is_none() && self.clusters.iter().any(by_ssh) {
+            return Err(invalid(
+                "ssh_credentials",
+                "missing, and a system is reached by SSH",
+            ));
+        }
+        Ok(self)
+    }
+}
+
+impl SystemConfig {
+    fn normalise(&mut self) {
+        self.name = self.name.to_lowercase();
+        for file_system in &mut self.file_systems {
+            file_system.path = normal_path(&file_system.path);
+        }
+    }
+}
+
+fn check_system(system: &SystemConfig, key: &str) -> Result<(), ConfigError> {
+    let missing = |name: &str| Err(invalid(format!("{key}.{name}"), "missing field"));
+    if system.name.is_empty() || system.name.contains(['/', '?', '#', '%']) {
+        return Err(invalid(format!("{key}.name"), "must be usable in a URL"));
+    }
+    for (index, file_system) in system.file_systems.iter().enumerate() {
+        if !file_system.path.starts_with('/') {
+            let key = format!("{key}.file_systems[{index}].path");
+            return Err(invalid(key, "must be absolute"));
+        }
+    }
+    let scheduler = &system.scheduler;
+    if scheduler.kind == SchedulerType::Local {
+        if scheduler.max_running_jobs == 0 || scheduler.wall_time == 0 {
+            let text = "max_running_jobs and wall_time must be at least 1";
+            return Err(invalid(format!("{key}.scheduler"), text));
+        }
+        return Ok(());
+    }
+    if scheduler.version.is_none() {
+        return missing("scheduler.version");
+    }
+    if system.service_account.is_none() {
+        return missing("service_account");
+    }
+    if system.probing.is_none() {
+        return missing("probing");
+    }
+    let Some(ssh) = &system.ssh else {
+        return missing("ssh");
+    };
+    if ssh.timeout.idle_timeout <= ssh.timeout.command_execution {
+        let key = format!("{key}.ssh.timeout.idle_timeout");
+        return Err(invalid(key, "must be greater than command_execution"));
+    }
+    if scheduler.connection_mode != ConnectionMode::Ssh {
+        if scheduler.kind == SchedulerType::Pbs {
+            let key = format!("{key}.scheduler.connection_mode");
+            return Err(invalid(key, "pbs is spoken to by ssh only"));
+        }
+        if scheduler.api_url.is_none() {
+            return missing("scheduler.api_url");
+        }
+        if scheduler.api_version.is_none() {
+            return missing("scheduler.api_version");
+        }
+    }
+    Ok(())
+}
+
+/// `.`, `..` and repeated slashes removed, textually; a leading `//` stays (POSIX).
+fn normal_path(path: &str) -> String {
+    let lead = match path.bytes().take_while(|b| *b == b'/').count() {
+        0 => return path.trim_end_matches('/').to_owned(),
+        2 => "//",
+        _ => "/",
+    };
+    let mut parts: Vec<&str> = Vec::new();
+    for part in path.split('/') {
+        match part {
+            "" | "." => {}
+            ".." => {
+                parts.pop();
+            }
+            part => parts.push(part),
+        }
+    }
+    format!("{lead}{}", parts.join("/"))
+}
+
+fn invalid(key: impl Into<String>, message: impl Into<String>) -> ConfigError {
+    ConfigError::Invalid {
+        key: key.into(),
+        message: message.into(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::normal_path;
+
+    #[test]
+    fn paths_are_normalised_as_text() {
+        for (path, expected) in [
+            ("/home/", "/home"),
+            ("/a/../b/./c", "/b/c"),
+            ("//x", "//x"),
+            ("///x", "/x"),
+            ("/", "/"),
+        ] {
+            assert_eq!(normal_path(path), expected);
+        }
+    }
+}

@@ -1,0 +1,319 @@
+//! What a request can be answered with besides success, in FirecREST's body: the one mapping
+//! from domain errors to HTTP.
+
+use std::error::Error as StdError;
+
+use axum::http::{HeaderValue, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use serde::Serialize;
+use utoipa::ToSchema;
+
+use crate::command::CommandError;
+use crate::executor::ExecError;
+use crate::scheduler::SchedulerError;
+use crate::transfer::TransferError;
+
+/// An error answer before it is rendered. `message` goes to the client; the source chain goes
+/// to the log with the request id.
+#[derive(Debug)]
+pub struct ApiError {
+    status: StatusCode,
+    message: String,
+    caused_by: Option<Vec<String>>,
+    fields: Option<Vec<FieldError>>,
+    challenge: bool,
+    source: Option<Box<dyn StdError + Send + Sync>>,
+}
+
+/// One wrong field of a request (`data.fields[]`).
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
+pub struct FieldError {
+    /// `query`, `path` or `body`.
+    pub location: &'static str,
+    /// Field as the client spelled it, a character offset for broken JSON, or nothing.
+    pub name: FieldName,
+    /// What is wrong with it.
+    pub message: String,
+}
+
+/// Where in its location a field error lies.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
+#[serde(untagged)]
+pub enum FieldName {
+    /// A named field.
+    Name(String),
+    /// An offset in characters into text that is not JSON.
+    Offset(usize),
+    /// The whole body.
+    Whole,
+}
+
+impl ApiError {
+    /// An error with a status and a text for the client.
+    pub fn new(status: StatusCode, message: impl Into<String>) -> Self {
+        Self {
+            status,
+            message: message.into(),
+            caused_by: None,
+            fields: None,
+            challenge: false,
+            source: None,
+        }
+    }
+
+    /// 400 `validation`, listing every wrong field.
+    pub fn validation(fields: Vec<FieldError>) -> Self {
+        let list: Vec<String> = fields.iter().map(FieldError::sentence).collect();
+        let plural = if fields.len() == 1 { "" } else { "s" };
+        let message = format!(
+            "{} validation error{plural}: {}",
+            fields.len(),
+            list.join("; ")
+        );
+        Self {
+            fields: Some(fields),
+            ..Self::new(StatusCode::BAD_REQUEST, message)
+        }
+    }
+
+    /// 401 with `WWW-Authenticate: Bearer`: no usable credentials were sent at all.
+    pub fn not_authenticated() -> Self {
+        let error = Self::new(StatusCode::UNAUTHORIZED, "Not authenticated");
+        Self {
+            challenge: true,
+            ..error
+        }
+    }
+
+    /// 400 with a text.
+    pub fn bad_request(message: impl Into<String>) -> Self {
+        Self::new(StatusCode::BAD_REQUEST, message)
+    }
+
+    /// Keeps the cause for the log.
+    pub fn with_source(self, source: impl StdError + Send + Sync + 'static) -> Self {
+        Self {
+            source: Some(Box::new(source)),
+            ..self
+        }
+    }
+
+    /// The status the client will see.
+    pub fn status(&self) -> StatusCode {
+        self.status
+    }
+
+    /// The cause and its causes, for the log.
+    pub(crate) fn chain(&self) -> String {
+        let mut text = String::new();
+        let mut cause = self.source.as_deref().map(|e| e as &dyn StdError);
+        while let Some(error) = cause {
+            text.push_str(if text.is_empty() { "" } else { ": " });
+            text.push_str(&error.to_string());
+            cause = error.source();
+        }
+        text
+    }
+
+    /// The answer, with the authenticated user where there is one.
+    pub(crate) fn render(self, user: Option<&str>) -> Response {
+        let body = ApiResponseError {
+            error_type: if self.fields.is_some() {
+                ErrorType::Validation
+            } else {
+                ErrorType::Error
+            },
+            message: self.message,
+            caused_by: self.caused_by,
+            data: self.fields.map(|fields| ValidationData { fields }),
+            user: user.map(str::to_owned),
+        };
+        let mut response = json(self.status, &body);
+        if self.challenge {
+            let headers = response.headers_mut();
+            headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
+        }
+        response
+    }
+}
+
+/// An answer with a JSON body.
+pub(crate) fn json(status: StatusCode, body: &impl Serialize) -> Response {
+    match serde_json::to_vec(body) {
+        Ok(bytes) => (status, [(header::CONTENT_TYPE, "application/json")], bytes).into_response(),
+        // Local invariant: the model has only string keys and finite numbers.
+        Err(_) => StatusCode::INTERNAL_SERVER_ERROR.into_response(),
+    }
+}
+
+impl FieldError {
+    /// A wrong field of the body.
+    pub(crate) fn body(name: impl Into<String>, message: impl Into<String>) -> Self {
+        Self::named("body", name, message)
+    }
+
+    /// A wrong query parameter.
+    pub(crate) fn query(name: impl Into<String>, message: impl Into<String>) -> Self {
+        Self::named("query", name, message)
+    }
+
+    /// A wrong field of any location.
+    pub(crate) fn named(
+        location: &'static str,
+        name: impl Into<String>,
+        message: impl Into<String>,
+    ) -> Self {
+        Self {
+            location,
+            name: FieldName::Name(name.into()),
+            message: message.into(),
+        }
+    }
+
+    /// The body as a whole is wrong.
+    pub(crate) fn whole_body(message: impl Into<String>) -> Self {
+        Self {
+            location: "body",
+            name: FieldName::Whole,
+            message: message.into(),
+        }
+    }
+
+    fn sentence(&self) -> String {
+        match &self.name {
+            FieldName::Name(name) => format!("{} '{name}': {}", self.location, self.message),
+            FieldName::Offset(at) => format!("{} at {at}: {}", self.location, self.message),
+            FieldName::Whole => format!("{}: {}", self.location, self.message),
+        }
+    }
+}
+
+/// Body of every 4xx and 5xx answer.
+#[derive(Debug, Serialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct ApiResponseError {
+    /// What kind of error.
+    pub error_type: ErrorType,
+    /// Text for the user.
+    pub message: String,
+    /// Messages of the errors behind this one, outermost first.
+    pub caused_by: Option<Vec<String>>,
+    /// For validation errors, the wrong fields.
+    pub data: Option<ValidationData>,
+    /// The authenticated user, when authentication succeeded.
+    pub user: Option<String>,
+}
+
+/// Kinds of error.
+#[derive(Debug, Serialize, ToSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum ErrorType {
+    /// Anything but a validation error.
+    Error,
+    /// A parameter or body field is missing or wrong.
+    Validation,
+}
+
+/// What was wrong with a request.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct ValidationData {
+    /// One entry for each wrong field.
+    pub fields: Vec<FieldError>,
+}
+
+/// Handlers leave the error in the response; `front` renders it, knowing the caller.
+impl IntoResponse for ApiError {
+    fn into_response(self) -> Response {
+        let mut response = self.status.into_response();
+        // Extensions must be `Clone`; the error is taken out once.
+        response.extensions_mut().insert(Pending::new(self));
+        response
+    }
+}
+
+/// An error on its way from the handler to `front`.
+#[derive(Clone)]
+pub(crate) struct Pending(std::sync::Arc<std::sync::Mutex<Option<ApiError>>>);
+
+impl Pending {
+    fn new(error: ApiError) -> Self {
+        Self(std::sync::Arc::new(std::sync::Mutex::new(Some(error))))
+    }
+
+    /// The error, the first time it is asked for.
+    pub(crate) fn take(&self) -> Option<ApiError> {
+        self.0.lock().ok()?.take()
+    }
+}
+
+impl From<ExecError> for ApiError {
+    fn from(error: ExecError) -> Self {
+        let status = match &error {
+            ExecError::Timeout => StatusCode::REQUEST_TIMEOUT,
+            ExecError::OutputTooLarge => StatusCode::PAYLOAD_TOO_LARGE,
+            ExecError::Account(account) if account.is_refusal() => StatusCode::FORBIDDEN,
+            _ => StatusCode::INTERNAL_SERVER_ERROR,
+        };
+        Self::new(status, error.to_string()).with_source(error)
+    }
+}
+
+impl From<CommandError> for ApiError {
+    fn from(error: CommandError) -> Self {
+        let status = match error {
+            CommandError::Exec(source) => return source.into(),
+            CommandError::Failed { kind, .. } => failure_status(kind),
+            CommandError::Unparsable { .. } => StatusCode::INTERNAL_SERVER_ERROR,
+        };
+        Self::new(status, error.to_string())
+    }
+}
+
+fn failure_status(kind: crate::command::FailureKind) -> StatusCode {
+    use crate::command::FailureKind as K;
+    match kind {
+        K::Timeout => StatusCode::REQUEST_TIMEOUT,
+        K::NotFound => StatusCode::NOT_FOUND,
+        K::PermissionDenied => StatusCode::FORBIDDEN,
+        K::Exists | K::InvalidUser => StatusCode::BAD_REQUEST,
+        K::Other => StatusCode::INTERNAL_SERVER_ERROR,
+    }
+}
+
+impl From<SchedulerError> for ApiError {
+    fn from(error: SchedulerError) -> Self {
+        let status = match error {
+            SchedulerError::Exec(source) => return source.into(),
+            SchedulerError::Command(source) => return source.into(),
+            SchedulerError::NotFound => StatusCode::NOT_FOUND,
+            SchedulerError::NotOwner { .. } => StatusCode::FORBIDDEN,
+            SchedulerError::AlreadyEnded { .. } => StatusCode::CONFLICT,
+            SchedulerError::Rejected { .. } => StatusCode::BAD_REQUEST,
+            SchedulerError::QueueFull { .. } | SchedulerError::Stopping => {
+                StatusCode::SERVICE_UNAVAILABLE
+            }
+            SchedulerError::NotDriven { .. } => StatusCode::NOT_IMPLEMENTED,
+            SchedulerError::Io { .. } => StatusCode::INTERNAL_SERVER_ERROR,
+        };
+        Self::new(status, error.to_string()).with_source(error)
+    }
+}
+
+impl From<TransferError> for ApiError {
+    fn from(error: TransferError) -> Self {
+        let status = match error {
+            TransferError::Command(source) => return source.into(),
+            TransferError::Scheduler(source) => return source.into(),
+            TransferError::TargetExists { .. } => StatusCode::FORBIDDEN,
+            TransferError::MethodNotAvailable
+            | TransferError::AccountRequired
+            | TransferError::BadAccount
+            | TransferError::BadPath { .. } => StatusCode::BAD_REQUEST,
+            TransferError::NotDriven { .. } => StatusCode::NOT_IMPLEMENTED,
+            TransferError::NoWorkDirectory { .. } | TransferError::NoRandomness => {
+                StatusCode::INTERNAL_SERVER_ERROR
+            }
+        };
+        Self::new(status, error.to_string()).with_source(error)
+    }
+}

@@ -1,0 +1,251 @@
+//! Programs on this machine, as the caller.
+
+use std::process::Stdio;
+use std::sync::Arc;
+
+use tokio::io::{AsyncRead, AsyncReadExt as _};
+use tokio::process::{Child, Command};
+
+use super::{Accounts, BoxFuture, ExecError, Executor, Output, RunAs, RunLimits};
+use crate::auth::Caller;
+use crate::command::ShellLine;
+
+/// Runs command lines through `/bin/sh` on this machine.
+#[derive(Debug)]
+pub struct LocalExecutor {
+    accounts: Arc<Accounts>,
+}
+
+impl LocalExecutor {
+    /// An executor that resolves callers through `accounts`.
+    pub fn new(accounts: Arc<Accounts>) -> Self {
+        Self { accounts }
+    }
+}
+
+impl Executor for LocalExecutor {
+    fn run<'a>(
+        &'a self,
+        caller: &'a Caller,
+        line: &'a ShellLine,
+        limits: RunLimits,
+    ) -> BoxFuture<'a, Result<Output, ExecError>> {
+        Box::pin(async move {
+            let run_as = self.accounts.resolve(caller.name()).await?;
+            let mut command = command_as(&run_as, "/bin/sh");
+            command
+                .args(["-c", line.as_str()])
+                .current_dir("/")
+                .stdin(Stdio::null());
+            command
+                .stdout(Stdio::piped())
+                .stderr(Stdio::piped())
+                .kill_on_drop(true);
+            let child = command.spawn().map_err(ExecError::Io)?;
+            let mut group = GroupGuard::new(&child);
+            let result = tokio::time::timeout(limits.timeout, collect(child, limits)).await;
+            let output = result.unwrap_or(Err(ExecError::Timeout))?;
+            group.disarm();
+            Ok(output)
+        })
+    }
+}
+
+/// A command that will run as `run_as`, in its own process group, with a clean environment.
+pub(crate) fn command_as(run_as: &RunAs, program: &str) -> Command {
+    let account = run_as.account();
+    let mut command = match run_as {
+        RunAs::Service(_) => Command::new(program),
+        RunAs::Other(_) => {
+            // `setpriv` (util-linux) sets user, group and all supplementary groups before
+            // the program starts, without unsafe code here.
+            let mut command = Command::new("setpriv");
+            command.arg(format!("--reuid={}", account.uid));
+            command.arg(format!("--regid={}", account.gid));
+            command.args(["--init-groups", "--", program]);
+            command
+        }
+    };
+    command.env_clear().process_group(0);
+    command
+        .env("PATH", DEFAULT_PATH)
+        .env("LC_ALL", "C")
+        .env("HOME", &account.home);
+    command
+        .env("USER", &account.name)
+        .env("LOGNAME", &account.name);
+    command.env("SHELL", &account.shell);
+    command
+}
+
+/// Where programs are looked for when nobody says otherwise.
+const DEFAULT_PATH: &str = "/usr/local/bin:/usr/bin:/bin";
+
+/// Kills the whole process group unless the program ended by itself.
+#[derive(Debug)]
+pub(crate) struct GroupGuard(Option<rustix::process::Pid>);
+
+impl GroupGuard {
+    pub(crate) fn new(child: &Child) -> Self {
+        let pid = child.id().and_then(|id| i32::try_from(id).ok());
+        Self(pid.and_then(rustix::process::Pid::from_raw))
+    }
+
+    pub(crate) fn signal(&self, signal: rustix::process::Signal) {
+        if let Some(pid) = self.0 {
+            // The group may be gone: that is what was wanted.
+            let _ = rustix::process::kill_process_group(pid, signal);
+        }
+    }
+
+    pub(crate) fn disarm(&mut self) {
+        self.0 = None;
+    }
+}
+
+impl Drop for GroupGuard {
+    fn drop(&mut self) {
+        self.signal(rustix::process::Signal::KILL);
+    }
+}
+
+async fn collect(mut child: Child, limits: RunLimits) -> Result<Output, ExecError> {
+    let stdout = read_bounded(child.stdout.take(), limits.output_bytes);
+    let stderr = read_bounded(child.stderr.take(), limits.output_bytes);
+    let (stdout, stderr) = tokio::try_join!(stdout, stderr)?;
+    let status = child.wait().await.map_err(ExecError::Io)?;
+    let signal = std::os::unix::process::ExitStatusExt::signal(&status);
+    Ok(Output {
+        exit_code: status.code(),
+        signal,
+        stdout,
+        stderr,
+    })
+}
+
+async fn read_bounded(
+    pipe: Option<impl AsyncRead + Unpin>,
+    max_bytes: usize,
+) -> Result<Vec<u8>, ExecError> {
+    let mut bytes = Vec::new();
+    let Some(pipe) = pipe else { return Ok(bytes) };
+    let limit = u64::try_from(max_bytes)
+        .unwrap_or(u64::MAX)
+        .saturating_add(1);
+    pipe.take(limit)
+        .read_to_end(&mut bytes)
+        .await
+        .map_err(ExecError::Io)?;
+    if bytes.len() > max_bytes {
+        Err(ExecError::OutputTooLarge)
+    } else {
+        Ok(bytes)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::executor::UserPolicy;
+    use std::time::Duration;
+
+    const LIMITS: RunLimits = RunLimits {
+        timeout: Duration::from_secs(10),
+        output_bytes: 1000,
+    };
+
+    async fn run(line: ShellLine, limits: RunLimits) -> Result<Output, ExecError> {
+        let accounts = Accounts::new(UserPolicy::DangerousEverybodyAsService)
+            .await
+            .unwrap();
+        let executor = LocalExecutor::new(Arc::new(accounts));
+        executor.run(&Caller::for_tests("bob"), &line, limits).await
+    }
+
+    fn sh(script: &str) -> ShellLine {
+        ShellLine::new("sh").args(["-c", script])
+    }
+
+    #[tokio::test]
+    async fn output_and_exit_code_come_back() {
+        let output = run(sh("echo out; echo err >&2; exit 7"), LIMITS)
+            .await
+            .unwrap();
+        assert_eq!((output.exit_code, output.signal), (Some(7), None));
+        assert_eq!(
+            (&output.stdout[..], &output.stderr[..]),
+            (&b"out\n"[..], &b"err\n"[..])
+        );
+    }
+
+    #[tokio::test]
+    async fn the_environment_of_the_service_is_not_passed_on() {
+        let output = run(ShellLine::new("env"), LIMITS).await.unwrap();
+        let text = String::from_utf8(output.stdout).unwrap();
+        assert!(text.contains("LC_ALL=C\n"));
+        assert!(!text.contains("CARGO"), "{text}");
+    }
+
+    #[tokio::test]
+    async fn too_much_output_is_refused_and_exactly_the_limit_passes() {
+        assert!(matches!(
+            run(sh("head -c 1001 /dev/zero"), LIMITS).await,
+            Err(ExecError::OutputTooLarge)
+        ));
+        assert_eq!(
+            run(sh("head -c 1000 /dev/zero"), LIMITS)
+                .await
+                .unwrap()
+                .stdout
+                .len(),
+            1000
+        );
+    }
+
+    #[tokio::test]
+    async fn a_slow_program_is_killed_with_its_children() {
+        let directory = tempfile::tempdir().unwrap();
+        let file = directory.path().join("pid");
+        let script = format!("sleep 600 & echo $! > {}; wait", file.display());
+        let limits = RunLimits {
+            timeout: Duration::from_millis(500),
+            ..LIMITS
+        };
+        assert!(matches!(
+            run(sh(&script), limits).await,
+            Err(ExecError::Timeout)
+        ));
+        let pid = std::fs::read_to_string(&file).unwrap();
+        let gone = || {
+            let state = std::fs::read_to_string(format!("/proc/{}/stat", pid.trim()));
+            state.map_or(true, |text| text.contains(") Z "))
+        };
+        let deadline = std::time::Instant::now() + Duration::from_secs(10);
+        while !gone() {
+            assert!(
+                std::time::Instant::now() < deadline,
+                "the child of the killed program lives"
+            );
+            tokio::task::yield_now().await;
+        }
+    }
+
+    #[tokio::test]
+    async fn a_root_service_runs_programs_as_the_caller() {
+        let accounts = Accounts::new(UserPolicy::SameName).await.unwrap();
+        if accounts.service().uid != 0 {
+            eprintln!("skipped: not root");
+            return;
+        }
+        let executor = LocalExecutor::new(Arc::new(accounts));
+        let ask = async |user: &str| {
+            let line = sh("id -un; id -G; echo $HOME; head -c 1 /etc/shadow");
+            executor.run(&Caller::for_tests(user), &line, LIMITS).await
+        };
+        let output = ask("nobody").await.unwrap();
+        let text = String::from_utf8(output.stdout).unwrap();
+        assert_eq!(text, "nobody\n65534\n/nonexistent\n");
+        assert!(String::from_utf8_lossy(&output.stderr).contains("Permission denied"));
+        assert!(matches!(ask("root").await, Err(ExecError::Account(_))));
+    }
+}

@@ -1,0 +1,75 @@
+//! Running programs as the caller: on this machine now, over SSH for remote systems.
+
+mod account;
+mod local;
+
+use std::future::Future;
+use std::pin::Pin;
+use std::time::Duration;
+
+pub use account::{Account, AccountError, Accounts, RunAs, UserPolicy};
+pub use local::LocalExecutor;
+pub(crate) use local::{GroupGuard, command_as};
+
+use crate::auth::Caller;
+use crate::command::ShellLine;
+
+/// A boxed future, so that executors, schedulers and transfer methods can be trait objects.
+pub type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
+
+/// Runs command lines on a system as the caller.
+pub trait Executor: Send + Sync + std::fmt::Debug {
+    /// Runs one line with `LC_ALL=C` and an empty standard input.
+    ///
+    /// # Errors
+    /// When it cannot start, takes too long, or prints too much. A program that ran and
+    /// failed is a success here: see [`Output::exit_code`].
+    ///
+    /// Cancel safety: dropping the future kills the program.
+    fn run<'a>(
+        &'a self,
+        caller: &'a Caller,
+        line: &'a ShellLine,
+        limits: RunLimits,
+    ) -> BoxFuture<'a, Result<Output, ExecError>>;
+}
+
+/// What one command may use.
+#[derive(Debug, Clone, Copy)]
+pub struct RunLimits {
+    /// Wall time.
+    pub timeout: Duration,
+    /// Most bytes of standard output, and of standard error.
+    pub output_bytes: usize,
+}
+
+/// What a program did.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Output {
+    /// Its exit status, unless a signal ended it.
+    pub exit_code: Option<i32>,
+    /// The signal that ended it.
+    pub signal: Option<i32>,
+    /// What it printed.
+    pub stdout: Vec<u8>,
+    /// What it complained.
+    pub stderr: Vec<u8>,
+}
+
+/// Why a command line could not be run to its end. The first two are the reference's words.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ExecError {
+    /// Over [`RunLimits::timeout`]; it was killed.
+    #[error("Command execution timeout limit exceeded.")]
+    Timeout,
+    /// Over [`RunLimits::output_bytes`]; it was killed.
+    #[error("Command output exceeded buffer limit.")]
+    OutputTooLarge,
+    /// The caller is nobody this system can run programs as.
+    #[error(transparent)]
+    Account(#[from] AccountError),
+    /// The operating system refused.
+    #[error("could not run a program on this machine")]
+    Io(#[source] std::io::Error),
+}

@@ -1,0 +1,182 @@
+//! Small HTTP client: JSON documents up to a bound, TLS by rustls with the system's roots.
+
+use std::time::Duration;
+
+use axum::http::{Method, Request, StatusCode, Uri, header};
+use bytes::Bytes;
+use http_body_util::{BodyExt as _, Full, Limited};
+use hyper_rustls::HttpsConnector;
+use hyper_util::client::legacy::Client;
+use hyper_util::client::legacy::connect::HttpConnector;
+use hyper_util::rt::TokioExecutor;
+use serde_json::Value;
+
+use crate::{Secret, limits};
+
+/// Fetches `http`, `https` and `file` URLs. Connections are pooled; redirects are not followed.
+#[derive(Debug)]
+pub struct HttpClient {
+    client: Client<HttpsConnector<HttpConnector>, Full<Bytes>>,
+}
+
+/// Why a document could not be fetched. Never contains a header or body.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum FetchError {
+    /// The URL or a header cannot be sent.
+    #[error("the request is malformed")]
+    Malformed,
+    /// No answer in time.
+    #[error("no answer within {0:?}")]
+    Timeout(Duration),
+    /// The connection failed.
+    #[error("the connection failed: {0}")]
+    Connection(String),
+    /// Another status than 2xx.
+    #[error("the answer has status {0}")]
+    Status(StatusCode),
+    /// Over [`limits::HTTP_ANSWER_MAX_BYTES`], or cut off.
+    #[error(
+        "the answer is cut off or longer than {} bytes",
+        limits::HTTP_ANSWER_MAX_BYTES
+    )]
+    Body,
+    /// A `file:` URL that cannot be read.
+    #[error("{path} could not be read")]
+    File {
+        /// Which file.
+        path: String,
+        /// Why.
+        #[source]
+        source: std::io::Error,
+    },
+}
+
+impl HttpClient {
+    /// A client trusting the roots of the operating system.
+    ///
+    /// # Errors
+    /// When those cannot be loaded.
+    pub fn new() -> std::io::Result<Self> {
+        let provider = rustls::crypto::ring::default_provider();
+        let connector = hyper_rustls::HttpsConnectorBuilder::new()
+            .with_provider_and_native_roots(provider)?
+            .https_or_http()
+            .enable_http1()
+            .build();
+        Ok(Self {
+            client: Client::builder(TokioExecutor::new()).build(connector),
+        })
+    }
+
+    /// The document at `url`.
+    ///
+    /// # Errors
+    /// When there is none in time, or it is too long. Cancel-safe.
+    pub async fn get(&self, url: &str, timeout: Duration) -> Result<Bytes, FetchError> {
+        if let Some(path) = url.strip_prefix("file://") {
+            return read_file(path).await;
+        }
+        let request = Request::get(url)
+            .body(Full::default())
+            .map_err(|_| FetchError::Malformed)?;
+        self.send(request, timeout).await
+    }
+
+    /// The answer to a JSON document.
+    ///
+    /// # Errors
+    /// As [`get`](Self::get).
+    pub async fn post_json(
+        &self,
+        url: &str,
+        token: Option<&Secret>,
+        body: &Value,
+        timeout: Duration,
+    ) -> Result<Bytes, FetchError> {
+        let mut request = Request::builder()
+            .method(Method::POST)
+            .uri(url.parse::<Uri>().map_err(|_| FetchError::Malformed)?)
+            .header(header::CONTENT_TYPE, "application/json");
+        if let Some(token) = token {
+            let value = zeroize::Zeroizing::new(format!("Bearer {}", token.expose()));
+            request = request.header(header::AUTHORIZATION, value.as_str());
+        }
+        let body = Full::from(body.to_string());
+        self.send(
+            request.body(body).map_err(|_| FetchError::Malformed)?,
+            timeout,
+        )
+        .await
+    }
+
+    /// The body of a 2xx answer.
+    ///
+    /// # Errors
+    /// As [`get`](Self::get).
+    pub async fn send(
+        &self,
+        request: Request<Full<Bytes>>,
+        timeout: Duration,
+    ) -> Result<Bytes, FetchError> {
+        let (status, body) = self.exchange(request, timeout).await?;
+        if status.is_success() {
+            Ok(body)
+        } else {
+            Err(FetchError::Status(status))
+        }
+    }
+
+    /// Status and body of any answer.
+    ///
+    /// # Errors
+    /// As [`get`](Self::get), but every status is a success.
+    pub async fn exchange(
+        &self,
+        request: Request<Full<Bytes>>,
+        timeout: Duration,
+    ) -> Result<(StatusCode, Bytes), FetchError> {
+        let exchange = async {
+            let response = self.client.request(request).await;
+            let response = response.map_err(|e| FetchError::Connection(chain(&e)))?;
+            let (parts, body) = response.into_parts();
+            let body = Limited::new(body, limits::HTTP_ANSWER_MAX_BYTES)
+                .collect()
+                .await;
+            Ok((parts.status, body.map_err(|_| FetchError::Body)?.to_bytes()))
+        };
+        tokio::time::timeout(timeout, exchange)
+            .await
+            .unwrap_or(Err(FetchError::Timeout(timeout)))
+    }
+}
+
+async fn read_file(path: &str) -> Result<Bytes, FetchError> {
+    use tokio::io::AsyncReadExt as _;
+    let failed = |source| FetchError::File {
+        path: path.to_owned(),
+        source,
+    };
+    let limit = limits::HTTP_ANSWER_MAX_BYTES as u64 + 1;
+    let mut bytes = Vec::new();
+    let file = tokio::fs::File::open(path).await.map_err(failed)?;
+    file.take(limit)
+        .read_to_end(&mut bytes)
+        .await
+        .map_err(failed)?;
+    if bytes.len() > limits::HTTP_ANSWER_MAX_BYTES {
+        Err(FetchError::Body)
+    } else {
+        Ok(bytes.into())
+    }
+}
+
+fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        text = format!("{text}: {cause}");
+        source = cause.source();
+    }
+    text
+}

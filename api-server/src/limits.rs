@@ -1,0 +1,52 @@
+//! Every bound on what comes from outside, with its unit in the name.
+
+use std::time::Duration;
+
+/// Largest request body read, in bytes: a job script fits many times over.
+pub const REQUEST_BODY_MAX_BYTES: usize = 8 * 1024 * 1024;
+
+/// Longest bearer token looked at, in bytes; real ones are under 8 KiB.
+pub const TOKEN_MAX_BYTES: usize = 32 * 1024;
+
+/// Longest user name taken from a token, in bytes (Linux allows 32, directories more).
+pub const USER_NAME_MAX_BYTES: usize = 255;
+
+/// Longest `X-Correlation-ID` taken over and echoed, in bytes.
+pub const CORRELATION_ID_MAX_BYTES: usize = 128;
+
+/// Longest remote path accepted, in bytes: `PATH_MAX` of Linux.
+pub const PATH_MAX_BYTES: usize = 4096;
+
+/// Largest answer read from a key server, authorisation service or identity provider.
+pub const HTTP_ANSWER_MAX_BYTES: usize = 1024 * 1024;
+
+/// Largest configuration file read, in bytes.
+pub const CONFIG_MAX_BYTES: u64 = 4 * 1024 * 1024;
+
+/// Largest `secret_file:` read, in bytes.
+pub const SECRET_FILE_MAX_BYTES: u64 = 64 * 1024;
+
+/// Most keys taken from one key set document.
+pub const KEYS_PER_SET_MAX: usize = 256;
+
+/// How often an unknown key id may cause the key sets to be fetched again.
+pub const KEY_REFRESH_MIN_INTERVAL: Duration = Duration::from_secs(10);
+
+/// Age at which keys are fetched again even when the key id is known, so that a withdrawn
+/// key stops being accepted.
+pub const KEY_MAX_AGE: Duration = Duration::from_secs(3600);
+
+/// Time allowed to fetch one key set.
+pub const KEY_FETCH_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// Largest job script accepted, in bytes (Slurm's own default is 4 MiB).
+pub const JOB_SCRIPT_MAX_BYTES: usize = 4 * 1024 * 1024;
+
+/// Jobs of a local system waiting for a free slot.
+pub const LOCAL_PENDING_JOBS_MAX: usize = 1000;
+
+/// How long a job of a local system has between SIGTERM and SIGKILL.
+pub const LOCAL_KILL_GRACE: Duration = Duration::from_secs(5);
+
+/// How long open requests may take to finish when the service stops.
+pub const DRAIN_TIMEOUT: Duration = Duration::from_secs(10);

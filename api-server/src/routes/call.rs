@@ -1,0 +1,158 @@
+//! What every route begins with, in the order that clients can observe: JSON syntax, then
+//! authentication, then authorisation, then the system. Handlers do validation, then work.
+
+use std::sync::Arc;
+
+use axum::body::Body;
+use axum::extract::{FromRequest, RawPathParams, Request};
+use axum::http::{HeaderMap, StatusCode, header};
+use http_body_util::{BodyExt as _, Limited};
+use serde_json::{Map, Value};
+
+use super::fields::{MISSING, NOT_AN_OBJECT};
+use super::query::Query;
+use crate::auth::Caller;
+use crate::error::{ApiError, FieldError, FieldName};
+use crate::front::CallerSlot;
+use crate::limits;
+use crate::scheduler::JobId;
+use crate::state::{AppState, System};
+
+/// An authenticated request.
+pub(crate) struct Call {
+    pub(crate) state: AppState,
+    pub(crate) caller: Caller,
+    pub(crate) query: Query,
+    body: Option<Value>,
+    params: Vec<(String, String)>,
+    system: Option<Arc<System>>,
+}
+
+impl FromRequest<AppState> for Call {
+    type Rejection = ApiError;
+
+    async fn from_request(request: Request, state: &AppState) -> Result<Self, ApiError> {
+        let (mut parts, body) = request.into_parts();
+        let params = path_params(&mut parts).await?;
+        let body = read_json(&parts.headers, body).await?;
+        let caller = state.authenticator.authenticate(&parts.headers).await?;
+        if let Some(slot) = parts.extensions.get::<CallerSlot>() {
+            slot.set(&caller);
+        }
+        let query = Query::parse(parts.uri.query());
+        let mut call = Self {
+            state: state.clone(),
+            caller,
+            query,
+            body,
+            params,
+            system: None,
+        };
+        if let Some(name) = call.param("system_name").map(str::to_owned) {
+            if let Some(authorizer) = &state.authorizer {
+                authorizer.check(&call.caller, &name).await?;
+            }
+            let missing = || ApiError::new(StatusCode::NOT_FOUND, "System not found");
+            call.system = Some(state.system(&name).ok_or_else(missing)?);
+        }
+        Ok(call)
+    }
+}
+
+impl Call {
+    fn param(&self, name: &str) -> Option<&str> {
+        self.params
+            .iter()
+            .find(|(key, _)| key == name)
+            .map(|(_, value)| value.as_str())
+    }
+
+    /// The system of the path.
+    pub(crate) fn system(&self) -> Result<Arc<System>, ApiError> {
+        let missing = || ApiError::new(StatusCode::NOT_FOUND, "System not found");
+        self.system.clone().ok_or_else(missing)
+    }
+
+    /// The job id of the path.
+    pub(crate) fn job_id(&self) -> Result<JobId, ApiError> {
+        JobId::parse(self.param("job_id").unwrap_or_default()).ok_or_else(|| {
+            let message = "String should match pattern '^[a-zA-Z0-9]+$'";
+            ApiError::validation(vec![FieldError::named("path", "job_id", message)])
+        })
+    }
+
+    /// The members of the body.
+    pub(crate) fn object(&self) -> Result<&Map<String, Value>, ApiError> {
+        let wrong = |message| Err(ApiError::validation(vec![FieldError::whole_body(message)]));
+        match &self.body {
+            Some(Value::Object(map)) => Ok(map),
+            Some(_) => wrong(NOT_AN_OBJECT),
+            None => wrong(MISSING),
+        }
+    }
+}
+
+async fn path_params(
+    parts: &mut axum::http::request::Parts,
+) -> Result<Vec<(String, String)>, ApiError> {
+    use axum::extract::FromRequestParts as _;
+    let params = RawPathParams::from_request_parts(parts, &()).await;
+    let not_found = || ApiError::new(StatusCode::NOT_FOUND, "Not Found");
+    let params = params.map_err(|_| not_found())?;
+    // `/compute//jobs` is no route: a parameter has at least one character.
+    if params.iter().any(|(_, value)| value.is_empty()) {
+        return Err(not_found());
+    }
+    Ok(params
+        .iter()
+        .map(|(key, value)| (key.to_owned(), value.to_owned()))
+        .collect())
+}
+
+/// The body as JSON: nothing when there is none, a string (which is no object) when it is
+/// declared to be something else.
+async fn read_json(headers: &HeaderMap, body: Body) -> Result<Option<Value>, ApiError> {
+    let body = Limited::new(body, limits::REQUEST_BODY_MAX_BYTES)
+        .collect()
+        .await;
+    let too_large = |_| ApiError::new(StatusCode::PAYLOAD_TOO_LARGE, "Request body is too large.");
+    let bytes = body.map_err(too_large)?.to_bytes();
+    if bytes.is_empty() {
+        return Ok(None);
+    }
+    if !is_json(headers) {
+        return Ok(Some(Value::String(String::new())));
+    }
+    serde_json::from_slice(&bytes).map(Some).map_err(|error| {
+        let message = "JSON decode error".to_owned();
+        let name = FieldName::Offset(offset(&bytes, &error));
+        ApiError::validation(vec![FieldError {
+            location: "body",
+            name,
+            message,
+        }])
+    })
+}
+
+fn is_json(headers: &HeaderMap) -> bool {
+    let value = headers
+        .get(header::CONTENT_TYPE)
+        .and_then(|value| value.to_str().ok());
+    let kind = value
+        .unwrap_or_default()
+        .split(';')
+        .next()
+        .unwrap_or_default()
+        .trim();
+    let kind = kind.to_ascii_lowercase();
+    kind == "application/json" || (kind.starts_with("application/") && kind.ends_with("+json"))
+}
+
+/// Where in the text the error is, in characters.
+fn offset(bytes: &[u8], error: &serde_json::Error) -> usize {
+    let text = String::from_utf8_lossy(bytes);
+    let lines = text
+        .split_inclusive('\n')
+        .take(error.line().saturating_sub(1));
+    lines.map(|line| line.chars().count()).sum::<usize>() + error.column().saturating_sub(1)
+}

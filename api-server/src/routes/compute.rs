@@ -1,0 +1,190 @@
+//! `/compute`.
+
+use axum::http::StatusCode;
+use axum::response::{IntoResponse, Response};
+use serde_json::Value;
+
+use super::call::Call;
+use super::fields::{Fields, MISSING, NOT_AN_OBJECT};
+use crate::error::{ApiError, ApiResponseError, FieldError, json};
+use crate::model::jobs::{
+    GetJobResponse, JobDescriptionModel, PostJobSubmissionResponse, PostJobSubmitRequest,
+};
+use crate::scheduler::{JobDescription, JobFilter, Script};
+
+/// Submits a job.
+#[utoipa::path(
+    post, path = "/compute/{system_name}/jobs", tag = "compute",
+    params(("system_name" = String, Path)), request_body = PostJobSubmitRequest,
+    responses(
+        (status = 201, description = "The job is queued", body = PostJobSubmissionResponse),
+        (status = "4XX", description = "Client error", body = ApiResponseError),
+        (status = "5XX", description = "Server error", body = ApiResponseError),
+    ),
+    security(("bearer" = []), ("oauth2" = [])),
+)]
+pub(crate) async fn submit(call: Call) -> Result<Response, ApiError> {
+    let system = call.system()?;
+    let job = job_description(read_job(&call)?)?;
+    let caller = call.caller.clone();
+    let work = async move { system.scheduler.submit(&caller, job).await };
+    let id = call.state.detached(work).await.ok_or_else(interrupted)??;
+    let job_id = Some(id.as_str().to_owned());
+    Ok(json(
+        StatusCode::CREATED,
+        &PostJobSubmissionResponse { job_id },
+    ))
+}
+
+/// Lists jobs.
+#[utoipa::path(
+    get, path = "/compute/{system_name}/jobs", tag = "compute",
+    params(
+        ("system_name" = String, Path),
+        ("allusers" = Option<bool>, Query, description = "Everybody's jobs, not only one's own"),
+        ("account" = Option<String>, Query, description = "Only jobs of this account"),
+        ("name" = Option<String>, Query, description = "Only jobs of this name"),
+        ("time_window" = Option<String>, Query, description = "How far to look back for ended jobs: 1h, 8h, 24h, 3d or 7d"),
+    ),
+    responses(
+        (status = 200, description = "The jobs", body = GetJobResponse),
+        (status = "4XX", description = "Client error", body = ApiResponseError),
+        (status = "5XX", description = "Server error", body = ApiResponseError),
+    ),
+    security(("bearer" = []), ("oauth2" = [])),
+)]
+pub(crate) async fn list(mut call: Call) -> Result<Response, ApiError> {
+    let system = call.system()?;
+    let query = &mut call.query;
+    let filter = JobFilter {
+        all_users: query.boolean("allusers"),
+        account: query.text("account"),
+        name: query.text_up_to("name", 235),
+        history_seconds: query.choice("time_window", TIME_WINDOWS, 2),
+    };
+    let errors = query.take_errors();
+    if !errors.is_empty() {
+        return Err(ApiError::validation(errors));
+    }
+    let jobs = system.scheduler.jobs(&call.caller, filter).await?;
+    Ok(json(StatusCode::OK, &GetJobResponse { jobs }))
+}
+
+/// Shows one job.
+#[utoipa::path(
+    get, path = "/compute/{system_name}/jobs/{job_id}", tag = "compute",
+    params(("system_name" = String, Path), ("job_id" = String, Path, description = "Job id")),
+    responses(
+        (status = 200, description = "The job", body = GetJobResponse),
+        (status = "4XX", description = "Client error", body = ApiResponseError),
+        (status = "5XX", description = "Server error", body = ApiResponseError),
+    ),
+    security(("bearer" = []), ("oauth2" = [])),
+)]
+pub(crate) async fn show(call: Call) -> Result<Response, ApiError> {
+    let system = call.system()?;
+    let id = call.job_id()?;
+    let jobs = system.scheduler.job(&call.caller, &id).await?;
+    Ok(json(StatusCode::OK, &GetJobResponse { jobs }))
+}
+
+/// Cancels a job.
+#[utoipa::path(
+    delete, path = "/compute/{system_name}/jobs/{job_id}", tag = "compute",
+    params(("system_name" = String, Path), ("job_id" = String, Path, description = "Job id")),
+    responses(
+        (status = 204, description = "The job is told to end"),
+        (status = "4XX", description = "Client error", body = ApiResponseError),
+        (status = "5XX", description = "Server error", body = ApiResponseError),
+    ),
+    security(("bearer" = []), ("oauth2" = [])),
+)]
+pub(crate) async fn cancel(call: Call) -> Result<Response, ApiError> {
+    let system = call.system()?;
+    let id = call.job_id()?;
+    let caller = call.caller.clone();
+    let work = async move { system.scheduler.cancel(&caller, &id).await };
+    call.state.detached(work).await.ok_or_else(interrupted)??;
+    Ok(StatusCode::NO_CONTENT.into_response())
+}
+
+/// Words for how far back, in seconds.
+const TIME_WINDOWS: &[(&str, u64)] = &[
+    ("1h", 3600),
+    ("8h", 8 * 3600),
+    ("24h", 86_400),
+    ("3d", 3 * 86_400),
+    ("7d", 7 * 86_400),
+];
+
+/// The owned task of a change did not come to its end.
+pub(super) fn interrupted() -> ApiError {
+    ApiError::new(
+        StatusCode::INTERNAL_SERVER_ERROR,
+        "The operation was interrupted.",
+    )
+}
+
+fn read_job(call: &Call) -> Result<JobDescriptionModel, ApiError> {
+    let wrong = |message| Err(ApiError::validation(vec![FieldError::body("job", message)]));
+    let map = match call.object()?.get("job") {
+        None => return wrong(MISSING),
+        Some(Value::Object(map)) => map,
+        Some(_) => return wrong(NOT_AN_OBJECT),
+    };
+    let mut fields = Fields::inside(map, "job");
+    let name = fields.nullable_text(&["name"]);
+    let account = fields.nullable_text(&["account"]);
+    let working_directory = fields.required_text(&[
+        "workingDirectory",
+        "working_directory",
+        "current_working_directory",
+    ]);
+    let job = JobDescriptionModel {
+        name,
+        account,
+        working_directory: working_directory.unwrap_or_default(),
+        standard_input: fields.nullable_text(&["standardInput", "standard_input"]),
+        standard_output: fields.nullable_text(&["standardOutput", "standard_output"]),
+        standard_error: fields.nullable_text(&["standardError", "standard_error"]),
+        env: fields
+            .variables(&["env", "environment"])
+            .unwrap_or_default(),
+        constraints: fields.nullable_text(&["constraints"]),
+        partition: fields.nullable_text(&["partition"]),
+        reservation: fields.nullable_text(&["reservation"]),
+        script: fields.optional_text(&["script"]),
+        script_path: fields.optional_text(&["scriptPath", "script_path"]),
+    };
+    match fields.into_errors() {
+        errors if errors.is_empty() => Ok(job),
+        errors => Err(ApiError::validation(errors)),
+    }
+}
+
+fn job_description(job: JobDescriptionModel) -> Result<JobDescription, ApiError> {
+    let script = match (job.script_path, job.script) {
+        (Some(path), _) => Script::Path(path),
+        (None, Some(text)) => Script::Text(text),
+        (None, None) => {
+            return Err(ApiError::bad_request(
+                "Either script or scriptPath is required.",
+            ));
+        }
+    };
+    let given = |text: Option<String>| text.filter(|text| !text.is_empty());
+    Ok(JobDescription {
+        name: given(job.name),
+        working_directory: job.working_directory,
+        standard_input: given(job.standard_input),
+        standard_output: given(job.standard_output),
+        standard_error: given(job.standard_error),
+        environment: job.env,
+        secret_environment: Vec::new(),
+        account: given(job.account),
+        partition: given(job.partition),
+        reservation: given(job.reservation),
+        constraints: given(job.constraints),
+        script,
+    })
+}

@@ -1,0 +1,121 @@
+//! Members of a JSON object, in any of their spellings, judged as the reference judges them.
+
+use std::collections::BTreeMap;
+
+use serde_json::{Map, Value};
+
+use crate::error::FieldError;
+
+/// Reads members and collects what is wrong with them.
+pub(crate) struct Fields<'a> {
+    map: &'a Map<String, Value>,
+    /// For an object inside the body: the name that errors are reported under.
+    parent: Option<&'a str>,
+    errors: Vec<FieldError>,
+}
+
+pub(crate) const MISSING: &str = "Field required";
+pub(crate) const NOT_A_STRING: &str = "Input should be a valid string";
+pub(crate) const NOT_AN_OBJECT: &str =
+    "Input should be a valid dictionary or object to extract fields from";
+
+impl<'a> Fields<'a> {
+    /// The members of the body.
+    pub(crate) fn new(map: &'a Map<String, Value>) -> Self {
+        Self {
+            map,
+            parent: None,
+            errors: Vec::new(),
+        }
+    }
+
+    /// The members of the object `parent` inside the body.
+    pub(crate) fn inside(map: &'a Map<String, Value>, parent: &'a str) -> Self {
+        Self {
+            map,
+            parent: Some(parent),
+            errors: Vec::new(),
+        }
+    }
+
+    /// The first of these spellings that is there.
+    pub(crate) fn find(&self, names: &[&'a str]) -> Option<(&'a str, &'a Value)> {
+        names
+            .iter()
+            .find_map(|name| self.map.get(*name).map(|value| (*name, value)))
+    }
+
+    pub(crate) fn error(&mut self, name: &str, message: &str) {
+        self.errors
+            .push(FieldError::body(self.parent.unwrap_or(name), message));
+    }
+
+    /// A string that must be there.
+    pub(crate) fn required_text(&mut self, names: &[&'a str]) -> Option<String> {
+        let Some((name, value)) = self.find(names) else {
+            self.error(names[0], MISSING);
+            return None;
+        };
+        self.text_of(name, value)
+    }
+
+    /// A string, null or nothing.
+    pub(crate) fn nullable_text(&mut self, names: &[&'a str]) -> Option<String> {
+        let (name, value) = self.find(names).filter(|(_, value)| !value.is_null())?;
+        self.text_of(name, value)
+    }
+
+    /// A string or nothing, but not null.
+    pub(crate) fn optional_text(&mut self, names: &[&'a str]) -> Option<String> {
+        let (name, value) = self.find(names)?;
+        self.text_of(name, value)
+    }
+
+    fn text_of(&mut self, name: &str, value: &Value) -> Option<String> {
+        let text = value.as_str().map(str::to_owned);
+        if text.is_none() {
+            self.error(name, NOT_A_STRING);
+        }
+        text
+    }
+
+    /// An object of strings, or a list of `K=V`.
+    pub(crate) fn variables(&mut self, names: &[&'a str]) -> Option<BTreeMap<String, String>> {
+        let (name, value) = self.find(names)?;
+        match value {
+            Value::Object(map) => {
+                let strings = map
+                    .iter()
+                    .map(|(k, v)| Some((k.clone(), v.as_str()?.to_owned())));
+                let strings = strings.collect::<Option<BTreeMap<_, _>>>();
+                if strings.is_none() {
+                    self.error(name, NOT_A_STRING);
+                    self.error(name, "Input should be a valid list");
+                }
+                strings
+            }
+            Value::Array(list) => {
+                let pair = |item: &Value| {
+                    let (key, value) = item.as_str()?.split_once('=')?;
+                    Some((key.to_owned(), value.to_owned()))
+                };
+                let pairs = list.iter().map(pair).collect::<Option<BTreeMap<_, _>>>();
+                if pairs.is_none() {
+                    self.error(name, "Input should be a valid dictionary");
+                    self.error(name, NOT_A_STRING);
+                }
+                pairs
+            }
+            _ => {
+                self.error(name, "Input should be a valid dictionary");
+                self.error(name, "Input should be a valid list");
+                None
+            }
+        }
+    }
+
+    /// What was wrong.
+    pub(crate) fn into_errors(self) -> Vec<FieldError> {
+        self.errors
+    }
+}

@@ -1,0 +1,131 @@
+//! Query parameters, judged as the reference judges them.
+
+use crate::config::parse_boolean;
+use crate::error::FieldError;
+
+/// Decoded parameters; of a repeated one the last counts, unknown ones are ignored.
+#[derive(Debug, Default)]
+pub(crate) struct Query {
+    pairs: Vec<(String, String)>,
+    errors: Vec<FieldError>,
+}
+
+impl Query {
+    pub(crate) fn parse(text: Option<&str>) -> Self {
+        let pairs = form_urlencoded::parse(text.unwrap_or_default().as_bytes());
+        Self {
+            pairs: pairs.into_owned().collect(),
+            errors: Vec::new(),
+        }
+    }
+
+    fn last(&self, name: &str) -> Option<&str> {
+        self.pairs
+            .iter()
+            .rev()
+            .find(|(key, _)| key == name)
+            .map(|(_, value)| value.as_str())
+    }
+
+    /// A text; an empty one counts as not given.
+    pub(crate) fn text(&self, name: &str) -> Option<String> {
+        self.last(name)
+            .filter(|text| !text.is_empty())
+            .map(str::to_owned)
+    }
+
+    /// A text of at most `max` characters.
+    pub(crate) fn text_up_to(&mut self, name: &str, max: usize) -> Option<String> {
+        let text = self.text(name)?;
+        if text.chars().count() > max {
+            let message = format!("String should have at most {max} characters");
+            self.errors.push(FieldError::query(name, message));
+        }
+        Some(text)
+    }
+
+    /// A boolean, `false` when absent.
+    pub(crate) fn boolean(&mut self, name: &str) -> bool {
+        let Some(text) = self.last(name) else {
+            return false;
+        };
+        parse_boolean(text).unwrap_or_else(|| {
+            let message = "Input should be a valid boolean, unable to interpret input";
+            self.errors.push(FieldError::query(name, message));
+            false
+        })
+    }
+
+    /// One of several words, each with its meaning; the one at `default` when absent.
+    pub(crate) fn choice<T: Copy>(
+        &mut self,
+        name: &str,
+        choices: &[(&str, T)],
+        default: usize,
+    ) -> T {
+        let text = self.last(name);
+        let found = text.map(|text| choices.iter().find(|(word, _)| *word == text));
+        match found {
+            None => choices[default].1,
+            Some(Some((_, meaning))) => *meaning,
+            Some(None) => {
+                let words: Vec<String> = choices
+                    .iter()
+                    .map(|(word, _)| format!("'{word}'"))
+                    .collect();
+                let message = format!("Input should be {}", one_of(&words));
+                self.errors.push(FieldError::query(name, message));
+                choices[default].1
+            }
+        }
+    }
+
+    /// What was wrong so far.
+    pub(crate) fn take_errors(&mut self) -> Vec<FieldError> {
+        std::mem::take(&mut self.errors)
+    }
+}
+
+/// `'a', 'b' or 'c'`.
+fn one_of(words: &[String]) -> String {
+    match words {
+        [] => String::new(),
+        [one] => one.clone(),
+        [first @ .., last] => format!("{} or {last}", first.join(", ")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn words_for_booleans_and_the_last_one_wins() {
+        let mut query = Query::parse(Some("a=no&a=ON&b=&c=perhaps&d=%74"));
+        assert!(query.boolean("a") && query.boolean("d") && !query.boolean("absent"));
+        assert!(query.take_errors().is_empty());
+        assert!(!query.boolean("b") && !query.boolean("c"));
+        assert_eq!(query.take_errors().len(), 2);
+    }
+
+    #[test]
+    fn texts_and_choices() {
+        let mut query = Query::parse(Some("account=&name=xx&w=8h&v=9h"));
+        assert_eq!(query.text("account"), None);
+        assert_eq!(query.text_up_to("name", 2), Some("xx".into()));
+        let choices = [("1h", 1), ("8h", 8), ("24h", 24)];
+        assert_eq!(query.choice("w", &choices, 2), 8);
+        assert_eq!(query.choice("absent", &choices, 2), 24);
+        assert!(query.take_errors().is_empty());
+        query.choice("v", &choices, 2);
+        query.text_up_to("name", 1);
+        let messages: Vec<String> = query.take_errors().into_iter().map(|e| e.message).collect();
+        assert_eq!(
+            messages,
+            [
+                "Input should be '1h', '8h' or '24h'",
+                "String should have at most 1 characters"
+            ]
+        );
+    }
+}

@@ -1,0 +1,180 @@
+//! One job as processes: started as its user, ended by signal, always reaped.
+
+use std::fs::Permissions;
+use std::io::Write as _;
+use std::os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _};
+use std::os::unix::process::ExitStatusExt as _;
+use std::path::{Path, PathBuf};
+use std::process::Stdio;
+use std::time::Duration;
+
+use rustix::process::Signal;
+use tokio::process::Child;
+use tokio_util::sync::CancellationToken;
+
+use super::table::End;
+use crate::executor::{GroupGuard, RunAs, command_as};
+use crate::scheduler::JobDescription;
+
+/// Everything needed to start a job.
+#[derive(Debug)]
+pub(super) struct Launch {
+    pub(super) id: u64,
+    pub(super) job: JobDescription,
+    pub(super) script: String,
+    pub(super) interpreter: Vec<String>,
+    pub(super) run_as: RunAs,
+}
+
+/// A started job. Dropping it kills the whole process group.
+#[derive(Debug)]
+pub(super) struct Running {
+    child: Child,
+    group: GroupGuard,
+    _script: ScriptFile,
+}
+
+/// Directory and redirections are made as the user, by the user's own shell: the service
+/// opens no path that a user named. Then the shell becomes the interpreter.
+const LAUNCHER: &str = r#"cd -- "$1" || exit 1
+exec <"$2" >"$3" || exit 1
+if [ -n "$4" ]; then exec 2>"$4" || exit 1; else exec 2>&1; fi
+shift 4
+exec "$@""#;
+
+/// Starts a job.
+pub(super) async fn start(launch: &Launch, spool: &Path) -> std::io::Result<Running> {
+    let script = ScriptFile::write(launch, spool)?;
+    let job = &launch.job;
+    let expand = |name: &str| name.replace("%j", &launch.id.to_string());
+    let stdout = job.standard_output.as_deref().unwrap_or("slurm-%j.out");
+    let stderr = job
+        .standard_error
+        .as_deref()
+        .map(expand)
+        .unwrap_or_default();
+    let mut command = command_as(&launch.run_as, "/bin/sh");
+    command.args(["-c", LAUNCHER, "job", &job.working_directory]);
+    command.arg(job.standard_input.as_deref().unwrap_or("/dev/null"));
+    command
+        .args([expand(stdout), stderr])
+        .args(&launch.interpreter)
+        .arg(&script.0);
+    command
+        .envs(&job.environment)
+        .env("SLURM_JOB_ID", launch.id.to_string());
+    command.env("SLURM_JOB_NAME", job.name.as_deref().unwrap_or("batch"));
+    command.env("SLURM_SUBMIT_DIR", &job.working_directory);
+    for (name, secret) in &job.secret_environment {
+        command.env(name, secret.expose());
+    }
+    command
+        .current_dir("/")
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(Stdio::null());
+    let child = command.kill_on_drop(true).spawn()?;
+    let group = GroupGuard::new(&child);
+    Ok(Running {
+        child,
+        group,
+        _script: script,
+    })
+}
+
+impl Running {
+    /// Waits for the end, or brings it about.
+    pub(super) async fn finish(
+        mut self,
+        cancel: &CancellationToken,
+        wall_time: Duration,
+        grace: Duration,
+    ) -> End {
+        // Each arm is cancel-safe: `wait` may be called again, the others hold nothing.
+        let end = tokio::select! {
+            status = self.child.wait() => {
+                let status = status.ok();
+                End::Exited {
+                    code: status.and_then(|s| s.code()),
+                    signal: status.and_then(|s| s.signal()),
+                }
+            }
+            () = cancel.cancelled() => self.stop(End::Cancelled, grace).await,
+            () = tokio::time::sleep(wall_time) => self.stop(End::TimedOut, grace).await,
+        };
+        // Processes the job left behind in its group go with it, as in Slurm. A group id is
+        // not used again while a member lives, and dying takes no time here.
+        self.group.signal(Signal::KILL);
+        self.group.disarm();
+        end
+    }
+
+    async fn stop(&mut self, end: End, grace: Duration) -> End {
+        self.group.signal(Signal::TERM);
+        if tokio::time::timeout(grace, self.child.wait())
+            .await
+            .is_err()
+        {
+            self.group.signal(Signal::KILL);
+            // SIGKILL cannot be ignored; this reaps the child.
+            let _ = self.child.wait().await;
+        }
+        end
+    }
+}
+
+/// The copy of a script, readable by its user only, removed with the job.
+#[derive(Debug)]
+struct ScriptFile(PathBuf);
+
+impl ScriptFile {
+    fn write(launch: &Launch, spool: &Path) -> std::io::Result<Self> {
+        let file = Self(spool.join(format!("job{}", launch.id)));
+        let mut options = std::fs::OpenOptions::new();
+        let mut out = options
+            .write(true)
+            .create_new(true)
+            .mode(0o400)
+            .open(&file.0)?;
+        out.write_all(launch.script.as_bytes())?;
+        if let RunAs::Other(account) = &launch.run_as {
+            std::os::unix::fs::chown(&file.0, Some(account.uid), Some(account.gid))?;
+        }
+        Ok(file)
+    }
+}
+
+impl Drop for ScriptFile {
+    fn drop(&mut self) {
+        // Gone with the spool directory at the latest.
+        let _ = std::fs::remove_file(&self.0);
+    }
+}
+
+/// Refuses what the kernel would: it says why instead.
+pub(super) fn check_environment(job: &JobDescription) -> Result<(), &'static str> {
+    let bad_name = |name: &str| name.is_empty() || name.contains(['=', '\0']);
+    if job
+        .environment
+        .iter()
+        .any(|(k, v)| bad_name(k) || v.contains('\0'))
+    {
+        return Err("a variable of the environment has an impossible name or value");
+    }
+    let texts = [
+        Some(&job.working_directory),
+        job.name.as_ref(),
+        job.standard_input.as_ref(),
+        job.standard_output.as_ref(),
+        job.standard_error.as_ref(),
+    ];
+    match texts.into_iter().flatten().any(|text| text.contains('\0')) {
+        true => Err("a name or path contains a NUL character"),
+        false => Ok(()),
+    }
+}
+
+/// Sets the permission bits of a file or directory.
+pub(super) fn set_mode(path: &Path, mode: u32) -> std::io::Result<()> {
+    std::fs::set_permissions(path, Permissions::from_mode(mode))
+}

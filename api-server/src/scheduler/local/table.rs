@@ -1,0 +1,351 @@
+//! What is known about each job. Pure: unix seconds are arguments.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use tokio_util::sync::CancellationToken;
+
+use crate::auth::UserName;
+use crate::executor::Account;
+use crate::model::jobs::{Job, JobStatus, JobTime};
+use crate::scheduler::{JobDescription, JobFilter, JobId};
+
+/// All jobs that wait or run, and the last ones that ended.
+#[derive(Debug)]
+pub(super) struct JobTable {
+    next: u64,
+    max_history: usize,
+    jobs: BTreeMap<u64, JobRecord>,
+}
+
+/// One job.
+#[derive(Debug)]
+pub(super) struct JobRecord {
+    id: u64,
+    name: String,
+    user: UserName,
+    group_id: u32,
+    charged: Option<String>,
+    working_directory: String,
+    wall_time: Duration,
+    state: State,
+    cancel: CancellationToken,
+}
+
+/// How a job ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum End {
+    /// By itself.
+    Exited {
+        code: Option<i32>,
+        signal: Option<i32>,
+    },
+    /// At its user's wish, or because the service stopped.
+    Cancelled,
+    /// It ran longer than its wall time.
+    TimedOut,
+}
+
+/// ```text
+/// Pending ──on_started──► Running ──on_ended──► Ended
+///    └───────────────on_ended (cancelled)────────┘
+/// ```
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum State {
+    Pending,
+    Running {
+        since: u64,
+    },
+    Ended {
+        started: Option<u64>,
+        at: u64,
+        end: End,
+    },
+}
+
+impl JobTable {
+    pub(super) fn new(max_history: usize) -> Self {
+        Self {
+            next: 1,
+            max_history,
+            jobs: BTreeMap::new(),
+        }
+    }
+
+    /// Takes a job in and numbers it; `None` when too many wait already.
+    pub(super) fn insert(
+        &mut self,
+        mut record: JobRecord,
+        cancel: CancellationToken,
+        max_pending: usize,
+    ) -> Option<u64> {
+        let pending = self
+            .jobs
+            .values()
+            .filter(|job| job.state == State::Pending)
+            .count();
+        if pending >= max_pending {
+            return None;
+        }
+        let id = self.next;
+        self.next += 1;
+        (record.id, record.cancel) = (id, cancel);
+        self.jobs.insert(id, record);
+        Some(id)
+    }
+
+    pub(super) fn on_started(&mut self, id: u64, now: u64) {
+        if let Some(job) = self.jobs.get_mut(&id) {
+            job.state = State::Running { since: now };
+        }
+    }
+
+    pub(super) fn on_ended(&mut self, id: u64, end: End, now: u64) {
+        if let Some(job) = self.jobs.get_mut(&id) {
+            let started = match job.state {
+                State::Running { since } => Some(since),
+                _ => None,
+            };
+            job.state = State::Ended {
+                started,
+                at: now,
+                end,
+            };
+        }
+        self.forget_oldest();
+    }
+
+    fn forget_oldest(&mut self) {
+        let ended: Vec<u64> = self
+            .jobs
+            .values()
+            .filter(|job| job.has_ended())
+            .map(|job| job.id)
+            .collect();
+        let surplus = ended.len().saturating_sub(self.max_history);
+        for id in &ended[..surplus] {
+            self.jobs.remove(id);
+        }
+    }
+
+    pub(super) fn find(&self, id: &JobId) -> Option<&JobRecord> {
+        self.jobs.get(&id.as_str().parse().ok()?)
+    }
+
+    pub(super) fn iter(&self) -> impl Iterator<Item = &JobRecord> {
+        self.jobs.values()
+    }
+}
+
+impl JobRecord {
+    pub(super) fn new(
+        job: &JobDescription,
+        user: &UserName,
+        account: &Account,
+        wall_time: Duration,
+    ) -> Self {
+        Self {
+            id: 0,
+            name: job.name.clone().unwrap_or_else(|| "batch".to_owned()),
+            user: user.clone(),
+            group_id: account.gid,
+            charged: job.account.clone(),
+            working_directory: job.working_directory.clone(),
+            wall_time,
+            state: State::Pending,
+            cancel: CancellationToken::new(),
+        }
+    }
+
+    pub(super) fn user(&self) -> &UserName {
+        &self.user
+    }
+
+    pub(super) fn has_ended(&self) -> bool {
+        matches!(self.state, State::Ended { .. })
+    }
+
+    pub(super) fn cancel(&self) {
+        self.cancel.cancel();
+    }
+
+    pub(super) fn fits(&self, filter: &JobFilter, caller: &UserName, now: u64) -> bool {
+        let recent = match self.state {
+            State::Ended { at, .. } => now.saturating_sub(at) <= filter.history_seconds,
+            _ => true,
+        };
+        recent
+            && (filter.all_users || &self.user == caller)
+            && filter
+                .account
+                .as_ref()
+                .is_none_or(|a| Some(a) == self.charged.as_ref())
+            && filter.name.as_ref().is_none_or(|name| *name == self.name)
+    }
+
+    /// The job as the API shows it.
+    pub(super) fn view(&self, system: &str, now: u64) -> Job {
+        let (start, end) = match self.state {
+            State::Pending => (None, None),
+            State::Running { since } => (Some(since), None),
+            State::Ended { started, at, .. } => (started, Some(at)),
+        };
+        let elapsed = start.map_or(0, |start| end.unwrap_or(now).saturating_sub(start));
+        let placed = start.is_some();
+        Job {
+            job_id: self.id.to_string(),
+            name: self.name.clone(),
+            status: self.status(),
+            tasks: Some(Vec::new()),
+            time: JobTime {
+                elapsed: Some(elapsed),
+                start,
+                end,
+                suspended: Some(0),
+                limit: Some(self.wall_time.as_secs()),
+            },
+            account: self.charged.clone(),
+            allocation_nodes: u32::from(placed),
+            cluster: system.to_owned(),
+            group: Some(self.group_id.to_string()),
+            nodes: if placed { "localhost" } else { "None assigned" }.to_owned(),
+            partition: "local".to_owned(),
+            kill_request_user: None,
+            user: self.user.as_str().to_owned(),
+            working_directory: self.working_directory.clone(),
+            priority: Some(1),
+        }
+    }
+
+    fn status(&self) -> JobStatus {
+        let (state, reason, code, signal) = match self.state {
+            State::Pending => ("PENDING", "Resources", None, None),
+            State::Running { .. } => ("RUNNING", "None", Some(0), Some(0)),
+            State::Ended { end, .. } => match end {
+                End::Exited { code: Some(0), .. } => ("COMPLETED", "None", Some(0), Some(0)),
+                End::Exited { code, signal } => (
+                    "FAILED",
+                    "NonZeroExitCode",
+                    Some(code.unwrap_or(0)),
+                    Some(signal.unwrap_or(0)),
+                ),
+                End::Cancelled => ("CANCELLED", "None", Some(0), Some(15)),
+                End::TimedOut => ("TIMEOUT", "TimeLimit", Some(0), Some(15)),
+            },
+        };
+        JobStatus {
+            state: state.to_owned(),
+            state_reason: Some(reason.to_owned()),
+            exit_code: code,
+            interrupt_signal: signal,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn record() -> JobRecord {
+        let account = Account {
+            name: "bob".into(),
+            uid: 1,
+            gid: 2,
+            home: "/".into(),
+            shell: "/bin/sh".into(),
+        };
+        let user = UserName::parse("bob").unwrap();
+        let job = JobDescription {
+            name: Some("n".into()),
+            ..JobDescription::default()
+        };
+        JobRecord::new(&job, &user, &account, Duration::from_secs(60))
+    }
+
+    fn insert(table: &mut JobTable) -> u64 {
+        table.insert(record(), CancellationToken::new(), 2).unwrap()
+    }
+
+    fn state(table: &JobTable, id: u64) -> String {
+        table.jobs[&id].view("s", 130).status.state
+    }
+
+    #[test]
+    fn a_life() {
+        let mut table = JobTable::new(10);
+        let id = insert(&mut table);
+        assert_eq!((id, state(&table, id).as_str()), (1, "PENDING"));
+        table.on_started(id, 110);
+        let view = table.jobs[&id].view("s", 130);
+        assert_eq!(
+            (view.status.state.as_str(), view.time.elapsed),
+            ("RUNNING", Some(20))
+        );
+        table.on_ended(
+            id,
+            End::Exited {
+                code: Some(3),
+                signal: None,
+            },
+            140,
+        );
+        let view = table.jobs[&id].view("s", 999);
+        assert_eq!(
+            (view.status.state.as_str(), view.status.exit_code),
+            ("FAILED", Some(3))
+        );
+        assert_eq!((view.time.elapsed, view.time.end), (Some(30), Some(140)));
+    }
+
+    #[test]
+    fn waiting_and_history_are_bounded() {
+        let mut table = JobTable::new(1);
+        let (a, b) = (insert(&mut table), insert(&mut table));
+        assert!(
+            table
+                .insert(record(), CancellationToken::new(), 2)
+                .is_none()
+        );
+        table.on_ended(a, End::Cancelled, 1);
+        assert_eq!(state(&table, a), "CANCELLED");
+        table.on_ended(b, End::TimedOut, 2);
+        assert!(!table.jobs.contains_key(&a));
+        assert_eq!(state(&table, b), "TIMEOUT");
+    }
+
+    #[test]
+    fn filters() {
+        let mut table = JobTable::new(9);
+        let id = insert(&mut table);
+        let (bob, eve) = (
+            UserName::parse("bob").unwrap(),
+            UserName::parse("eve").unwrap(),
+        );
+        let filter = JobFilter {
+            history_seconds: 10,
+            ..JobFilter::default()
+        };
+        let fits = |table: &JobTable, f: &JobFilter, u, now| table.jobs[&id].fits(f, u, now);
+        assert!(fits(&table, &filter, &bob, 500) && !fits(&table, &filter, &eve, 500));
+        assert!(fits(
+            &table,
+            &JobFilter {
+                all_users: true,
+                ..filter.clone()
+            },
+            &eve,
+            500
+        ));
+        assert!(!fits(
+            &table,
+            &JobFilter {
+                name: Some("m".into()),
+                ..filter.clone()
+            },
+            &bob,
+            500
+        ));
+        table.on_ended(id, End::Cancelled, 500);
+        assert!(fits(&table, &filter, &bob, 510) && !fits(&table, &filter, &bob, 511));
+    }
+}

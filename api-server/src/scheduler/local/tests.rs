@@ -1,0 +1,327 @@
+//! Real processes.
+
+use super::*;
+use crate::executor::UserPolicy;
+use std::path::Path;
+use std::time::Instant;
+
+struct Bench {
+    scheduler: LocalScheduler,
+    directory: TempDir,
+    caller: Caller,
+}
+
+impl Bench {
+    async fn new(change: impl FnOnce(&mut LocalLimits)) -> Self {
+        let mut limits = LocalLimits {
+            wall_time: Duration::from_secs(60),
+            max_running: 4,
+            max_history: 100,
+            kill_grace: Duration::from_millis(300),
+        };
+        change(&mut limits);
+        let accounts = Accounts::new(UserPolicy::DangerousEverybodyAsService)
+            .await
+            .unwrap();
+        let scheduler = LocalScheduler::new("here", limits, Arc::new(accounts)).unwrap();
+        let directory = tempfile::tempdir().unwrap();
+        Self {
+            scheduler,
+            directory,
+            caller: Caller::for_tests("bob"),
+        }
+    }
+
+    fn job(&self, body: &str) -> JobDescription {
+        JobDescription {
+            name: Some("test".into()),
+            working_directory: self.directory.path().display().to_string(),
+            script: Script::Text(format!("#!/bin/sh\n{body}\n")),
+            ..JobDescription::default()
+        }
+    }
+
+    async fn submit(&self, job: JobDescription) -> JobId {
+        self.scheduler.submit(&self.caller, job).await.unwrap()
+    }
+
+    async fn view(&self, id: &JobId) -> Job {
+        self.scheduler
+            .job(&self.caller, id)
+            .await
+            .unwrap()
+            .remove(0)
+    }
+
+    /// Waits until the state is one of these.
+    async fn wait(&self, id: &JobId, states: &[&str]) -> Job {
+        let deadline = Instant::now() + Duration::from_secs(20);
+        loop {
+            let job = self.view(id).await;
+            if states.contains(&job.status.state.as_str()) {
+                return job;
+            }
+            assert!(
+                Instant::now() < deadline,
+                "{id:?} is {} not {states:?}",
+                job.status.state
+            );
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    }
+
+    async fn ended(&self, id: &JobId) -> Job {
+        self.wait(id, &["COMPLETED", "FAILED", "CANCELLED", "TIMEOUT"])
+            .await
+    }
+
+    async fn file(&self, name: &str) -> String {
+        wait_for_file(&self.directory.path().join(name)).await
+    }
+}
+
+async fn wait_for_file(path: &Path) -> String {
+    let deadline = Instant::now() + Duration::from_secs(20);
+    loop {
+        match std::fs::read_to_string(path) {
+            Ok(text) if text.ends_with('\n') => return text,
+            _ => assert!(
+                Instant::now() < deadline,
+                "{} did not appear",
+                path.display()
+            ),
+        }
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+}
+
+fn is_alive(pid: &str) -> bool {
+    let stat = std::fs::read_to_string(format!("/proc/{}/stat", pid.trim()));
+    stat.is_ok_and(|text| !text.contains(") Z "))
+}
+
+async fn gone(pid: &str) {
+    let deadline = Instant::now() + Duration::from_secs(20);
+    while is_alive(pid) {
+        assert!(Instant::now() < deadline, "process {pid} is still there");
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+}
+
+#[tokio::test]
+async fn output_environment_and_exit_code() {
+    let bench = Bench::new(|_| {}).await;
+    let mut job =
+        bench.job(r#"echo "$A $STREAMER_SECRET $SLURM_JOB_ID"; pwd; echo bad >&2; exit 3"#);
+    job.environment.insert("A".into(), "x y'z".into());
+    job.secret_environment = vec![("STREAMER_SECRET", crate::Secret::new("s3cret"))];
+    job.standard_output = Some("out-%j.txt".into());
+    job.standard_error = Some("err.txt".into());
+    let id = bench.submit(job).await;
+    let view = bench.ended(&id).await;
+    assert_eq!(
+        (view.status.state.as_str(), view.status.exit_code),
+        ("FAILED", Some(3))
+    );
+    let directory = bench.directory.path().canonicalize().unwrap();
+    let expected = format!("x y'z s3cret {}\n{}\n", id.as_str(), directory.display());
+    assert_eq!(
+        bench.file(&format!("out-{}.txt", id.as_str())).await,
+        expected
+    );
+    assert_eq!(bench.file("err.txt").await, "bad\n");
+    assert_eq!(
+        std::fs::read_dir(bench.scheduler.spool.path())
+            .unwrap()
+            .count(),
+        0
+    );
+}
+
+#[tokio::test]
+async fn success_and_both_streams_in_one_file() {
+    let bench = Bench::new(|_| {}).await;
+    let id = bench.submit(bench.job("echo one; echo two >&2")).await;
+    let view = bench.ended(&id).await;
+    assert_eq!(
+        (view.status.state.as_str(), view.status.exit_code),
+        ("COMPLETED", Some(0))
+    );
+    assert_eq!(
+        bench.file(&format!("slurm-{}.out", id.as_str())).await,
+        "one\ntwo\n"
+    );
+    let again = bench.scheduler.cancel(&bench.caller, &id).await;
+    assert!(matches!(again, Err(SchedulerError::AlreadyEnded { .. })));
+}
+
+#[tokio::test]
+async fn a_signal_is_reported() {
+    let bench = Bench::new(|_| {}).await;
+    let id = bench.submit(bench.job("kill -9 $$")).await;
+    let view = bench.ended(&id).await;
+    assert_eq!(view.status.state, "FAILED");
+    assert_eq!(
+        (view.status.exit_code, view.status.interrupt_signal),
+        (Some(0), Some(9))
+    );
+}
+
+#[tokio::test]
+async fn wall_time_ends_a_job_that_ignores_sigterm_and_its_children() {
+    let bench = Bench::new(|limits| limits.wall_time = Duration::from_millis(500)).await;
+    let id = bench
+        .submit(bench.job("trap '' TERM; sleep 600 & echo $! >pid; wait; sleep 600"))
+        .await;
+    let pid = bench.file("pid").await;
+    let view = bench.ended(&id).await;
+    assert_eq!(view.status.state, "TIMEOUT");
+    gone(&pid).await;
+}
+
+#[tokio::test]
+async fn a_script_may_ask_for_less_time_and_not_for_more() {
+    let bench = Bench::new(|_| {}).await;
+    let limit = async |time: &str| {
+        let mut job = bench.job("true");
+        job.script = Script::Text(format!("#!/bin/sh\n#SBATCH --time={time}\ntrue\n"));
+        let id = bench.submit(job).await;
+        bench.ended(&id).await.time.limit
+    };
+    assert_eq!(limit("0:30").await, Some(30));
+    assert_eq!(limit("1-0").await, Some(60));
+}
+
+#[tokio::test]
+async fn cancel_lets_the_job_clean_up() {
+    let bench = Bench::new(|l| l.kill_grace = Duration::from_secs(10)).await;
+    let body = "trap 'echo cleaned >clean; exit 0' TERM; echo ready >ready; sleep 600 & wait";
+    let id = bench.submit(bench.job(body)).await;
+    bench.file("ready").await;
+    let stranger = Caller::for_tests("eve");
+    let refused = bench.scheduler.cancel(&stranger, &id).await;
+    assert!(matches!(refused, Err(SchedulerError::NotOwner { .. })));
+    bench.scheduler.cancel(&bench.caller, &id).await.unwrap();
+    assert_eq!(bench.ended(&id).await.status.state, "CANCELLED");
+    assert_eq!(bench.file("clean").await, "cleaned\n");
+}
+
+#[tokio::test]
+async fn jobs_wait_for_a_slot_and_can_be_cancelled_there() {
+    let bench = Bench::new(|limits| limits.max_running = 1).await;
+    let first = bench
+        .submit(bench.job("while [ ! -e go ]; do sleep 0.01; done"))
+        .await;
+    bench.wait(&first, &["RUNNING"]).await;
+    let second = bench.submit(bench.job("true")).await;
+    let third = bench.submit(bench.job("true")).await;
+    assert_eq!(bench.view(&second).await.status.state, "PENDING");
+    bench
+        .scheduler
+        .cancel(&bench.caller, &second)
+        .await
+        .unwrap();
+    assert_eq!(bench.ended(&second).await.status.state, "CANCELLED");
+    std::fs::write(bench.directory.path().join("go"), "").unwrap();
+    assert_eq!(bench.ended(&first).await.status.state, "COMPLETED");
+    assert_eq!(bench.ended(&third).await.status.state, "COMPLETED");
+}
+
+#[tokio::test]
+async fn what_a_job_leaves_behind_goes_with_it() {
+    let bench = Bench::new(|_| {}).await;
+    let id = bench.submit(bench.job("sleep 600 & echo $! >pid")).await;
+    assert_eq!(bench.ended(&id).await.status.state, "COMPLETED");
+    gone(&bench.file("pid").await).await;
+}
+
+#[tokio::test]
+async fn shutdown_ends_every_job_and_takes_no_more() {
+    let bench = Bench::new(|limits| limits.max_running = 1).await;
+    let running = bench
+        .submit(bench.job("echo $$ >pid; exec sleep 600"))
+        .await;
+    let pid = bench.file("pid").await;
+    let waiting = bench.submit(bench.job("true")).await;
+    bench.scheduler.shutdown().await;
+    for id in [&running, &waiting] {
+        assert_eq!(bench.view(id).await.status.state, "CANCELLED");
+    }
+    assert!(!is_alive(&pid));
+    let refused = bench
+        .scheduler
+        .submit(&bench.caller, bench.job("true"))
+        .await;
+    assert!(matches!(refused, Err(SchedulerError::Stopping)));
+}
+
+#[tokio::test]
+async fn unacceptable_jobs_are_refused_and_unstartable_ones_fail() {
+    let bench = Bench::new(|_| {}).await;
+    let mut nul = bench.job("true");
+    nul.environment.insert("A".into(), "\0".into());
+    let no_interpreter = JobDescription {
+        script: Script::Text("echo".into()),
+        ..bench.job("")
+    };
+    let missing = JobDescription {
+        script: Script::Path("/no/such".into()),
+        ..bench.job("")
+    };
+    for job in [nul, no_interpreter, missing] {
+        let refused = bench.scheduler.submit(&bench.caller, job).await;
+        assert!(
+            matches!(refused, Err(SchedulerError::Rejected { .. })),
+            "{refused:?}"
+        );
+    }
+    let mut nowhere = bench.job("true");
+    nowhere.working_directory = "/no/such/directory".into();
+    let id = bench.submit(nowhere).await;
+    assert_eq!(bench.ended(&id).await.status.state, "FAILED");
+}
+
+#[tokio::test]
+async fn a_script_file_is_read_when_submitted() {
+    let bench = Bench::new(|_| {}).await;
+    let path = bench.directory.path().join("it's a script");
+    std::fs::write(&path, "#!/bin/sh\necho from file\n").unwrap();
+    let mut job = bench.job("");
+    job.script = Script::Path(path.display().to_string());
+    let id = bench.submit(job).await;
+    bench.ended(&id).await;
+    assert_eq!(
+        bench.file(&format!("slurm-{}.out", id.as_str())).await,
+        "from file\n"
+    );
+    let unknown = JobId::parse("999").unwrap();
+    let missing = bench.scheduler.job(&bench.caller, &unknown).await;
+    assert!(matches!(missing, Err(SchedulerError::NotFound)));
+}
+
+#[tokio::test]
+async fn a_root_service_runs_jobs_as_their_users_and_opens_nothing_for_them() {
+    let mut bench = Bench::new(|_| {}).await;
+    let accounts = Accounts::new(UserPolicy::SameName).await.unwrap();
+    if accounts.service().uid != 0 {
+        eprintln!("skipped: not root");
+        return;
+    }
+    let limits = bench.scheduler.limits.clone();
+    bench.scheduler = LocalScheduler::new("here", limits, Arc::new(accounts)).unwrap();
+    bench.caller = Caller::for_tests("nobody");
+    process::set_mode(bench.directory.path(), 0o777).unwrap();
+    let id = bench
+        .submit(bench.job("id -un; cat \"$0\" >/dev/null && echo readable"))
+        .await;
+    assert_eq!(bench.ended(&id).await.status.state, "COMPLETED");
+    let output = bench.file(&format!("slurm-{}.out", id.as_str())).await;
+    assert_eq!(output, "nobody\nreadable\n");
+    let precious = bench.directory.path().join("precious");
+    std::fs::write(&precious, "of root\n").unwrap();
+    let mut job = bench.job("echo overwritten");
+    job.standard_output = Some(precious.display().to_string());
+    let id = bench.submit(job).await;
+    assert_eq!(bench.ended(&id).await.status.state, "FAILED");
+    assert_eq!(std::fs::read_to_string(&precious).unwrap(), "of root\n");
+}

@@ -1,0 +1,194 @@
+//! What runs jobs: a trait, and its implementations.
+
+mod batch;
+pub mod local;
+mod not_driven;
+
+use std::collections::BTreeMap;
+
+pub use batch::{BatchError, parse_time_limit};
+pub use local::{LocalLimits, LocalScheduler};
+pub use not_driven::NotDriven;
+
+use crate::Secret;
+use crate::auth::Caller;
+use crate::command::CommandError;
+use crate::executor::{BoxFuture, ExecError};
+use crate::model::jobs::Job;
+
+/// Runs jobs on one system as the caller.
+pub trait Scheduler: Send + Sync + std::fmt::Debug {
+    /// Queues a job. Cancel safety: not cancel-safe; run it in a task of its own.
+    ///
+    /// # Errors
+    /// When the scheduler does not take it.
+    fn submit<'a>(
+        &'a self,
+        caller: &'a Caller,
+        job: JobDescription,
+    ) -> BoxFuture<'a, Result<JobId, SchedulerError>>;
+
+    /// One job, anybody's; several when it is an array. Cancel-safe.
+    ///
+    /// # Errors
+    /// [`SchedulerError::NotFound`] when there is none.
+    fn job<'a>(
+        &'a self,
+        caller: &'a Caller,
+        id: &'a JobId,
+    ) -> BoxFuture<'a, Result<Vec<Job>, SchedulerError>>;
+
+    /// Jobs that fit a filter, oldest first. Cancel-safe.
+    ///
+    /// # Errors
+    /// When the scheduler cannot be asked.
+    fn jobs<'a>(
+        &'a self,
+        caller: &'a Caller,
+        filter: JobFilter,
+    ) -> BoxFuture<'a, Result<Vec<Job>, SchedulerError>>;
+
+    /// Ends a job of the caller. Cancel safety: not cancel-safe.
+    ///
+    /// # Errors
+    /// When there is no such job, it has ended, or it is somebody else's.
+    fn cancel<'a>(
+        &'a self,
+        caller: &'a Caller,
+        id: &'a JobId,
+    ) -> BoxFuture<'a, Result<(), SchedulerError>>;
+
+    /// Stops what the service itself runs. Schedulers elsewhere go on without us.
+    fn shutdown(&self) -> BoxFuture<'_, ()> {
+        Box::pin(async {})
+    }
+}
+
+/// What to run.
+#[derive(Debug, Clone, Default)]
+pub struct JobDescription {
+    /// Name shown in listings.
+    pub name: Option<String>,
+    /// Where it starts.
+    pub working_directory: String,
+    /// File for standard input; absent: nothing.
+    pub standard_input: Option<String>,
+    /// File for standard output; `%j` is the job id; absent: the scheduler's default.
+    pub standard_output: Option<String>,
+    /// File for standard error; absent: with standard output.
+    pub standard_error: Option<String>,
+    /// Variables.
+    pub environment: BTreeMap<String, String>,
+    /// Variables that nobody but the job may see.
+    pub secret_environment: Vec<(&'static str, Secret)>,
+    /// What is charged.
+    pub account: Option<String>,
+    /// Where it runs.
+    pub partition: Option<String>,
+    /// Reservation it uses.
+    pub reservation: Option<String>,
+    /// Features it needs.
+    pub constraints: Option<String>,
+    /// The text to run.
+    pub script: Script,
+}
+
+/// The script of a job.
+#[derive(Debug, Clone)]
+pub enum Script {
+    /// Its text.
+    Text(String),
+    /// A file on the system.
+    Path(String),
+}
+
+impl Default for Script {
+    fn default() -> Self {
+        Self::Text(String::new())
+    }
+}
+
+/// An id as schedulers issue them and routes accept them: ASCII letters and digits.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct JobId(String);
+
+impl JobId {
+    /// `None` unless the text matches `^[a-zA-Z0-9]+$`, up to 64 characters.
+    pub fn parse(text: &str) -> Option<Self> {
+        let fits = (1..=64).contains(&text.len());
+        (fits && text.bytes().all(|b| b.is_ascii_alphanumeric())).then(|| Self(text.to_owned()))
+    }
+
+    /// The text.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+/// Which jobs to list.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct JobFilter {
+    /// Everybody's, not only the caller's.
+    pub all_users: bool,
+    /// Only this account.
+    pub account: Option<String>,
+    /// Only this name.
+    pub name: Option<String>,
+    /// Ended jobs no older than this, in seconds.
+    pub history_seconds: u64,
+}
+
+/// Why a scheduler did not do as asked.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum SchedulerError {
+    /// No such job. Clients look for these words.
+    #[error("Job not found.")]
+    NotFound,
+    /// It belongs to somebody else.
+    #[error("Job {id} belongs to another user.")]
+    NotOwner {
+        /// Which job.
+        id: String,
+    },
+    /// It cannot be cancelled any more.
+    #[error("Job {id} has already ended.")]
+    AlreadyEnded {
+        /// Which job.
+        id: String,
+    },
+    /// The job is not acceptable.
+    #[error("Job submission rejected: {reason}")]
+    Rejected {
+        /// Why.
+        reason: String,
+    },
+    /// Too many jobs wait.
+    #[error("Job submission rejected: {max} jobs are waiting already.")]
+    QueueFull {
+        /// The bound.
+        max: usize,
+    },
+    /// The service is going away.
+    #[error("The service is stopping and takes no jobs.")]
+    Stopping,
+    /// Configured, but not driven by this build.
+    #[error("This version of the server does not drive {scheduler} systems yet.")]
+    NotDriven {
+        /// Which kind.
+        scheduler: &'static str,
+    },
+    /// A program could not be run as the caller.
+    #[error(transparent)]
+    Exec(#[from] ExecError),
+    /// A program run as the caller failed.
+    #[error(transparent)]
+    Command(#[from] CommandError),
+    /// A file of the scheduler's own could not be written.
+    #[error("the job could not be prepared")]
+    Io {
+        /// Why.
+        #[source]
+        source: std::io::Error,
+    },
+}

@@ -1,0 +1,219 @@
+//! Everything a request needs, built from the configuration.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio_util::task::TaskTracker;
+
+use crate::auth::{Authenticator, Authorizer};
+use crate::config::{Config, DataTransfer, SchedulerType, SystemConfig};
+use crate::executor::{AccountError, Accounts, Executor, LocalExecutor, UserPolicy};
+use crate::http_client::HttpClient;
+use crate::limits;
+use crate::model::systems;
+use crate::model::transfer::TransferMethodName;
+use crate::scheduler::{LocalLimits, LocalScheduler, NotDriven, Scheduler};
+use crate::transfer::{MethodNotDriven, StreamerMethod, TransferMethod, Transfers};
+
+/// Shared by all requests; cheap to clone.
+#[derive(Debug, Clone)]
+pub struct AppState(Arc<Inner>);
+
+/// What [`AppState`] points to.
+#[derive(Debug)]
+pub struct Inner {
+    /// The configuration.
+    pub config: Config,
+    /// Verifies tokens.
+    pub authenticator: Authenticator,
+    /// Asked before each request to a system, when configured.
+    pub authorizer: Option<Authorizer>,
+    /// The systems, in the order of the configuration.
+    pub systems: Vec<Arc<System>>,
+    /// Owns what must not stop when a client goes away.
+    pub tasks: TaskTracker,
+}
+
+/// One system and what drives it.
+#[derive(Debug)]
+pub struct System {
+    /// As `/status/systems` shows it.
+    pub view: systems::System,
+    /// Runs commands; absent while this build cannot.
+    pub executor: Option<Arc<dyn Executor>>,
+    /// Runs jobs.
+    pub scheduler: Arc<dyn Scheduler>,
+    /// Moves files; absent when not configured.
+    pub transfers: Option<Transfers>,
+}
+
+/// Why the service cannot start.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum BuildError {
+    /// No TLS roots.
+    #[error("the trusted certificates of this machine could not be loaded")]
+    TlsRoots(#[source] std::io::Error),
+    /// No account database.
+    #[error(transparent)]
+    Accounts(#[from] AccountError),
+    /// No spool directory.
+    #[error("the spool directory of system {system} could not be made")]
+    Spool {
+        /// Which system.
+        system: String,
+        /// Why.
+        #[source]
+        source: std::io::Error,
+    },
+}
+
+impl AppState {
+    /// Builds all parts and fetches the key sets.
+    ///
+    /// # Errors
+    /// When this machine lacks something essential.
+    pub async fn new(config: Config) -> Result<Self, BuildError> {
+        let http = Arc::new(HttpClient::new().map_err(BuildError::TlsRoots)?);
+        let authenticator =
+            Authenticator::new(&config.auth.authentication, Arc::clone(&http)).await;
+        let authorization = config.auth.authorization.as_ref();
+        let authorizer = authorization.map(|config| Authorizer::new(config, Arc::clone(&http)));
+        let mut systems = Vec::new();
+        for system in &config.clusters {
+            systems.push(Arc::new(System::new(system).await?));
+        }
+        let tasks = TaskTracker::new();
+        Ok(Self(Arc::new(Inner {
+            config,
+            authenticator,
+            authorizer,
+            systems,
+            tasks,
+        })))
+    }
+
+    /// The system of this name.
+    pub fn system(&self, name: &str) -> Option<Arc<System>> {
+        self.0
+            .systems
+            .iter()
+            .find(|system| system.view.name == name)
+            .cloned()
+    }
+
+    /// Runs a change to its end even when the client goes away meanwhile.
+    ///
+    /// Cancel safety: dropping the future leaves the change running.
+    pub async fn detached<T: Send + 'static>(
+        &self,
+        change: impl Future<Output = T> + Send + 'static,
+    ) -> Option<T> {
+        // An error means that the change panicked; the runtime reports that.
+        self.0.tasks.spawn(change).await.ok()
+    }
+
+    /// Ends what the service runs: changes in progress, then jobs of local systems.
+    pub async fn shutdown(&self) {
+        self.0.tasks.close();
+        if tokio::time::timeout(limits::DRAIN_TIMEOUT, self.0.tasks.wait())
+            .await
+            .is_err()
+        {
+            tracing::warn!("changes in progress did not end in time");
+        }
+        for system in &self.0.systems {
+            system.scheduler.shutdown().await;
+        }
+    }
+}
+
+impl std::ops::Deref for AppState {
+    type Target = Inner;
+
+    fn deref(&self) -> &Inner {
+        &self.0
+    }
+}
+
+impl System {
+    /// The kind of scheduler, for people.
+    pub(crate) fn scheduler_word(&self) -> &'static str {
+        match self.view.scheduler.kind {
+            SchedulerType::Slurm => "Slurm",
+            SchedulerType::Pbs => "PBS",
+            SchedulerType::Local => "local",
+        }
+    }
+
+    async fn new(config: &SystemConfig) -> Result<Self, BuildError> {
+        let (executor, scheduler): (Option<Arc<dyn Executor>>, Arc<dyn Scheduler>) =
+            match config.scheduler.kind {
+                SchedulerType::Local => {
+                    let (executor, scheduler) = local(config).await?;
+                    (Some(Arc::new(executor)), Arc::new(scheduler))
+                }
+                SchedulerType::Slurm => (None, Arc::new(NotDriven { scheduler: "Slurm" })),
+                SchedulerType::Pbs => (None, Arc::new(NotDriven { scheduler: "PBS" })),
+            };
+        Ok(Self {
+            view: config.into(),
+            executor,
+            scheduler,
+            transfers: transfers(config),
+        })
+    }
+}
+
+async fn local(config: &SystemConfig) -> Result<(LocalExecutor, LocalScheduler), BuildError> {
+    let scheduler = &config.scheduler;
+    let policy = match scheduler.dangerous_everybody_as_service {
+        true => UserPolicy::DangerousEverybodyAsService,
+        false => UserPolicy::SameName,
+    };
+    let accounts = Arc::new(Accounts::new(policy).await?);
+    let limits = LocalLimits {
+        wall_time: Duration::from_secs(scheduler.wall_time),
+        max_running: usize::try_from(scheduler.max_running_jobs).unwrap_or(usize::MAX),
+        max_history: usize::try_from(scheduler.max_history).unwrap_or(usize::MAX),
+        kill_grace: limits::LOCAL_KILL_GRACE,
+    };
+    let executor = LocalExecutor::new(Arc::clone(&accounts));
+    let scheduler = LocalScheduler::new(&config.name, limits, accounts).map_err(|source| {
+        BuildError::Spool {
+            system: config.name.clone(),
+            source,
+        }
+    })?;
+    Ok((executor, scheduler))
+}
+
+fn transfers(config: &SystemConfig) -> Option<Transfers> {
+    let method: Arc<dyn TransferMethod> = match config.data_operation.data_transfer.as_ref()? {
+        DataTransfer::Streamer(streamer) => Arc::new(StreamerMethod::new(streamer.clone())),
+        DataTransfer::S3(_) => Arc::new(MethodNotDriven {
+            name: TransferMethodName::S3,
+            word: "S3",
+        }),
+        DataTransfer::Wormhole(_) => Arc::new(MethodNotDriven {
+            name: TransferMethodName::Wormhole,
+            word: "wormhole",
+        }),
+    };
+    let ssh_timeout = config
+        .ssh
+        .as_ref()
+        .map_or(5, |ssh| ssh.timeout.command_execution);
+    let work = config
+        .file_systems
+        .iter()
+        .find(|file_system| file_system.default_work_dir);
+    Some(Transfers {
+        system: config.name.clone(),
+        work_directory: work.map(|file_system| file_system.path.clone()),
+        directives: config.data_operation.datatransfer_jobs_directives.clone(),
+        command_timeout: Duration::from_secs(ssh_timeout),
+        command_output_bytes: config.data_operation.max_ops_file_size,
+        method,
+    })
+}

@@ -1,0 +1,99 @@
+//! `streamer`: the job hosts an endpoint, the client reaches it by coordinates minted here.
+//!
+//! The secret reaches the job through its environment only: never argv, script, log or URL.
+
+use streamer_core::{Coordinates, Operation, TransferSecret, Transport};
+
+use super::{TransferError, TransferMethod, TransferPlan, TransferRequest};
+use crate::Secret;
+use crate::command::ShellLine;
+use crate::config::StreamerConfig;
+use crate::model::transfer::{TransferDirective, TransferMethodName};
+
+/// Plans endpoints as configured.
+#[derive(Debug)]
+pub struct StreamerMethod {
+    config: StreamerConfig,
+}
+
+impl StreamerMethod {
+    /// A method for one system.
+    pub fn new(config: StreamerConfig) -> Self {
+        Self { config }
+    }
+
+    fn addresses(&self) -> Vec<String> {
+        match &self.config.public_ips {
+            Some(ips) if !ips.is_empty() => ips.clone(),
+            _ => vec!["localhost".to_owned()],
+        }
+    }
+
+    /// The command of the job; everything but the secret.
+    fn endpoint(&self, request: &TransferRequest) -> ShellLine {
+        let config = &self.config;
+        let mut line = ShellLine::new(config.streamer_binary.as_deref().unwrap_or("streamer"));
+        line = line.arg("server");
+        if let Some(host) = &config.host {
+            line = line.args(["--host", host]);
+        }
+        for address in self.addresses() {
+            line = line.arg("--public-ips").arg(address);
+        }
+        let ports = [config.port_range.first(), config.port_range.last()].map(|p| p.to_string());
+        line.arg("--port-range")
+            .args(ports)
+            .arg("--wait-timeout")
+            .arg(config.wait_timeout.to_string())
+            .arg("--inbound-transfer-limit")
+            .arg(config.inbound_transfer_limit.to_string())
+            .args([
+                "--no-announce",
+                request.operation.as_str(),
+                "--path",
+                request.path.as_str(),
+            ])
+    }
+}
+
+impl TransferMethod for StreamerMethod {
+    fn name(&self) -> TransferMethodName {
+        TransferMethodName::Streamer
+    }
+
+    fn plan(&self, request: &TransferRequest) -> Result<TransferPlan, TransferError> {
+        let secret = TransferSecret::generate().map_err(|_| TransferError::NoRandomness)?;
+        let text = Secret::new(secret.expose_text().as_str());
+        let coordinates = Coordinates {
+            ports: self.config.port_range,
+            ips: self.addresses(),
+            secret,
+            operation: Some(request.operation),
+            transports: vec![Transport::Quic, Transport::Tls],
+        };
+        let directive = TransferDirective {
+            transfer_method: TransferMethodName::Streamer,
+            coordinates: Some(coordinates.encode().to_string()),
+        };
+        Ok(TransferPlan {
+            // `exec`: signals of the scheduler reach the endpoint, its exit status is the job's.
+            body: format!(
+                "{}exec {}",
+                comment(request.operation),
+                self.endpoint(request).as_str()
+            ),
+            secret_environment: vec![(SECRET_VARIABLE, text)],
+            directive,
+        })
+    }
+}
+
+fn comment(operation: Operation) -> &'static str {
+    match operation {
+        Operation::Send => "# One download: the endpoint sends, then leaves.\n",
+        Operation::Receive => "# One upload: the endpoint receives, then leaves.\n",
+    }
+}
+
+/// Where `streamer server` looks for its secret.
+const SECRET_VARIABLE: &str = "STREAMER_SECRET";

@@ -1,0 +1,60 @@
+//! Where the secret of a transfer is, and where it is not, while its job runs.
+
+use streamer_core::Coordinates;
+use streamer_tests::demo::Demo;
+use streamer_tests::{file, job};
+
+#[test]
+fn the_secret_is_in_the_environment_of_the_job_and_nowhere_else() {
+    let demo = Demo::start();
+    let source = demo.home().join("secret-test.bin");
+    file::random(&source, 1000);
+    let transfer = demo.transfer("download", &source);
+    let (id, _) = job::endpoint(&source);
+
+    let secret = Coordinates::parse(&transfer.coordinates).unwrap().secret;
+    let needles = [
+        secret.expose_text().to_string(),
+        transfer.coordinates.clone(),
+    ];
+    let environment = std::fs::read(format!("/proc/{id}/environ")).unwrap();
+    let environment = String::from_utf8_lossy(&environment);
+    assert!(
+        environment.contains(&needles[0]),
+        "not there: this test looks for something else"
+    );
+    for (id, line) in job::command_lines() {
+        assert!(!has(&line, &needles), "process {id} shows it");
+    }
+    let details = demo.call(
+        "GET",
+        &format!("/compute/demo/jobs/{}/metadata", transfer.job),
+        "",
+    );
+    assert_eq!(details.status, 200, "{}", details.text);
+    assert!(
+        details.text.contains("streamer"),
+        "no script: {}",
+        details.text
+    );
+    assert!(!has(&details.text, &needles), "the job's metadata shows it");
+    let state = demo.call("GET", &format!("/compute/demo/jobs/{}", transfer.job), "");
+    assert!(!has(&state.text, &needles), "the job shows it");
+    for name in ["outputLog", "errorLog"] {
+        let path = transfer.answer["transferJob"]["logs"][name]
+            .as_str()
+            .unwrap();
+        let log = std::fs::read_to_string(path).unwrap();
+        assert!(!has(&log, &needles), "{name} shows it");
+    }
+    let log = demo.log();
+    assert!(
+        log.contains("/filesystem/demo/transfer/download"),
+        "no log: {log}"
+    );
+    assert!(!has(&log, &needles), "the log of the service shows it");
+}
+
+fn has(text: &str, needles: &[String]) -> bool {
+    needles.iter().any(|needle| text.contains(needle))
+}

@@ -1,0 +1,72 @@
+//! Token, request, job, endpoint, client: the whole way of a file, both directions.
+
+use std::path::Path;
+
+use streamer_tests::demo::{Demo, Transfer};
+use streamer_tests::file;
+use streamer_tests::program::Client;
+
+#[test]
+fn a_file_of_one_gibibyte_goes_out_and_comes_back() {
+    goes_out_and_comes_back(1 << 30);
+}
+
+#[test]
+fn a_file_of_no_bytes_goes_out_and_comes_back() {
+    goes_out_and_comes_back(0);
+}
+
+fn goes_out_and_comes_back(size: u64) {
+    let demo = Demo::start();
+    let here = file::directory();
+    let (remote, local) = (demo.home().join("source.bin"), here.path().join("copy.bin"));
+    let sum = file::random(&remote, size);
+
+    let transfer = demo.transfer("download", &remote);
+    moved(
+        &demo,
+        &transfer,
+        Client::start("receive", &transfer.coordinates, &local, &[]),
+    );
+    assert_eq!(file::sha256(&local), sum);
+    // Room for one copy more only.
+    std::fs::remove_file(&remote).unwrap();
+
+    let back = demo.home().join("back.bin");
+    let transfer = demo.transfer("upload", &back);
+    moved(
+        &demo,
+        &transfer,
+        Client::start("send", &transfer.coordinates, &local, &[]),
+    );
+    assert_eq!(file::sha256(&back), sum);
+    assert_eq!(std::fs::metadata(&back).unwrap().len(), size);
+}
+
+/// The client is content, and so is the job; its logs are where the answer said.
+fn moved(demo: &Demo, transfer: &Transfer, client: Client) {
+    let ended = client.end();
+    assert_eq!(ended.code, Some(0), "{}", ended.text);
+    assert_eq!(ended.last["message_type"], "summary", "{}", ended.text);
+    assert_eq!(ended.last["transport"], "quic", "{}", ended.text);
+    let job = demo.ended(&transfer.job);
+    assert_eq!(job["status"]["state"], "COMPLETED", "{job}");
+    assert_eq!(job["status"]["exitCode"], 0, "{job}");
+    let logs = &transfer.answer["transferJob"]["logs"];
+    let log = |name: &str| {
+        let path = Path::new(logs[name].as_str().unwrap()).to_owned();
+        std::fs::read_to_string(path).unwrap()
+    };
+    // What it did, and no word about the way in.
+    assert!(
+        !log("outputLog").is_empty(),
+        "the endpoint printed no summary"
+    );
+    assert!(log("errorLog").contains("serving 127.0.0.1"));
+    for text in [log("outputLog"), log("errorLog")] {
+        assert!(
+            !text.contains(&transfer.coordinates) && !text.contains("Use these"),
+            "{text}"
+        );
+    }
+}

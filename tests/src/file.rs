@@ -1,0 +1,74 @@
+//! Large files, made and compared in bounded memory.
+
+use std::fs::File;
+use std::io::{Read as _, Write as _};
+use std::path::{Path, PathBuf};
+
+use ring::digest::{Context, SHA256};
+use ring::rand::{SecureRandom as _, SystemRandom};
+
+/// A directory of its own for one test, in memory where there is room.
+///
+/// # Panics
+/// When no directory can be made.
+pub fn directory() -> tempfile::TempDir {
+    let memory = PathBuf::from("/dev/shm");
+    let room = rustix::fs::statvfs(&memory).map_or(0, |fs| fs.f_bavail * fs.f_frsize);
+    let parent = if room >= ROOM_BYTES {
+        memory
+    } else {
+        std::env::temp_dir()
+    };
+    tempfile::Builder::new()
+        .prefix("streamer-it-")
+        .tempdir_in(parent)
+        .expect("a temporary directory")
+}
+
+/// Writes `size` random bytes and returns their SHA-256.
+///
+/// # Panics
+/// When the file cannot be written.
+pub fn random(path: &Path, size: u64) -> Vec<u8> {
+    let mut file = File::create(path).expect("the file can be made");
+    let (mut context, mut block) = (Context::new(&SHA256), vec![0; BLOCK_BYTES]);
+    let mut left = size;
+    while left > 0 {
+        let length = usize::try_from(left).map_or(BLOCK_BYTES, |left| left.min(BLOCK_BYTES));
+        SystemRandom::new()
+            .fill(&mut block[..length])
+            .expect("randomness");
+        file.write_all(&block[..length]).expect("room for the file");
+        context.update(&block[..length]);
+        left -= length as u64;
+    }
+    context.finish().as_ref().to_vec()
+}
+
+/// Makes a file of zeros that takes no room.
+///
+/// # Panics
+/// When it cannot be made.
+pub fn zeros(path: &Path, size: u64) {
+    let file = File::create(path).expect("the file can be made");
+    file.set_len(size).expect("the file can grow");
+}
+
+/// SHA-256 of a file.
+///
+/// # Panics
+/// When it cannot be read.
+pub fn sha256(path: &Path) -> Vec<u8> {
+    let mut file = File::open(path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
+    let (mut context, mut block) = (Context::new(&SHA256), vec![0; BLOCK_BYTES]);
+    loop {
+        match file.read(&mut block).expect("the file can be read") {
+            0 => return context.finish().as_ref().to_vec(),
+            length => context.update(&block[..length]),
+        }
+    }
+}
+
+const BLOCK_BYTES: usize = 1 << 20;
+/// The largest test holds two files of 1 GiB at a time; twice that may be there at once.
+const ROOM_BYTES: u64 = 6 << 30;
