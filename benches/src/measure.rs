@@ -260,6 +260,15 @@ impl Running {
         has(&self.files.stdout) || has(&self.files.stderr)
     }
 
+    /// What the program wrote to its standard output so far.
+    ///
+    /// # Errors
+    /// If it cannot be read.
+    pub fn stdout(&self) -> Result<String, MeasureError> {
+        let bytes = std::fs::read(&self.files.stdout).map_err(|e| self.run_error(e))?;
+        Ok(String::from_utf8_lossy(&bytes).into_owned())
+    }
+
     /// Waits for the program to end by itself, with success.
     ///
     /// # Errors

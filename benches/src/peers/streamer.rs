@@ -84,7 +84,10 @@ impl Peer for Streamer {
         let mut server = job
             .meter
             .start("server", &self.server(job, port, &coordinates))?;
-        server.wait_until("listening", SERVER_LIMIT, |it| it.printed(r#""listening""#))?;
+        server.wait_until("its coordinates", SERVER_LIMIT, |it| {
+            it.stdout().is_ok_and(|text| announced(&text).is_some())
+        })?;
+        let coordinates = announced(&server.stdout()?).unwrap_or_default();
         let (verb, path) = match self.direction {
             Direction::Download => ("receive", job.target),
             Direction::Upload => ("send", job.source),
@@ -93,13 +96,27 @@ impl Peer for Streamer {
             .program()
             .args([verb, "--json", "--no-progress", "--path"])
             .arg(path)
-            .env("STREAMER_COORDINATES", coordinates.encode().as_str());
+            .env("STREAMER_COORDINATES", coordinates);
         let client = job.meter.start("client", &client)?.finish(job.limit)?;
         Ok(Cost {
             client,
             server: Some(server.finish(SERVER_LIMIT)?),
         })
     }
+}
+
+/// The coordinates in the `listening` line of an endpoint's output, once that line is whole.
+fn announced(output: &str) -> Option<String> {
+    #[derive(serde::Deserialize)]
+    struct Announcement {
+        message_type: String,
+        coordinates: Option<String>,
+    }
+    output
+        .lines()
+        .filter_map(|line| serde_json::from_str::<Announcement>(line).ok())
+        .find(|line| line.message_type == "listening")?
+        .coordinates
 }
 
 /// Coordinates of an endpoint that is about to listen on this one port.
@@ -119,4 +136,19 @@ pub(super) fn loopback_coordinates(
         operation: Some(operation),
         transports: vec![Transport::Quic],
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn coordinates_are_taken_from_a_whole_listening_line_only() {
+        let listening = r#"{"message_type":"listening","address":"a","coordinates":"abc"}"#;
+        let status = r#"{"message_type":"status","coordinates":"no"}"#;
+        let output = format!("noise\n{status}\n{listening}\n");
+        assert_eq!(announced(&output).as_deref(), Some("abc"));
+        assert_eq!(announced(&listening[..listening.len() - 3]), None);
+        assert_eq!(announced(status), None);
+    }
 }
