@@ -35,8 +35,9 @@ if [ -n "$missing" ]; then
     apt-get install -y -qq --no-install-recommends $missing
 fi
 
-if ! "$venv/bin/python" -c 'import streamer' 2>/dev/null; then
-    python3 -m venv "$venv"
+# The command itself is tried: it names its interpreter by path, so a moved one is broken.
+if ! "$venv/bin/streamer" --help >/dev/null 2>&1; then
+    python3 -m venv --clear "$venv"
     "$venv/bin/python" -m pip install --quiet --disable-pip-version-check firecrest-streamer
 fi
 
