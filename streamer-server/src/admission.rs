@@ -17,7 +17,11 @@ pub(crate) enum Admission {
 
 /// Decides about `caller` while `served` is being served.
 pub(crate) fn admission(served: SessionId, caller: SessionId) -> Admission {
-    if served == caller { Admission::Admit } else { Admission::Ask }
+    if served == caller {
+        Admission::Admit
+    } else {
+        Admission::Ask
+    }
 }
 
 /// Whether anything arrives on a connection within a few keep-alive intervals. A client that

@@ -100,7 +100,11 @@ impl Peer for Curl {
 /// One worker, `sendfile` as Debian sets it, TLS 1.3 with AES-128-GCM, all paths in `dir`.
 fn configuration(job: &Job<'_>, port: u16) -> String {
     let d = job.scratch.display();
-    let root = job.source.parent().unwrap_or(Path::new("/")).display();
+    let root = job
+        .source
+        .parent()
+        .unwrap_or_else(|| Path::new("/"))
+        .display();
     // A worker gives up root for an account that could not read the source.
     let user = match User::from_uid(Uid::current()).ok().flatten() {
         Some(user) if Uid::effective().is_root() => format!("user {};\n", user.name),
