@@ -13,8 +13,8 @@ fn a_second_client_is_told_so_and_the_first_is_unharmed() {
     let transfer = demo.transfer("download", &source);
 
     let target = here.path().join("first.bin");
-    let mut first = Client::start("receive", &transfer.coordinates, &target, &[]);
-    first.until("connected");
+    let first = Client::start("receive", &transfer.coordinates, &target, &[]);
+    transfer.wait_until_serving();
     first.hold();
     assert!(!target.exists(), "the first was done before it was held");
 
