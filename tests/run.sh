@@ -33,6 +33,8 @@ step "documentation"
 RUSTDOCFLAGS="-D warnings" cargo doc -q --workspace --no-deps --document-private-items
 
 step "tests"
+# The end-to-end tests start these programs.
+cargo build -q -p streamer-cli -p api-server
 cargo test -q --workspace
 
 step "benchmarks still run"

@@ -15,8 +15,8 @@ fn deleting_the_job_ends_the_transfer_and_the_client_says_so() {
     let transfer = demo.transfer("upload", &target);
 
     let options = ["--wait", "5s"];
-    let mut client = Client::start("send", &transfer.coordinates, &source, &options);
-    client.until("connected");
+    let client = Client::start("send", &transfer.coordinates, &source, &options);
+    transfer.wait_until_serving();
     client.hold();
     let answer = demo.call(
         "DELETE",

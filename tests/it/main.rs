@@ -1,5 +1,7 @@
 //! End-to-end tests, one file a behaviour.
 
+#![expect(clippy::unwrap_used, reason = "a test stops at the first surprise")]
+
 mod busy;
 mod cancel;
 mod pasted;

@@ -26,25 +26,13 @@ fn the_secret_is_in_the_environment_of_the_job_and_nowhere_else() {
     for (id, line) in job::command_lines() {
         assert!(!has(&line, &needles), "process {id} shows it");
     }
-    let details = demo.call(
-        "GET",
-        &format!("/compute/demo/jobs/{}/metadata", transfer.job),
-        "",
-    );
-    assert_eq!(details.status, 200, "{}", details.text);
-    assert!(
-        details.text.contains("streamer"),
-        "no script: {}",
-        details.text
-    );
-    assert!(!has(&details.text, &needles), "the job's metadata shows it");
+    let script = demo.script(&transfer.job);
+    assert!(script.contains("streamer server "), "no script: {script}");
+    assert!(!has(&script, &needles), "the script of the job shows it");
     let state = demo.call("GET", &format!("/compute/demo/jobs/{}", transfer.job), "");
     assert!(!has(&state.text, &needles), "the job shows it");
     for name in ["outputLog", "errorLog"] {
-        let path = transfer.answer["transferJob"]["logs"][name]
-            .as_str()
-            .unwrap();
-        let log = std::fs::read_to_string(path).unwrap();
+        let log = std::fs::read_to_string(transfer.log_path(name)).unwrap();
         assert!(!has(&log, &needles), "{name} shows it");
     }
     let log = demo.log();

@@ -1,7 +1,5 @@
 //! Token, request, job, endpoint, client: the whole way of a file, both directions.
 
-use std::path::Path;
-
 use streamer_tests::demo::{Demo, Transfer};
 use streamer_tests::file;
 use streamer_tests::program::Client;
@@ -52,11 +50,7 @@ fn moved(demo: &Demo, transfer: &Transfer, client: Client) {
     let job = demo.ended(&transfer.job);
     assert_eq!(job["status"]["state"], "COMPLETED", "{job}");
     assert_eq!(job["status"]["exitCode"], 0, "{job}");
-    let logs = &transfer.answer["transferJob"]["logs"];
-    let log = |name: &str| {
-        let path = Path::new(logs[name].as_str().unwrap()).to_owned();
-        std::fs::read_to_string(path).unwrap()
-    };
+    let log = |name| std::fs::read_to_string(transfer.log_path(name)).unwrap();
     // What it did, and no word about the way in.
     assert!(
         !log("outputLog").is_empty(),

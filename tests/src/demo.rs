@@ -35,6 +35,37 @@ pub struct Transfer {
     pub answer: Value,
 }
 
+impl Transfer {
+    /// Where the job writes its `outputLog` or `errorLog`.
+    ///
+    /// # Panics
+    /// When the answer did not say.
+    pub fn log_path(&self, name: &str) -> PathBuf {
+        let path = self.answer["transferJob"]["logs"][name].as_str();
+        path.expect("the path of a log").into()
+    }
+
+    /// Waits until the endpoint admitted a client.
+    ///
+    /// # Panics
+    /// When that does not happen in time.
+    pub fn wait_until_serving(&self) {
+        let (log, deadline) = (self.log_path("errorLog"), Instant::now() + PATIENCE);
+        loop {
+            let text = std::fs::read_to_string(&log).unwrap_or_default();
+            if text.contains("serving ") {
+                return;
+            }
+            assert!(Instant::now() < deadline, "no client was admitted: {text}");
+            // A file can only be read again.
+            std::thread::sleep(Duration::from_millis(2));
+        }
+    }
+}
+
+/// More than any step of these tests takes on a busy machine, but for the bytes themselves.
+const PATIENCE: Duration = Duration::from_secs(30);
+
 impl Demo {
     /// Starts it, and gets a token by client credentials.
     ///
@@ -49,6 +80,8 @@ impl Demo {
             .args(["demo", "--port", "0", "--dir"])
             .arg(directory.path());
         let log = std::fs::File::create(directory.path().join("demo.log")).expect("a log file");
+        // Job scripts lie in the temporary directory of the service.
+        command.env("TMPDIR", directory.path());
         command.env("RUST_LOG", "debug").env("NO_COLOR", "1");
         command.stdout(Stdio::piped()).stderr(log);
         let mut child = command.spawn().expect("the demo starts");
@@ -73,6 +106,18 @@ impl Demo {
     /// The user's directory on the demo's system.
     pub fn home(&self) -> PathBuf {
         self.directory.path().join("work/demo")
+    }
+
+    /// The script of a running job.
+    ///
+    /// # Panics
+    /// When there is none.
+    pub fn script(&self, job: &str) -> String {
+        let entries = std::fs::read_dir(self.directory.path()).expect("a directory");
+        let mut scripts = entries.flatten().filter_map(|entry| {
+            std::fs::read_to_string(entry.path().join(format!("job{job}"))).ok()
+        });
+        scripts.next().expect("the script of the job")
     }
 
     /// What the service wrote about its work so far.
@@ -115,7 +160,7 @@ impl Demo {
     /// # Panics
     /// When it does not end in time.
     pub fn ended(&self, job: &str) -> Value {
-        let deadline = Instant::now() + Duration::from_secs(30);
+        let deadline = Instant::now() + PATIENCE;
         loop {
             let answer = self.call("GET", &format!("/compute/demo/jobs/{job}"), "");
             assert_eq!(answer.status, 200, "{}", answer.text);

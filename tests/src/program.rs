@@ -1,6 +1,6 @@
 //! The programs of the workspace as processes.
 
-use std::io::{BufRead as _, BufReader, Read as _};
+use std::io::Read as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdout, Command, Stdio};
 
@@ -27,7 +27,7 @@ pub fn path(name: &str) -> PathBuf {
 #[derive(Debug)]
 pub struct Client {
     child: Child,
-    stdout: BufReader<ChildStdout>,
+    stdout: ChildStdout,
 }
 
 /// How a client ended.
@@ -37,7 +37,7 @@ pub struct Ended {
     pub code: Option<i32>,
     /// Its last line: a summary or an error.
     pub last: Value,
-    /// Everything it printed from where reading stopped before.
+    /// Everything it printed.
     pub text: String,
 }
 
@@ -56,27 +56,7 @@ impl Client {
         command.stdin(Stdio::null()).stdout(Stdio::piped());
         let mut child = command.spawn().expect("streamer starts");
         let stdout = child.stdout.take().expect("its output is a pipe");
-        Self {
-            child,
-            stdout: BufReader::new(stdout),
-        }
-    }
-
-    /// Waits for its line with this state.
-    ///
-    /// # Panics
-    /// When it ends before.
-    pub fn until(&mut self, state: &str) {
-        loop {
-            let mut line = String::new();
-            let length = self.stdout.read_line(&mut line).expect("readable output");
-            assert!(length > 0, "streamer ended before it was {state}");
-            let value: Value = serde_json::from_str(&line).expect("a JSON line");
-            assert_ne!(value["message_type"], "error", "{line}");
-            if value["state"] == state {
-                return;
-            }
-        }
+        Self { child, stdout }
     }
 
     /// Stops it where it is; its connection stays.

@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use anyhow::Context as _;
+use api_server::command::{ShellLine, quote};
 use api_server::demo::{Demo, DemoOptions, SYSTEM, USER, check};
 use api_server::serve;
 
@@ -78,7 +79,15 @@ fn instructions(demo: &Demo) -> String {
         ..
     } = demo;
     let (secret, password) = (client_secret.expose(), password.expose());
-    let sample = home.join("sample.txt");
+    // Paths may hold anything: quoted for JSON first, then for the shell.
+    let body = serde_json::json!({
+        "path": home.join("sample.txt"),
+        "transferDirectives": {"transferMethod": "streamer"},
+    });
+    let body = quote(&body.to_string());
+    let receive = ShellLine::new(&streamer.display().to_string());
+    let receive = receive.args(["receive", "--path", "./sample.txt"]);
+    let receive = receive.as_str();
     format!(
         r#"FirecREST demo. For development only: everybody on this machine can reach it, the
 credentials below were made for this run, and jobs run as you.
@@ -96,18 +105,16 @@ credentials below were made for this run, and jobs run as you.
 
   export STREAMER_COORDINATES=$(curl -s -H "Authorization: Bearer $TOKEN" \
     -H 'Content-Type: application/json' \
-    -d '{{"path":"{sample}","transferDirectives":{{"transferMethod":"streamer"}}}}' \
+    -d {body} \
     {api_url}/filesystem/{SYSTEM}/transfer/download \
     | sed 's/.*"coordinates":"\([^"]*\)".*/\1/')
 
 3. Receive it:
 
-  {streamer} receive --path ./sample.txt
+  {receive}
 
 Stop with Ctrl-C.
 "#,
         home = home.display(),
-        sample = sample.display(),
-        streamer = streamer.display(),
     )
 }
