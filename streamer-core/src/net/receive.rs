@@ -45,6 +45,7 @@ pub async fn receive(
     let (events_tx, events) = mpsc::channel(EVENT_QUEUE);
     let open = Arc::new(OpenFiles::default());
     let queue = Arc::new(WorkQueue::new());
+    let path = target.path().to_owned();
     let keeper = spawn_keeper(
         target,
         Arc::clone(&queue),
@@ -70,12 +71,18 @@ pub async fn receive(
     // The keeper is what makes partials durable: wait for it, however slow the disk.
     let _ = keeper.await;
     let Driver {
-        failures,
+        mut failures,
         root,
         lane_count: lanes,
         ..
     } = driver;
-    result.map(|conclusion| Transferred {
+    let conclusion = result?;
+    // Decided by the session, before any file was looked at: nobody but a receiver does.
+    let over = ErrorCode::OverInboundLimit;
+    if conclusion.failures.iter().any(|failure| failure.code == over) {
+        failures.push(StoreError::refused(over, "receive", &path));
+    }
+    Ok(Transferred {
         conclusion,
         failures,
         root,
