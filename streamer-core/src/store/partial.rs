@@ -161,11 +161,12 @@ impl PartialFile {
     /// Reads the journal of an earlier run and hashes what it claims; starts a new one where
     /// there is none.
     fn take_up(&mut self) -> Result<HeldRuns, StoreError> {
-        if self.plan.count() <= 1 {
+        let place = &self.places.journal;
+        if self.plan.count() <= 1 && place.stat()?.is_none() {
             // Nothing smaller than a block is resumed: no journal, one file less to create.
+            // A journal that is there belongs to a larger source, whose partial stays.
             return Ok(Vec::new());
         }
-        let place = &self.places.journal;
         let file = place.open(OFlags::CREATE | OFlags::RDWR | OFlags::APPEND)?;
         let stamp = SourceStamp {
             size: self.plan.size(),
