@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use streamer_core::net::link::Connection;
 use streamer_core::wire::message::SessionId;
-use tokio::time::{Instant, sleep};
+use tokio::time::{Instant, sleep, timeout};
 
 /// What to do with a caller.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -30,9 +30,13 @@ pub(crate) fn admission(served: SessionId, caller: SessionId) -> Admission {
 ///
 /// Cancel-safe.
 pub(crate) async fn is_alive(connection: &Connection) -> bool {
-    // Over TCP the system tells when the other process is gone.
-    let Connection::Quic(connection) = connection else {
-        return true;
+    let connection = match connection {
+        Connection::Quic(connection) => connection,
+        // The system tells when the other process is gone; the session has to hear of it.
+        Connection::Tls { open, .. } => {
+            let mut open = open.subscribe();
+            return timeout(HEARSAY, open.wait_for(|open| !open)).await.is_err();
+        }
     };
     let before = connection.stats().udp_rx.datagrams;
     let deadline = Instant::now() + SILENCE;
@@ -50,6 +54,9 @@ pub(crate) async fn is_alive(connection: &Connection) -> bool {
 
 /// Three keep-alive intervals of the client.
 const SILENCE: Duration = Duration::from_secs(3);
+
+/// From a TCP connection's end to the session's knowing of it.
+const HEARSAY: Duration = Duration::from_millis(500);
 
 /// Between two looks.
 const GLANCE: Duration = Duration::from_millis(50);

@@ -133,6 +133,14 @@ impl Connection {
         }
     }
 
+    /// Tells those who hold this connection that its session is over, while the last words
+    /// are said and files put away. Over QUIC the connection itself tells.
+    pub(crate) fn hang_up(&self) {
+        if let Self::Tls { .. } = self {
+            self.close(None);
+        }
+    }
+
     /// Waits for its end; why it ended. Cancel-safe.
     pub(crate) async fn closed(&self) -> TransferError {
         match self {

@@ -67,6 +67,7 @@ pub async fn receive(
         lane_count: 0,
     };
     let result = driver.run(&connection, link.lanes, stop).await;
+    connection.hang_up();
     driver.leave(&connection, &result).await;
     // The keeper is what makes partials durable: wait for it, however slow the disk.
     let _ = keeper.await;
@@ -79,7 +80,11 @@ pub async fn receive(
     let conclusion = result?;
     // Decided by the session, before any file was looked at: nobody but a receiver does.
     let over = ErrorCode::OverInboundLimit;
-    if conclusion.failures.iter().any(|failure| failure.code == over) {
+    if conclusion
+        .failures
+        .iter()
+        .any(|failure| failure.code == over)
+    {
         failures.push(StoreError::refused(over, "receive", &path));
     }
     Ok(Transferred {

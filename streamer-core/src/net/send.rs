@@ -57,6 +57,7 @@ pub async fn send(
         lane_count: 0,
     };
     let result = driver.run(&connection, link.lanes, stop).await;
+    connection.hang_up();
     driver.queue.close();
     let reason = result.as_ref().err().and_then(TransferError::code);
     if result.is_err() {
