@@ -1,5 +1,6 @@
 //! What can be typed. Nothing here looks at files, the environment or the network.
 
+use std::ffi::OsString;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -43,7 +44,7 @@ pub struct CoordinatesArgs {
     /// The coordinates; every user of this machine can see them in the list of processes:
     /// prefer --coordinates-file or STREAMER_COORDINATES
     #[arg(long, value_name = "C", conflicts_with = "coordinates_file")]
-    pub coordinates: Option<String>,
+    pub coordinates: Option<OsString>,
     /// Read the coordinates from a file; - for standard input
     #[arg(long, value_name = "FILE")]
     pub coordinates_file: Option<PathBuf>,

@@ -2,16 +2,18 @@
 
 use std::fs::File;
 use std::io::{self, Read as _};
+use std::os::unix::ffi::{OsStrExt as _, OsStringExt as _};
 use std::path::Path;
 
 use streamer_core::limits::{COORDINATES_TEXT_MAX_BYTES, SECRET_TEXT_MAX_BYTES};
 use streamer_core::secret::SecretError;
-use streamer_core::{Coordinates, Operation, PortRange, TransferSecret};
+use streamer_core::{Coordinates, CoordinatesError, Operation, PortRange, TransferSecret};
 use tracing_subscriber::EnvFilter;
 use zeroize::Zeroizing;
 
 use crate::args::{CoordinatesArgs, PathArgs, ServerArgs, ServerOperation};
 use crate::client::ClientError;
+use crate::exit::ExitStatus;
 
 /// The coordinates, when neither option is given.
 const COORDINATES_VARIABLE: &str = "STREAMER_COORDINATES";
@@ -35,10 +37,11 @@ pub(crate) fn coordinates(args: &CoordinatesArgs) -> Result<Coordinates, ClientE
                 }
             })?
         }
-        (None, Some(text)) => Zeroizing::new(text.clone()),
-        (None, None) => Zeroizing::new(std::env::var(COORDINATES_VARIABLE).unwrap_or_default()),
+        (None, Some(text)) => Zeroizing::new(text.as_bytes().to_vec()),
+        (None, None) => variable(COORDINATES_VARIABLE).unwrap_or_default(),
     };
-    Ok(Coordinates::parse(&text)?)
+    let text = std::str::from_utf8(&text).map_err(|_| CoordinatesError::NotBase64)?;
+    Ok(Coordinates::parse(text)?)
 }
 
 /// A server that cannot even be configured.
@@ -46,33 +49,45 @@ pub(crate) fn coordinates(args: &CoordinatesArgs) -> Result<Coordinates, ClientE
 pub(crate) enum ServerInputError {
     #[error("cannot read the secret from '{path}'")]
     SecretFile { path: String, source: io::Error },
+    #[error("the secret is not UTF-8 text")]
+    NotText,
     #[error(transparent)]
     Secret(#[from] SecretError),
     #[error("'{0} {1}' is not a range of ports: give the lowest, then the highest, from 1 on")]
     PortRange(u16, u16),
 }
 
+impl From<&ServerInputError> for ExitStatus {
+    fn from(error: &ServerInputError) -> Self {
+        match error {
+            ServerInputError::PortRange(..) => Self::Usage,
+            ServerInputError::SecretFile { .. } => Self::File,
+            ServerInputError::Secret(_) | ServerInputError::NotText => Self::Failure,
+        }
+    }
+}
+
 /// What a server is to do, and whether its secret was in sight of other users.
 pub(crate) fn server(
     args: &ServerArgs,
 ) -> Result<(streamer_server::Config, bool), ServerInputError> {
-    let secret = match (
-        &args.secret_file,
-        &args.secret,
-        std::env::var(SECRET_VARIABLE),
-    ) {
-        (Some(file), _, _) => {
-            let text = read_secret_text(file, SECRET_TEXT_MAX_BYTES).map_err(|source| {
-                ServerInputError::SecretFile {
-                    path: file.display().to_string(),
-                    source,
-                }
-            })?;
-            TransferSecret::parse(&text)?
+    let text = match (&args.secret_file, &args.secret) {
+        (Some(file), _) => {
+            let text = read_secret_text(file, SECRET_TEXT_MAX_BYTES);
+            Some(text.map_err(|source| ServerInputError::SecretFile {
+                path: file.display().to_string(),
+                source,
+            })?)
         }
-        (None, Some(text), _) => TransferSecret::parse(text)?,
-        (None, None, Ok(text)) => TransferSecret::parse(&Zeroizing::new(text))?,
-        (None, None, Err(_)) => TransferSecret::generate()?,
+        (None, Some(text)) => Some(Zeroizing::new(text.as_bytes().to_vec())),
+        (None, None) => variable(SECRET_VARIABLE),
+    };
+    let secret = match text {
+        Some(text) => {
+            let text = std::str::from_utf8(&text).map_err(|_| ServerInputError::NotText)?;
+            TransferSecret::parse(text)?
+        }
+        None => TransferSecret::generate()?,
     };
     let (first, last) = match args.port_range.as_slice() {
         [first, last] => (*first, *last),
@@ -97,14 +112,19 @@ pub(crate) fn server(
     Ok((config, args.secret.is_some()))
 }
 
-/// Reads a short text from a file or, for `-`, from standard input.
-fn read_secret_text(path: &Path, max_bytes: usize) -> io::Result<Zeroizing<String>> {
-    let mut text = Zeroizing::new(String::with_capacity(max_bytes + 1));
+/// What a variable holds: any bytes. `None` when it is not set.
+fn variable(name: &str) -> Option<Zeroizing<Vec<u8>>> {
+    std::env::var_os(name).map(|text| Zeroizing::new(text.into_vec()))
+}
+
+/// Reads a few bytes from a file or, for `-`, from standard input.
+fn read_secret_text(path: &Path, max_bytes: usize) -> io::Result<Zeroizing<Vec<u8>>> {
+    let mut text = Zeroizing::new(Vec::with_capacity(max_bytes + 1));
     let limit = max_bytes as u64 + 1;
     if path == Path::new("-") {
-        io::stdin().lock().take(limit).read_to_string(&mut text)?;
+        io::stdin().lock().take(limit).read_to_end(&mut text)?;
     } else {
-        File::open(path)?.take(limit).read_to_string(&mut text)?;
+        File::open(path)?.take(limit).read_to_end(&mut text)?;
     }
     Ok(text)
 }

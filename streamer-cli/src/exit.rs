@@ -18,6 +18,8 @@ pub enum ExitStatus {
     Success = 0,
     /// Failed; the reason is printed.
     Failure = 1,
+    /// What was typed makes no sense.
+    Usage = 2,
     /// Part of the files failed; which, is printed.
     Partial = 3,
     /// The endpoint waited and nobody came.

@@ -21,7 +21,7 @@ pub(crate) async fn server(args: ServerArgs) -> ExitStatus {
     };
     let (config, exposed) = match config::server(&args) {
         Ok(config) => config,
-        Err(error) => return printer.error(&error, None, ExitStatus::Failure),
+        Err(error) => return printer.error(&error, None, (&error).into()),
     };
     if exposed {
         printer.note("the secret is visible to every user of this machine; prefer --secret-file or STREAMER_SECRET");
