@@ -1,0 +1,4 @@
+//! An endpoint among strangers.
+
+mod strangers;
+mod world;

@@ -1,0 +1,120 @@
+//! An endpoint in this process, and a client that has its coordinates.
+
+use std::net::{SocketAddr, TcpListener, UdpSocket};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use streamer_core::net::dial::{Choice, Dialled, dial};
+use streamer_core::net::link::Link;
+use streamer_core::net::{Progress, receive};
+use streamer_core::session::ReceiverConfig;
+use streamer_core::store::target::{Target, TargetPolicy};
+use streamer_core::wire::message::SessionId;
+use streamer_core::{Coordinates, Operation, PortRange, TransferSecret};
+use streamer_server::{Config, Notice, ServeError, Served, serve};
+use tempfile::TempDir;
+use tokio::sync::{mpsc, oneshot, watch};
+use tokio::task::JoinHandle;
+
+/// Longest wait for anything.
+pub(crate) const DEADLINE: Duration = Duration::from_secs(40);
+
+/// An endpoint that sends a file.
+pub(crate) struct World {
+    dir: TempDir,
+    pub(crate) coordinates: Coordinates,
+    pub(crate) address: SocketAddr,
+    served: JoinHandle<Result<Served, ServeError>>,
+    /// One for each caller that was served.
+    pub(crate) connected: mpsc::Receiver<SocketAddr>,
+    _stop: watch::Sender<Option<streamer_core::ErrorCode>>,
+}
+
+const CONTENT: &[u8] = b"what the endpoint sends";
+
+impl World {
+    pub(crate) async fn new() -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("source");
+        std::fs::write(&path, CONTENT).unwrap();
+        let (stop, stopped) = watch::channel(None);
+        let (tell, listening) = oneshot::channel();
+        let (connections, connected) = mpsc::channel(64);
+        let mut tell = Some(tell);
+        let notify = move |notice: Notice<'_>| match notice {
+            Notice::Listening {
+                address,
+                coordinates,
+            } => {
+                tell.take()
+                    .unwrap()
+                    .send((address, coordinates.clone()))
+                    .unwrap();
+            }
+            Notice::Connected { peer } => connections.try_send(peer).unwrap(),
+            _ => {}
+        };
+        let served = tokio::spawn(serve(config(path), Arc::default(), notify, stopped));
+        let (address, coordinates) = listening.await.unwrap();
+        Self {
+            dir,
+            coordinates,
+            address,
+            served,
+            connected,
+            _stop: stop,
+        }
+    }
+
+    /// A client that gets the file, after all that happened.
+    pub(crate) async fn assert_serves(mut self) {
+        assert!(self.connected.try_recv().is_err(), "a stranger was served");
+        let target = self.dir.path().join("target");
+        let dialled = dial(&self.coordinates, Choice::Quic, DEADLINE)
+            .await
+            .unwrap();
+        let Dialled::Quic {
+            endpoint,
+            connection,
+        } = dialled
+        else {
+            panic!("not over QUIC")
+        };
+        let control = connection.open_bi().await.unwrap();
+        let (link, _lanes) = Link::quic(connection, control, SessionId([7; 16]), None);
+        let (config, progress) = (ReceiverConfig::default(), Arc::<Progress>::default());
+        let place = Target::new(&target, TargetPolicy::default());
+        receive::receive(link, place, config, progress, std::future::pending())
+            .await
+            .unwrap();
+        endpoint.close().await;
+        assert_eq!(std::fs::read(target).unwrap(), CONTENT);
+        let served = tokio::time::timeout(DEADLINE, self.served).await.unwrap();
+        assert_eq!(served.unwrap().unwrap().sessions, 1);
+    }
+}
+
+fn config(path: PathBuf) -> Config {
+    Config {
+        host: "127.0.0.1".to_owned(),
+        public_ips: vec!["127.0.0.1".to_owned()],
+        ports: free_port(),
+        wait_timeout: DEADLINE,
+        inbound_limit_bytes: 0,
+        secret: TransferSecret::generate().unwrap(),
+        operation: Operation::Send,
+        path,
+    }
+}
+
+/// A range around a port that the system gave out for both protocols.
+fn free_port() -> PortRange {
+    loop {
+        let tcp = TcpListener::bind("127.0.0.1:0").unwrap();
+        let port = tcp.local_addr().unwrap().port();
+        if UdpSocket::bind(("127.0.0.1", port)).is_ok() {
+            return PortRange::new(port, port.saturating_add(8)).unwrap();
+        }
+    }
+}
