@@ -1,0 +1,211 @@
+//! Transfers that end in the middle: by signal, by kill, by a client too many.
+
+use std::path::Path;
+use std::time::Duration;
+
+use rustix::process::Signal;
+
+use crate::harness::{Process, World, beside, client, run, wait_for_partial};
+
+/// Long enough to be caught in the middle.
+const LARGE: u64 = 640 << 20;
+
+/// What was caught in the middle.
+#[track_caller]
+fn assert_partial(target: &Path) {
+    assert!(!target.exists(), "it was over already");
+    assert!(beside(target, ".part").exists());
+    assert!(beside(target, ".part.journal").exists());
+}
+
+#[track_caller]
+fn assert_whole(target: &Path) {
+    assert_eq!(target.metadata().unwrap().len(), LARGE);
+    assert!(!beside(target, ".part").exists());
+    assert!(!beside(target, ".part.journal").exists());
+}
+
+/// An endpoint and a client in the middle of a transfer.
+struct Half {
+    world: World,
+    endpoint: Process,
+    client: Process,
+    coordinates: String,
+    verb: &'static str,
+    transport: &'static str,
+}
+
+impl Half {
+    #[track_caller]
+    fn new(verb: &'static str, transport: &'static str, options: &[&str]) -> Self {
+        let world = World::new();
+        world.sparse("source", LARGE);
+        let (endpoint, coordinates) = Self::endpoint(&world, verb);
+        let mut half = ["--transport", transport].to_vec();
+        half.extend(options);
+        let command = client(&coordinates, &half, verb, &Self::mine(&world, verb));
+        let client = Process::start(command);
+        wait_for_partial(&world.path("target"));
+        Self {
+            world,
+            endpoint,
+            client,
+            coordinates,
+            verb,
+            transport,
+        }
+    }
+
+    #[track_caller]
+    fn endpoint(world: &World, verb: &str) -> (Process, String) {
+        if verb == "receive" {
+            world.endpoint(&[], "send", &world.path("source"))
+        } else {
+            world.endpoint(&[], "receive", &world.path("target"))
+        }
+    }
+
+    fn mine(world: &World, verb: &str) -> std::path::PathBuf {
+        world.path(if verb == "receive" {
+            "target"
+        } else {
+            "source"
+        })
+    }
+
+    /// Another client, to the end: it continues what is there.
+    #[track_caller]
+    fn finish(&self, coordinates: &str) {
+        let options = ["--json", "--transport", self.transport];
+        let mine = Self::mine(&self.world, self.verb);
+        let exit = run(client(coordinates, &options, self.verb, &mine));
+        exit.assert(0, &[]);
+        let resumed = exit.message("summary")["bytes_resumed"].as_u64().unwrap();
+        assert!(resumed > 0, "{exit:#?}");
+        assert_whole(&self.world.path("target"));
+    }
+}
+
+const WAYS: [(&str, &str); 4] = [
+    ("receive", "quic"),
+    ("receive", "tls"),
+    ("send", "quic"),
+    ("send", "tls"),
+];
+
+#[test]
+fn an_interrupted_client_is_continued_by_the_next() {
+    for (verb, transport) in WAYS {
+        let mut half = Half::new(verb, transport, &[]);
+        half.client.signal(Signal::INT);
+        half.client = replace(half.client, |exit| {
+            exit.assert(130, &["interrupted", "hint: the same command continues"]);
+        });
+        assert_partial(&half.world.path("target"));
+        half.endpoint
+            .wait_for(|line| line.contains("lost the client"));
+        half.finish(&half.coordinates);
+        half.endpoint.wait().assert(0, &[]);
+    }
+}
+
+/// Waits for the end of a process, and puts one in its place that is over too.
+#[track_caller]
+fn replace(process: Process, check: impl FnOnce(crate::harness::Exit)) -> Process {
+    check(process.wait());
+    Process::start(std::process::Command::new("true"))
+}
+
+#[test]
+fn a_killed_client_is_continued_by_the_next() {
+    for (verb, transport) in WAYS {
+        let half = Half::new(verb, transport, &[]);
+        half.client.signal(Signal::KILL);
+        half.finish(&half.coordinates);
+        half.endpoint.wait().assert(0, &[]);
+    }
+}
+
+#[test]
+fn a_terminated_endpoint_tells_its_client_and_a_new_one_continues() {
+    for (verb, transport) in WAYS {
+        let mut half = Half::new(verb, transport, &[]);
+        half.endpoint.signal(Signal::TERM);
+        half.endpoint = replace(half.endpoint, |exit| {
+            exit.assert(130, &["the job is ending", "hint: "]);
+        });
+        half.client = replace(half.client, |exit| {
+            exit.assert(
+                10,
+                &["the other side", "the job is ending", "hint: request"],
+            );
+        });
+        assert_partial(&half.world.path("target"));
+        let (endpoint, coordinates) = Half::endpoint(&half.world, verb);
+        half.finish(&coordinates);
+        endpoint.wait().assert(0, &[]);
+    }
+}
+
+#[test]
+fn a_killed_endpoint_is_redialled_and_a_new_one_continues() {
+    // Over QUIC silence is all that tells of it, and takes as long as the idle timeout.
+    for (verb, transport) in [("receive", "quic"), ("send", "tls"), ("receive", "tls")] {
+        let mut half = Half::new(verb, transport, &["--wait", "1s"]);
+        half.endpoint.signal(Signal::KILL);
+        half.client.wait_for(|line| line.contains("trying again"));
+        half.client = replace(half.client, |exit| {
+            exit.assert(10, &["did not come back", "hint: "]);
+        });
+        assert_partial(&half.world.path("target"));
+        let (endpoint, coordinates) = Half::endpoint(&half.world, verb);
+        half.finish(&coordinates);
+        endpoint.wait().assert(0, &[]);
+    }
+}
+
+#[test]
+fn a_second_client_is_told_that_the_endpoint_is_busy() {
+    for transport in ["quic", "tls"] {
+        let mut half = Half::new("receive", transport, &[]);
+        let other = half.world.path("other");
+        let exit = run(client(
+            &half.coordinates,
+            &["--transport", transport],
+            "receive",
+            &other,
+        ));
+        exit.assert(11, &["another client is being served", "hint: "]);
+        half.endpoint.wait_for(|line| line.contains("refused"));
+        half.client.wait().assert(0, &[]);
+        half.endpoint.wait().assert(0, &[]);
+        assert_whole(&half.world.path("target"));
+        assert!(!other.exists());
+    }
+}
+
+#[test]
+fn an_endpoint_that_waits_can_be_ended() {
+    for signal in [Signal::TERM, Signal::INT] {
+        let world = World::new();
+        let (endpoint, _) = world.endpoint(&[], "send", &world.file("source", 1));
+        endpoint.signal(signal);
+        endpoint.wait().assert(130, &[]);
+    }
+}
+
+#[test]
+fn a_client_that_looks_for_its_endpoint_can_be_ended() {
+    let world = World::new();
+    let (endpoint, coordinates) = world.endpoint(&[], "send", &world.file("source", 1));
+    drop(endpoint);
+    let options = ["--json", "--wait", "1h"];
+    let mut client = Process::start(client(&coordinates, &options, "receive", &world.path("x")));
+    client.wait_for(|line| line.contains("connecting"));
+    let begun = std::time::Instant::now();
+    client.signal(Signal::INT);
+    let exit = client.wait();
+    assert_eq!(exit.status.code(), Some(130), "{exit:#?}");
+    assert_eq!(exit.message("error")["exit_code"], 130);
+    assert!(begun.elapsed() < Duration::from_secs(5));
+}
