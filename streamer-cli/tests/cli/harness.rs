@@ -173,7 +173,7 @@ impl Exit {
         let lines = self.stdout.lines().map(json);
         lines
             .filter(|line| line["message_type"] == message_type)
-            .last()
+            .next_back()
             .unwrap_or_else(|| panic!("no {message_type} in {self:#?}"))
     }
 }
