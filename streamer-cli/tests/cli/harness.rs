@@ -170,10 +170,9 @@ impl Exit {
     /// The last JSON line of a type.
     #[track_caller]
     pub(crate) fn message(&self, message_type: &str) -> Value {
-        let lines = self.stdout.lines().map(json);
+        let mut lines = self.stdout.lines().map(json);
         lines
-            .filter(|line| line["message_type"] == message_type)
-            .next_back()
+            .rfind(|line| line["message_type"] == message_type)
             .unwrap_or_else(|| panic!("no {message_type} in {self:#?}"))
     }
 }
