@@ -320,3 +320,26 @@ fn a_manifest_that_nobody_asked_for_is_our_own_mistake() {
         Err(SessionError::Ours(ErrorCode::Internal))
     );
 }
+
+#[test]
+fn nothing_is_sealed_before_the_held_blocks_are_checked() {
+    let mut sender = sender_at("expecting Answer");
+    sender.handle(SenderInput::Message(held(0, 1))).unwrap();
+    let verdict = Verdict {
+        entry: 0,
+        decision: Decision::Send,
+    };
+    let answer = Message::Answer(Answer {
+        verdicts: vec![verdict],
+    });
+    sender.handle(SenderInput::Message(answer)).unwrap();
+    let check = sender.poll_output();
+    assert!(matches!(check, Some(SenderOutput::CheckHeld(_))));
+    assert_eq!(sender.poll_output(), None);
+    let checked = SenderInput::HeldChecked {
+        entry: 0,
+        agrees: true,
+    };
+    sender.handle(checked).unwrap();
+    assert_eq!(sender.poll_output(), Some(SenderOutput::Seal { entry: 0 }));
+}

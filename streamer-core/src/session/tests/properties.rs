@@ -31,11 +31,9 @@ fn disturbance() -> impl Strategy<Value = Disturbance> {
     let code = Just(ErrorCode::Terminated);
     let entry = 0..4u32;
     prop_oneof![
-        code.clone()
-            .prop_map(|code| Disturbance::Sender(SenderInput::Stop(code))),
-        code.clone()
-            .prop_map(|code| Disturbance::Receiver(ReceiverInput::Stop(code))),
-        (entry.clone(), code.clone()).prop_map(|(entry, code)| Disturbance::Sender(
+        code.prop_map(|code| Disturbance::Sender(SenderInput::Stop(code))),
+        code.prop_map(|code| Disturbance::Receiver(ReceiverInput::Stop(code))),
+        (entry.clone(), code).prop_map(|(entry, code)| Disturbance::Sender(
             SenderInput::SourceFailed { entry, code }
         )),
         (entry, code).prop_map(|(entry, code)| Disturbance::Receiver(
