@@ -125,6 +125,12 @@ async fn receive_all(
         let Some(block) = file.plan().block_at(header.offset, header.length) else {
             return Err(End::Misbehaved("sent what is no block of the file"));
         };
+        if !file.wants(block) {
+            // A repetition must not touch what is proven.
+            let rest = header.length + TRAILER_BYTES as u64;
+            stream.skip(rest, &mut Vec::new()).await?;
+            continue;
+        }
         let mut offset = header.offset;
         let end = header.offset + header.length;
         send_step(

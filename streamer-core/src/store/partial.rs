@@ -2,6 +2,7 @@
 
 use std::fs::File;
 use std::os::unix::fs::{FileExt as _, MetadataExt as _, PermissionsExt as _};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use rustix::fs::{FallocateFlags, FlockOperation, OFlags, Timespec, Timestamps};
@@ -29,6 +30,8 @@ pub struct PartialFile {
     offered: Entry,
     replace: bool,
     hashes: Mutex<Vec<Option<Hash>>>,
+    /// From the comparison of the root on: nothing is written any more.
+    finished: AtomicBool,
 }
 
 #[derive(Debug)]
@@ -72,6 +75,7 @@ impl PartialFile {
             offered: offered.clone(),
             replace,
             hashes,
+            finished: AtomicBool::new(false),
         };
         let held = partial.take_up()?;
         partial.make_room(held.iter().map(|(_, hashes)| hashes.len() as u64).sum())?;
@@ -83,11 +87,28 @@ impl PartialFile {
         self.plan
     }
 
+    /// Whether a block is still to come: not proven, and the file not finished.
+    pub fn wants(&self, block: u64) -> bool {
+        let missing = self
+            .hashes()
+            .get(block as usize)
+            .is_some_and(Option::is_none);
+        missing && !self.finished.load(Ordering::Acquire)
+    }
+
     /// Writes bytes at their place.
     ///
     /// # Errors
     /// As the operating system says.
     pub fn write_all_at(&self, bytes: &[u8], offset: u64) -> Result<(), StoreError> {
+        if self.finished.load(Ordering::Acquire) {
+            let part = self.places.part.shown();
+            return Err(StoreError::refused(
+                ErrorCode::ProtocolViolation,
+                "write",
+                part,
+            ));
+        }
         self.file
             .write_all_at(bytes, offset)
             .map_err(|error| StoreError::target(error, "write", self.places.part.shown()))
@@ -115,6 +136,7 @@ impl PartialFile {
     /// somebody took the name meanwhile; the partial stays in both cases.
     pub fn finish(&self, root: Hash) -> Result<(), StoreError> {
         let target = self.places.target.shown();
+        self.finished.store(true, Ordering::Release);
         let hashes: Option<Vec<Hash>> = self.hashes().iter().copied().collect();
         if hashes.map(|hashes| root_of(&hashes)) != Some(root) {
             return Err(StoreError::refused(
