@@ -50,4 +50,14 @@ step "the main job, as the README says it"
 cargo build -q --release
 ./target/release/firecrest-api demo --check
 
+step "the static binary, as the README builds it"
+RUSTFLAGS="-C target-feature=+crt-static" cargo build -q --release -p streamer-cli --target x86_64-unknown-linux-gnu
+static=target/x86_64-unknown-linux-gnu/release/streamer
+ldd "$static" | grep -q "statically linked"
+"$static" --version
+
+step "the configuration that docs/API.md shows"
+sed -n '/^```yaml/,/^```$/p' docs/API.md | grep -v '^```' >target/minimal.yaml
+./target/release/firecrest-api check-config --config target/minimal.yaml
+
 step "all passed"

@@ -84,6 +84,16 @@ fn parse_size(text: &str) -> Result<u64, String> {
         .ok_or_else(|| "too large".to_owned())
 }
 
+impl Args {
+    /// What is logged unless the environment says otherwise. The demo talks by itself.
+    pub(crate) fn default_log(&self) -> &'static str {
+        match self.command {
+            Command::Demo(_) => "warn",
+            Command::Serve { .. } | Command::CheckConfig { .. } | Command::Openapi => "info",
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
