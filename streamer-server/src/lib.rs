@@ -1,6 +1,6 @@
 //! The endpoint that a job hosts: bind, announce, accept, serve one transfer, leave.
 //!
-//! [`serve`] is the whole life of an endpoint. What it may be told is [`Config`]; what it says
+//! [`serve()`] is the whole life of an endpoint. What it may be told is [`Config`]; what it says
 //! while it lives is [`Notice`].
 
 mod admission;

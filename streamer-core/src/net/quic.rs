@@ -182,6 +182,19 @@ impl std::fmt::Debug for Endpoint {
     }
 }
 
+/// Lets a sender keep as much unacknowledged as a fast path of this length holds.
+pub(crate) fn fit_send_window(connection: &quinn::Connection) {
+    connection.set_send_window(send_window_bytes(connection.min_rtt()));
+}
+
+/// Twice the product of the round trip and 10 Gbit/s: on short paths little, since more only
+/// overruns the receiver's socket buffer; on long ones what the receiver's window takes.
+fn send_window_bytes(round_trip: Duration) -> u64 {
+    let micros = u64::try_from(round_trip.as_micros()).unwrap_or(u64::MAX);
+    let product = micros.saturating_mul(2 * FAST_PATH_BYTES_PER_MICROSECOND);
+    product.clamp(SEND_WINDOW_BYTES, u64::from(STREAM_WINDOW_BYTES))
+}
+
 /// An endpoint could not be made.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -238,8 +251,11 @@ const STREAM_WINDOW_BYTES: u32 = 28 << 20;
 /// Little more than one stream's: memory of the receiver stays below this.
 const CONNECTION_WINDOW_BYTES: u32 = 32 << 20;
 
-/// Unacknowledged bytes that a sender keeps; more buffers than this only cool the caches.
+/// Unacknowledged bytes that a sender keeps at least: half of the receiver's socket buffer.
 const SEND_WINDOW_BYTES: u64 = 2 << 20;
+
+/// 10 Gbit/s.
+const FAST_PATH_BYTES_PER_MICROSECOND: u64 = 1250;
 
 /// Enough for 32 lanes on one connection.
 const MAX_DATA_STREAMS: u32 = 32;
@@ -266,3 +282,19 @@ const SOCKET_BUFFER_BYTES: usize = 4 << 20;
 /// Enough for a packet to be sent, and on short paths for a lost one to be sent again; the
 /// whole drain period of RFC 9000 § 10.2 would make every transfer wait for three timeouts.
 const CLOSE_WAIT: Duration = Duration::from_millis(20);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_send_window_covers_long_paths_and_stays_small_on_short_ones() {
+        assert_eq!(
+            send_window_bytes(Duration::from_micros(30)),
+            SEND_WINDOW_BYTES
+        );
+        let gigabit_for_200_ms = 25_000_000;
+        assert!(send_window_bytes(Duration::from_millis(200)) >= gigabit_for_200_ms);
+        assert!(send_window_bytes(Duration::MAX) <= u64::from(STREAM_WINDOW_BYTES));
+    }
+}

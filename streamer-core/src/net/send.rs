@@ -16,6 +16,7 @@ use crate::net::buffer::BufferPool;
 use crate::net::link::{Connection, ControlTasks, Lane, Link, reserve};
 use crate::net::progress::Progress;
 use crate::net::queue::WorkQueue;
+use crate::net::quic::fit_send_window;
 use crate::net::tcp::TlsStream;
 use crate::net::{TransferError, Transferred};
 use crate::session::{Conclusion, Sender, SenderInput, SenderOutput, SessionError};
@@ -170,7 +171,10 @@ impl Driver {
             }
         });
         match lane {
-            Lane::Quic(connection) => self.lanes.spawn(write_streams(connection, pieces_rx)),
+            Lane::Quic(connection) => {
+                fit_send_window(&connection);
+                self.lanes.spawn(write_streams(connection, pieces_rx))
+            }
             Lane::Tls(stream) => self.lanes.spawn(write_tcp(*stream, pieces_rx)),
         };
     }
