@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use ring::rand::{SecureRandom as _, SystemRandom};
 use streamer_core::net::dial::{Choice, DialError, dial};
 use streamer_core::net::link::Link;
+use streamer_core::net::stop::{Stop, stopped};
 use streamer_core::net::{Progress, TransferError, Transferred, receive, send};
 use streamer_core::session::{ReceiverConfig, SessionError};
 use streamer_core::store::StoreError;
@@ -15,7 +16,6 @@ use streamer_core::store::source::SourceFile;
 use streamer_core::store::target::Target;
 use streamer_core::wire::message::{Role, SessionId};
 use streamer_core::{Coordinates, CoordinatesError, ErrorCode, Operation, Transport};
-use tokio::sync::watch;
 
 use crate::line::Line;
 
@@ -92,7 +92,7 @@ pub async fn transfer(
     options: Options,
     progress: &Arc<Progress>,
     mut notify: impl FnMut(Notice<'_>),
-    stop: watch::Receiver<Option<ErrorCode>>,
+    stop: Stop,
 ) -> Result<Outcome, ClientError> {
     let operation = local.operation();
     if coordinates.operation == Some(operation) {
@@ -153,7 +153,7 @@ async fn run_session(
     link: Link,
     local: &Local,
     progress: &Arc<Progress>,
-    stop: watch::Receiver<Option<ErrorCode>>,
+    stop: Stop,
 ) -> Result<Transferred, TransferError> {
     let (progress, stop) = (Arc::clone(progress), stopped(stop));
     match local {
@@ -171,14 +171,6 @@ fn new_session() -> Result<SessionId, ClientError> {
         .fill(&mut bytes)
         .map_err(|_| ClientError::NoRandomness)?;
     Ok(SessionId(bytes))
-}
-
-async fn stopped(mut stop: watch::Receiver<Option<ErrorCode>>) -> ErrorCode {
-    match stop.wait_for(Option::is_some).await.map(|code| *code) {
-        Ok(Some(code)) => code,
-        // Whoever could ask is gone: nobody will.
-        Ok(None) | Err(_) => std::future::pending().await,
-    }
 }
 
 /// Why a client failed.

@@ -3,12 +3,13 @@
 use std::io;
 
 use streamer_core::ErrorCode;
+use streamer_core::net::stop::Stop;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 
 /// Tells when to stop, and with which code: the first signal asks, the second ends the
 /// program at once.
-pub(crate) fn watch() -> io::Result<watch::Receiver<Option<ErrorCode>>> {
+pub(crate) fn watch() -> io::Result<Stop> {
     let (asked, stop) = watch::channel(None);
     let mut interrupt = signal(SignalKind::interrupt())?;
     let mut terminate = signal(SignalKind::terminate())?;

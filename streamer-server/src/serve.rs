@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use streamer_core::error::ErrorCode;
 use streamer_core::net::control::write_message;
 use streamer_core::net::link::{Connection, Link};
+use streamer_core::net::stop::{Stop, stopped};
 use streamer_core::net::tcp::Acceptor;
 use streamer_core::net::tls::IdentityError;
 use streamer_core::net::{Progress, TransferError, Transferred, receive, send};
@@ -16,7 +17,6 @@ use streamer_core::store::source::SourceFile;
 use streamer_core::store::target::{Target, TargetPolicy};
 use streamer_core::wire::message::{Abort, Message};
 use streamer_core::{Coordinates, Operation, Transport, limits};
-use tokio::sync::watch;
 use tokio::time::{Instant as TokioInstant, sleep_until, timeout};
 
 use crate::admission::{Admission, admission, is_alive};
@@ -76,7 +76,7 @@ pub async fn serve(
     config: Config,
     progress: Arc<Progress>,
     mut notify: impl FnMut(Notice<'_>),
-    stop: watch::Receiver<Option<ErrorCode>>,
+    stop: Stop,
 ) -> Result<Served, ServeError> {
     let file = EndpointFile::open(&config)?;
     let acceptor = Acceptor::new(&config.secret)?;
@@ -168,7 +168,7 @@ struct Life {
     early_lanes: Vec<Caller>,
     file: EndpointFile,
     progress: Arc<Progress>,
-    stop: watch::Receiver<Option<ErrorCode>>,
+    stop: Stop,
     wait_timeout: Duration,
     sessions: u32,
     started: Option<Instant>,
@@ -315,15 +315,6 @@ impl Life {
                 }
             }
         }
-    }
-}
-
-/// Pending until the endpoint is asked to leave.
-async fn stopped(mut stop: watch::Receiver<Option<ErrorCode>>) -> ErrorCode {
-    match stop.wait_for(Option::is_some).await.map(|code| *code) {
-        Ok(Some(code)) => code,
-        // Whoever could ask is gone: nobody will.
-        Ok(None) | Err(_) => std::future::pending().await,
     }
 }
 
