@@ -18,6 +18,8 @@ step "what the tests need"
 need cc gcc
 need setpriv util-linux
 need unshare util-linux
+need script bsdutils
+need ip iproute2
 need curl curl
 
 step "format"
