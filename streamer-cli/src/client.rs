@@ -10,7 +10,7 @@ use streamer_core::net::dial::{Choice, DialError, dial};
 use streamer_core::net::link::Link;
 use streamer_core::net::stop::{Stop, stopped};
 use streamer_core::net::{Progress, TransferError, Transferred, receive, send};
-use streamer_core::session::{ReceiverConfig, SessionError};
+use streamer_core::session::ReceiverConfig;
 use streamer_core::store::StoreError;
 use streamer_core::store::source::SourceFile;
 use streamer_core::store::target::Target;
@@ -238,14 +238,6 @@ impl ClientError {
             Self::Store(error) => Some(error.code),
             _ => None,
         }
-    }
-
-    /// Whether the other side said it.
-    pub fn is_peers(&self) -> bool {
-        matches!(
-            self,
-            Self::Transfer(TransferError::Session(SessionError::Peer(_)))
-        )
     }
 }
 

@@ -62,14 +62,6 @@ impl BlockPlan {
         let range = self.range(block);
         (length > 0 && range.start == offset && range.end - range.start == length).then_some(block)
     }
-
-    /// All blocks, as a run.
-    pub fn all(self) -> BlockRun {
-        BlockRun {
-            first: 0,
-            count: self.count(),
-        }
-    }
 }
 
 /// Consecutive blocks.

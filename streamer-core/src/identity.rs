@@ -15,16 +15,6 @@ pub enum Side {
     Dialer,
 }
 
-impl Side {
-    /// The other one.
-    pub fn peer(self) -> Self {
-        match self {
-            Self::Listener => Self::Dialer,
-            Self::Dialer => Self::Listener,
-        }
-    }
-}
-
 /// Ed25519 private key in PKCS#8 v1 form (RFC 8410 § 7), cleared on drop.
 pub fn pkcs8_key(secret: &TransferSecret, side: Side) -> Zeroizing<Vec<u8>> {
     let purpose = match side {

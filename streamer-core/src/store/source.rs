@@ -65,11 +65,6 @@ impl SourceFile {
         }
     }
 
-    /// Where it is.
-    pub fn path(&self) -> &Path {
-        &self.path
-    }
-
     /// How it is cut.
     pub fn plan(&self) -> BlockPlan {
         self.plan

@@ -128,16 +128,6 @@ pub enum Role {
     Receiver,
 }
 
-impl Role {
-    /// The other one.
-    pub fn peer(self) -> Self {
-        match self {
-            Self::Sender => Self::Receiver,
-            Self::Receiver => Self::Sender,
-        }
-    }
-}
-
 /// One run of a client, as random bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct SessionId(pub [u8; 16]);
