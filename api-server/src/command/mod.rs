@@ -7,7 +7,7 @@ mod stat;
 
 pub use failure::{CommandError, FailureKind};
 pub use path::{PathError, RemotePath};
-pub use quote::{ShellLine, quote};
+pub use quote::{ShellLine, quote, reported};
 pub use stat::{Stat, StatOutput};
 
 use crate::auth::Caller;

@@ -55,6 +55,27 @@ impl ShellLine {
     }
 }
 
+/// Lines of a job that runs one command and says, each line dated, how it went. Its exit
+/// status is the command's.
+///
+/// Clients recognise success by the words of `done` in the output; what fails is said on
+/// the error output only.
+pub fn reported(command: &ShellLine, title: &str, done: &str) -> String {
+    let (title, done) = (quote(title), quote(done));
+    let command = command.as_str();
+    format!(
+        "say() {{ printf '%s %s\\n' \"$(date -u)\" \"$1\"; }}\n\
+         say {title}\n\
+         if {command}; then\n\
+         \x20 say {done}\n\
+         else\n\
+         \x20 status=$?\n\
+         \x20 say \"The command failed with exit status $status.\" >&2\n\
+         \x20 exit \"$status\"\n\
+         fi"
+    )
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -98,6 +119,30 @@ mod tests {
         .map(String::from)
         .to_vec();
         assert_eq!(through_sh(&words), (words.join("\0") + "\0").into_bytes());
+    }
+
+    #[test]
+    fn a_reported_command_keeps_its_exit_status_and_the_words_clients_look_for() {
+        let run = |script: &str| {
+            let line = ShellLine::new("sh").args(["-c", script]);
+            let text = reported(&line, "it's a job", "Files were successfully moved.");
+            Command::new("sh").args(["-c", &text]).output().unwrap()
+        };
+        let good = run("true");
+        let text = String::from_utf8(good.stdout).unwrap();
+        assert!(good.status.success() && good.stderr.is_empty());
+        let lines: Vec<&str> = text.lines().collect();
+        assert!(lines[0].ends_with(" it's a job"), "{text}");
+        assert!(
+            lines[1].ends_with(" Files were successfully moved."),
+            "{text}"
+        );
+        assert!(lines.iter().all(|line| line.contains(" UTC ")), "{text}");
+        let bad = run("echo no >&2; exit 7");
+        assert_eq!(bad.status.code(), Some(7));
+        assert!(!String::from_utf8(bad.stdout).unwrap().contains("success"));
+        let error = String::from_utf8(bad.stderr).unwrap();
+        assert!(error.contains("failed with exit status 7."), "{error}");
     }
 
     proptest! {

@@ -3,8 +3,8 @@
 use std::process::Stdio;
 use std::sync::Arc;
 
-use tokio::io::{AsyncRead, AsyncReadExt as _};
-use tokio::process::{Child, Command};
+use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::process::{Child, ChildStdin, Command};
 
 use super::{Accounts, BoxFuture, ExecError, Executor, Output, RunAs, RunLimits};
 use crate::auth::Caller;
@@ -24,10 +24,11 @@ impl LocalExecutor {
 }
 
 impl Executor for LocalExecutor {
-    fn run<'a>(
+    fn run_with_input<'a>(
         &'a self,
         caller: &'a Caller,
         line: &'a ShellLine,
+        input: &'a [u8],
         limits: RunLimits,
     ) -> BoxFuture<'a, Result<Output, ExecError>> {
         Box::pin(async move {
@@ -36,14 +37,18 @@ impl Executor for LocalExecutor {
             command
                 .args(["-c", line.as_str()])
                 .current_dir("/")
-                .stdin(Stdio::null());
+                .stdin(if input.is_empty() {
+                    Stdio::null()
+                } else {
+                    Stdio::piped()
+                });
             command
                 .stdout(Stdio::piped())
                 .stderr(Stdio::piped())
                 .kill_on_drop(true);
             let child = command.spawn().map_err(ExecError::Io)?;
             let mut group = GroupGuard::new(&child);
-            let result = tokio::time::timeout(limits.timeout, collect(child, limits)).await;
+            let result = tokio::time::timeout(limits.timeout, collect(child, input, limits)).await;
             let output = result.unwrap_or(Err(ExecError::Timeout))?;
             group.disarm();
             Ok(output)
@@ -109,10 +114,11 @@ impl Drop for GroupGuard {
     }
 }
 
-async fn collect(mut child: Child, limits: RunLimits) -> Result<Output, ExecError> {
+async fn collect(mut child: Child, input: &[u8], limits: RunLimits) -> Result<Output, ExecError> {
+    let stdin = feed(child.stdin.take(), input);
     let stdout = read_bounded(child.stdout.take(), limits.output_bytes);
     let stderr = read_bounded(child.stderr.take(), limits.output_bytes);
-    let (stdout, stderr) = tokio::try_join!(stdout, stderr)?;
+    let (stdout, stderr, ()) = tokio::try_join!(stdout, stderr, stdin)?;
     let status = child.wait().await.map_err(ExecError::Io)?;
     let signal = std::os::unix::process::ExitStatusExt::signal(&status);
     Ok(Output {
@@ -121,6 +127,14 @@ async fn collect(mut child: Child, limits: RunLimits) -> Result<Output, ExecErro
         stdout,
         stderr,
     })
+}
+
+async fn feed(pipe: Option<ChildStdin>, input: &[u8]) -> Result<(), ExecError> {
+    let Some(mut pipe) = pipe else { return Ok(()) };
+    match pipe.write_all(input).await {
+        Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => Err(ExecError::Io(error)),
+        _ => Ok(()),
+    }
 }
 
 async fn read_bounded(
@@ -176,6 +190,22 @@ mod tests {
             (&output.stdout[..], &output.stderr[..]),
             (&b"out\n"[..], &b"err\n"[..])
         );
+    }
+
+    #[tokio::test]
+    async fn input_arrives_whole_and_may_stay_unread() {
+        let executor = LocalExecutor::new(Arc::new(
+            Accounts::new(UserPolicy::DangerousEverybodyAsService)
+                .await
+                .unwrap(),
+        ));
+        let (caller, input) = (Caller::for_tests("bob"), vec![7; 1 << 20]);
+        let line = ShellLine::new("wc").arg("-c");
+        let output = executor.run_with_input(&caller, &line, &input, LIMITS);
+        assert_eq!(output.await.unwrap().stdout, b"1048576\n");
+        let line = ShellLine::new("true");
+        let output = executor.run_with_input(&caller, &line, &input, LIMITS);
+        assert_eq!(output.await.unwrap().exit_code, Some(0));
     }
 
     #[tokio::test]

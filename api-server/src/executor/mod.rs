@@ -31,6 +31,22 @@ pub trait Executor: Send + Sync + std::fmt::Debug {
         caller: &'a Caller,
         line: &'a ShellLine,
         limits: RunLimits,
+    ) -> BoxFuture<'a, Result<Output, ExecError>> {
+        self.run_with_input(caller, line, &[], limits)
+    }
+
+    /// Runs one line as [`run`](Self::run) does, with these bytes on its standard input.
+    ///
+    /// # Errors
+    /// As [`run`](Self::run). A program that leaves its input unread is no error.
+    ///
+    /// Cancel safety: dropping the future kills the program.
+    fn run_with_input<'a>(
+        &'a self,
+        caller: &'a Caller,
+        line: &'a ShellLine,
+        input: &'a [u8],
+        limits: RunLimits,
     ) -> BoxFuture<'a, Result<Output, ExecError>>;
 }
 
