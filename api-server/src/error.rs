@@ -10,6 +10,7 @@ use utoipa::ToSchema;
 
 use crate::command::CommandError;
 use crate::executor::ExecError;
+use crate::health::GateError;
 use crate::scheduler::SchedulerError;
 use crate::transfer::TransferError;
 
@@ -277,6 +278,18 @@ fn failure_status(kind: crate::command::FailureKind) -> StatusCode {
         K::PermissionDenied => StatusCode::FORBIDDEN,
         K::Exists | K::InvalidUser => StatusCode::BAD_REQUEST,
         K::Other => StatusCode::INTERNAL_SERVER_ERROR,
+    }
+}
+
+impl From<GateError> for ApiError {
+    fn from(error: GateError) -> Self {
+        let status = match error {
+            GateError::ServiceUnhealthy { .. } | GateError::FilesystemUnhealthy { .. } => {
+                StatusCode::SERVICE_UNAVAILABLE
+            }
+            _ => StatusCode::BAD_REQUEST,
+        };
+        Self::new(status, error.to_string())
     }
 }
 

@@ -11,6 +11,7 @@ pub mod config;
 pub mod demo;
 pub mod error;
 pub mod executor;
+pub mod health;
 pub mod http_client;
 pub mod limits;
 pub mod model;

@@ -8,9 +8,9 @@ use tokio_util::task::TaskTracker;
 use crate::auth::{Authenticator, Authorizer};
 use crate::config::{Config, DataTransfer, SchedulerType, SystemConfig};
 use crate::executor::{AccountError, Accounts, Executor, LocalExecutor, UserPolicy};
+use crate::health::HealthBoard;
 use crate::http_client::HttpClient;
 use crate::limits;
-use crate::model::systems;
 use crate::model::transfer::TransferMethodName;
 use crate::scheduler::{LocalLimits, LocalScheduler, NotDriven, Scheduler};
 use crate::transfer::{MethodNotDriven, StreamerMethod, TransferMethod, Transfers};
@@ -37,8 +37,12 @@ pub struct Inner {
 /// One system and what drives it.
 #[derive(Debug)]
 pub struct System {
-    /// As `/status/systems` shows it.
-    pub view: systems::System,
+    /// Name in URLs.
+    pub name: String,
+    /// Which kind of scheduler it has.
+    pub kind: SchedulerType,
+    /// As `/status/systems` shows it, with its health.
+    pub health: HealthBoard,
     /// Runs commands; absent while this build cannot.
     pub executor: Option<Arc<dyn Executor>>,
     /// Runs jobs.
@@ -98,7 +102,7 @@ impl AppState {
         self.0
             .systems
             .iter()
-            .find(|system| system.view.name == name)
+            .find(|system| system.name == name)
             .cloned()
     }
 
@@ -139,7 +143,7 @@ impl std::ops::Deref for AppState {
 impl System {
     /// The kind of scheduler, for people.
     pub(crate) fn scheduler_word(&self) -> &'static str {
-        match self.view.scheduler.kind {
+        match self.kind {
             SchedulerType::Slurm => "Slurm",
             SchedulerType::Pbs => "PBS",
             SchedulerType::Local => "local",
@@ -157,7 +161,9 @@ impl System {
                 SchedulerType::Pbs => (None, Arc::new(NotDriven { scheduler: "PBS" })),
             };
         Ok(Self {
-            view: config.into(),
+            name: config.name.clone(),
+            kind: config.scheduler.kind,
+            health: HealthBoard::new(config.into()),
             executor,
             scheduler,
             transfers: transfers(config),

@@ -21,6 +21,7 @@ pub use system::{
     SchedulerConfig, SchedulerType, ServiceAccount, SshConfig, SshTimeouts, SystemConfig,
 };
 pub use transfer::{DataTransfer, Multipart, S3Config, StreamerConfig, WormholeConfig};
+pub(crate) use validate::normal_path;
 pub(crate) use values::parse_boolean;
 
 /// Everything the operator decides.

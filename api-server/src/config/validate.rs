@@ -110,7 +110,7 @@ fn check_system(system: &SystemConfig, key: &str) -> Result<(), ConfigError> {
 }
 
 /// `.`, `..` and repeated slashes removed, textually; a leading `//` stays (POSIX).
-fn normal_path(path: &str) -> String {
+pub(crate) fn normal_path(path: &str) -> String {
     let lead = match path.bytes().take_while(|b| *b == b'/').count() {
         0 => return path.trim_end_matches('/').to_owned(),
         2 => "//",

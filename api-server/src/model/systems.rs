@@ -1,6 +1,7 @@
 //! Bodies of `/status`.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use serde::Serialize;
 use utoipa::ToSchema;
@@ -14,7 +15,8 @@ use crate::config::{
 #[derive(Debug, Serialize, ToSchema)]
 pub struct GetSystemsResponse {
     /// All systems, in the order of the configuration.
-    pub systems: Vec<System>,
+    #[schema(value_type = Vec<System>)]
+    pub systems: Vec<Arc<System>>,
 }
 
 /// One system.
@@ -79,12 +81,12 @@ pub struct ProbingView {
 #[derive(Debug, Clone, Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct ServiceHealth {
-    /// `scheduler`, `ssh`, `filesystem`, `s3` or `exception`.
-    pub service_type: String,
+    /// What was checked.
+    pub service_type: BackendServiceType,
     /// When it was checked.
-    pub last_checked: String,
+    pub last_checked: Option<String>,
     /// Seconds it took.
-    pub latency: f64,
+    pub latency: Option<f64>,
     /// Whether it works.
     pub healthy: bool,
     /// What it said.
@@ -92,6 +94,35 @@ pub struct ServiceHealth {
     /// For a file system, which.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub path: Option<String>,
+}
+
+/// What a health check looks at.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, ToSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum BackendServiceType {
+    /// Answers a ping.
+    Scheduler,
+    /// Takes logins.
+    Ssh,
+    /// Can be listed.
+    Filesystem,
+    /// Lists its buckets.
+    S3,
+    /// Nothing: the check itself could not be made.
+    Exception,
+}
+
+impl BackendServiceType {
+    /// As the API and the metrics spell it.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Scheduler => "scheduler",
+            Self::Ssh => "ssh",
+            Self::Filesystem => "filesystem",
+            Self::S3 => "s3",
+            Self::Exception => "exception",
+        }
+    }
 }
 
 /// `GET /status/liveness/`.

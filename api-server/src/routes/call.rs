@@ -12,8 +12,10 @@ use serde_json::{Map, Value};
 use super::fields::{MISSING, NOT_AN_OBJECT};
 use super::query::Query;
 use crate::auth::Caller;
+use crate::config::ConnectionMode;
 use crate::error::{ApiError, FieldError, FieldName};
 use crate::front::CallerSlot;
+use crate::health::Gates;
 use crate::limits;
 use crate::scheduler::JobId;
 use crate::state::{AppState, System};
@@ -71,6 +73,55 @@ impl Call {
     pub(crate) fn system(&self) -> Result<Arc<System>, ApiError> {
         let missing = || ApiError::new(StatusCode::NOT_FOUND, "System not found");
         self.system.clone().ok_or_else(missing)
+    }
+
+    /// The system, when its scheduler and, unless that is spoken to by REST, its login node
+    /// are well: for `/compute`.
+    pub(crate) fn compute_system(&self) -> Result<Arc<System>, ApiError> {
+        let system = self.system()?;
+        let view = system.health.view();
+        Gates(&view).scheduler()?;
+        if view.scheduler.connection_mode != Some(ConnectionMode::Rest) {
+            Gates(&view).ssh()?;
+        }
+        Ok(system)
+    }
+
+    /// The system, when its login node is well.
+    pub(crate) fn ssh_system(&self) -> Result<Arc<System>, ApiError> {
+        let system = self.system()?;
+        Gates(&system.health.view()).ssh()?;
+        Ok(system)
+    }
+
+    /// The system, when its login node is well and the path of the request may be used: for
+    /// `/filesystem/…/ops`.
+    #[expect(dead_code, reason = "the routes that begin with it are being written")]
+    pub(crate) fn ops_system(&self) -> Result<Arc<System>, ApiError> {
+        let system = self.ssh_system()?;
+        let (query, body) = (self.query.given("path"), self.body.as_ref());
+        Gates(&system.health.view()).filesystem(query, body)?;
+        Ok(system)
+    }
+
+    /// The system, when its scheduler and login node are well: for transfers of files in and
+    /// out.
+    pub(crate) fn transfer_system(&self) -> Result<Arc<System>, ApiError> {
+        let system = self.system()?;
+        let view = system.health.view();
+        Gates(&view).scheduler()?;
+        Gates(&view).ssh()?;
+        Ok(system)
+    }
+
+    /// As [`transfer_system`](Self::transfer_system), when the path of the request may be
+    /// used too: for transfers inside of the system.
+    #[expect(dead_code, reason = "the routes that begin with it are being written")]
+    pub(crate) fn transfer_path_system(&self) -> Result<Arc<System>, ApiError> {
+        let system = self.transfer_system()?;
+        let (query, body) = (self.query.given("path"), self.body.as_ref());
+        Gates(&system.health.view()).filesystem(query, body)?;
+        Ok(system)
     }
 
     /// The job id of the path.

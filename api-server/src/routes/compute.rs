@@ -24,7 +24,7 @@ use crate::scheduler::{JobDescription, JobFilter, Script};
     security(("bearer" = []), ("oauth2" = [])),
 )]
 pub(crate) async fn submit(call: Call) -> Result<Response, ApiError> {
-    let system = call.system()?;
+    let system = call.compute_system()?;
     let job = job_description(read_job(&call)?)?;
     let caller = call.caller.clone();
     let work = async move { system.scheduler.submit(&caller, job).await };
@@ -54,7 +54,7 @@ pub(crate) async fn submit(call: Call) -> Result<Response, ApiError> {
     security(("bearer" = []), ("oauth2" = [])),
 )]
 pub(crate) async fn list(mut call: Call) -> Result<Response, ApiError> {
-    let system = call.system()?;
+    let system = call.compute_system()?;
     let query = &mut call.query;
     let filter = JobFilter {
         all_users: query.boolean("allusers"),
@@ -82,7 +82,7 @@ pub(crate) async fn list(mut call: Call) -> Result<Response, ApiError> {
     security(("bearer" = []), ("oauth2" = [])),
 )]
 pub(crate) async fn show(call: Call) -> Result<Response, ApiError> {
-    let system = call.system()?;
+    let system = call.compute_system()?;
     let id = call.job_id()?;
     let jobs = system.scheduler.job(&call.caller, &id).await?;
     Ok(json(StatusCode::OK, &GetJobResponse { jobs }))
@@ -100,7 +100,7 @@ pub(crate) async fn show(call: Call) -> Result<Response, ApiError> {
     security(("bearer" = []), ("oauth2" = [])),
 )]
 pub(crate) async fn cancel(call: Call) -> Result<Response, ApiError> {
-    let system = call.system()?;
+    let system = call.compute_system()?;
     let id = call.job_id()?;
     let caller = call.caller.clone();
     let work = async move { system.scheduler.cancel(&caller, &id).await };

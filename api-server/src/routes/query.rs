@@ -27,6 +27,11 @@ impl Query {
             .map(|(_, value)| value.as_str())
     }
 
+    /// A text as it was given, empty or not.
+    pub(crate) fn given(&self, name: &str) -> Option<&str> {
+        self.last(name)
+    }
+
     /// A text; an empty one counts as not given.
     pub(crate) fn text(&self, name: &str) -> Option<String> {
         self.last(name)

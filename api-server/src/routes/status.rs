@@ -6,8 +6,9 @@ use axum::response::Response;
 
 use super::call::Call;
 use crate::error::{ApiResponseError, json};
+use crate::health;
 use crate::model::systems::{GetLiveness, GetSystemsResponse};
-use crate::state::AppState;
+use crate::state::{AppState, System};
 
 /// Lists the systems and their health.
 #[utoipa::path(
@@ -20,12 +21,8 @@ use crate::state::AppState;
     security(("bearer" = []), ("oauth2" = [])),
 )]
 pub(crate) async fn systems(call: Call) -> Response {
-    let systems = call
-        .state
-        .systems
-        .iter()
-        .map(|system| system.view.clone())
-        .collect();
+    let systems = &call.state.systems;
+    let systems = systems.iter().map(|system| system.health.view()).collect();
     json(StatusCode::OK, &GetSystemsResponse { systems })
 }
 
@@ -39,18 +36,16 @@ pub(crate) async fn systems(call: Call) -> Response {
     ),
 )]
 pub(crate) async fn liveness(State(state): State<AppState>) -> Response {
-    let checked = |system: &std::sync::Arc<crate::state::System>| {
-        Some((
-            system.view.name.clone(),
-            system.view.last_health_check.clone()?,
-        ))
+    let runs = state.systems.iter();
+    let runs = runs.filter_map(|system| Some((system, system.health.last_run()?)));
+    let oldest = runs.clone().map(|(_, at)| at).min();
+    let age = oldest.map(|at| jiff::Timestamp::now().duration_since(at).as_secs());
+    let name = |system: &System| system.name.clone();
+    let liveness = GetLiveness {
+        healthcheck_runs: runs
+            .map(|(system, at)| (name(system), health::moment(at)))
+            .collect(),
+        last_update: u64::try_from(age.unwrap_or(0)).unwrap_or(0),
     };
-    let healthcheck_runs = state.systems.iter().filter_map(checked).collect();
-    json(
-        StatusCode::OK,
-        &GetLiveness {
-            healthcheck_runs,
-            last_update: 0,
-        },
-    )
+    json(StatusCode::OK, &liveness)
 }

@@ -65,7 +65,7 @@ async fn start(
     call: Call,
     operation: Operation,
 ) -> Result<(TransferJob, TransferDirective), ApiError> {
-    let system = call.system()?;
+    let system = call.transfer_system()?;
     let request = read_request(&call, operation)?;
     let caller = call.caller.clone();
     let work = async move {

@@ -1,0 +1,85 @@
+//! What is known about one system's health: written by the checker, read by everybody.
+
+use std::sync::{Arc, PoisonError, RwLock};
+
+use jiff::Timestamp;
+
+use crate::model::systems::{BackendServiceType, ServiceHealth, System};
+
+/// The latest view of a system, with its last health report in it.
+#[derive(Debug)]
+pub struct HealthBoard(RwLock<Board>);
+
+#[derive(Debug)]
+struct Board {
+    view: Arc<System>,
+    last_run: Option<Timestamp>,
+}
+
+impl HealthBoard {
+    /// A board before the first check: nothing is known, so every gate is open.
+    pub fn new(view: System) -> Self {
+        Self(RwLock::new(Board {
+            view: Arc::new(view),
+            last_run: None,
+        }))
+    }
+
+    /// The system as `/status/systems` shows it now.
+    pub fn view(&self) -> Arc<System> {
+        Arc::clone(&self.read().view)
+    }
+
+    /// When the last complete check ended.
+    pub fn last_run(&self) -> Option<Timestamp> {
+        self.read().last_run
+    }
+
+    /// Replaces the report by that of a complete check.
+    pub fn publish(&self, report: Vec<ServiceHealth>, now: Timestamp) {
+        let mut board = self.0.write().unwrap_or_else(PoisonError::into_inner);
+        let view = Arc::make_mut(&mut board.view);
+        view.services_health = Some(report);
+        view.last_health_check = Some(moment(now));
+        board.last_run = Some(now);
+    }
+
+    /// Replaces the report by why there is none. The moment of the last complete check stays.
+    pub fn publish_failure(&self, reason: &str, now: Timestamp) {
+        let entry = ServiceHealth {
+            service_type: BackendServiceType::Exception,
+            last_checked: Some(moment(now)),
+            latency: None,
+            healthy: false,
+            message: Some(format!(
+                "Cluster HealthChecker execution failed with error: {reason}"
+            )),
+            path: None,
+        };
+        let mut board = self.0.write().unwrap_or_else(PoisonError::into_inner);
+        Arc::make_mut(&mut board.view).services_health = Some(vec![entry]);
+    }
+
+    fn read(&self) -> std::sync::RwLockReadGuard<'_, Board> {
+        // Every write leaves a whole board, also when it panics between two fields.
+        self.0.read().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// A moment as the API writes it: UTC, microseconds, `Z`.
+pub(crate) fn moment(at: Timestamp) -> String {
+    format!("{at:.6}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn moments_are_written_as_the_reference_writes_them() {
+        let at = Timestamp::from_microsecond(1_795_430_736_687_592).unwrap();
+        assert_eq!(moment(at), "2026-11-23T10:45:36.687592Z");
+        let whole = Timestamp::from_second(0).unwrap();
+        assert_eq!(moment(whole), "1970-01-01T00:00:00.000000Z");
+    }
+}
