@@ -305,7 +305,16 @@ impl From<SchedulerError> for ApiError {
             SchedulerError::QueueFull { .. } | SchedulerError::Stopping => {
                 StatusCode::SERVICE_UNAVAILABLE
             }
-            SchedulerError::NotDriven { .. } => StatusCode::NOT_IMPLEMENTED,
+            SchedulerError::Quota { .. } => StatusCode::FORBIDDEN,
+            SchedulerError::NotDriven { .. }
+            | SchedulerError::Unsupported { .. }
+            | SchedulerError::NotByRest => StatusCode::NOT_IMPLEMENTED,
+            SchedulerError::Failed { message, causes } => {
+                return Self {
+                    caused_by: (!causes.is_empty()).then_some(causes),
+                    ..Self::new(StatusCode::INTERNAL_SERVER_ERROR, message)
+                };
+            }
             SchedulerError::Io { .. } => StatusCode::INTERNAL_SERVER_ERROR,
         };
         Self::new(status, error.to_string()).with_source(error)

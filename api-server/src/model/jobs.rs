@@ -117,3 +117,33 @@ pub struct PostJobSubmissionResponse {
     /// Id of the new job.
     pub job_id: Option<String>,
 }
+
+/// `GET /compute/{system_name}/jobs/{job_id}/metadata`.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct GetJobMetadataResponse {
+    /// One entry for each job of that id.
+    pub jobs: Vec<JobMetadataModel>,
+}
+
+/// What a job was submitted with.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct JobMetadataModel {
+    /// Which job.
+    pub job_id: String,
+    /// Text of its script.
+    pub script: Option<String>,
+    /// File for standard input.
+    pub standard_input: Option<String>,
+    /// File for standard output.
+    pub standard_output: Option<String>,
+    /// File for standard error.
+    pub standard_error: Option<String>,
+}
+
+/// `PUT /compute/{system_name}/jobs/{job_id}/attach`.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct PostJobAttachRequest {
+    /// What to run inside of the job.
+    pub command: String,
+}

@@ -14,7 +14,8 @@ use crate::Secret;
 use crate::auth::Caller;
 use crate::command::CommandError;
 use crate::executor::{BoxFuture, ExecError};
-use crate::model::jobs::Job;
+use crate::model::jobs::{Job, JobMetadataModel};
+use crate::model::status::{AccountsModel, NodeModel, PartitionModel, ReservationModel};
 
 /// Runs jobs on one system as the caller.
 pub trait Scheduler: Send + Sync + std::fmt::Debug {
@@ -58,10 +59,103 @@ pub trait Scheduler: Send + Sync + std::fmt::Debug {
         id: &'a JobId,
     ) -> BoxFuture<'a, Result<(), SchedulerError>>;
 
+    /// What a job was submitted with. Cancel-safe.
+    ///
+    /// # Errors
+    /// [`SchedulerError::NotFound`] when there is no such job.
+    fn metadata<'a>(
+        &'a self,
+        _caller: &'a Caller,
+        _id: &'a JobId,
+    ) -> BoxFuture<'a, Result<Vec<JobMetadataModel>, SchedulerError>> {
+        unsupported("job metadata")
+    }
+
+    /// Runs a command inside of a running job. Cancel safety: not cancel-safe.
+    ///
+    /// # Errors
+    /// When the job does not run, or the command fails.
+    fn attach<'a>(
+        &'a self,
+        _caller: &'a Caller,
+        _id: &'a JobId,
+        _command: &'a str,
+    ) -> BoxFuture<'a, Result<(), SchedulerError>> {
+        unsupported("attaching to jobs")
+    }
+
+    /// The nodes that jobs run on. Cancel-safe.
+    ///
+    /// # Errors
+    /// When the scheduler cannot be asked.
+    fn nodes<'a>(
+        &'a self,
+        _caller: &'a Caller,
+    ) -> BoxFuture<'a, Result<Vec<NodeModel>, SchedulerError>> {
+        unsupported("a list of nodes")
+    }
+
+    /// The partitions or queues, also hidden ones when those are asked for. Cancel-safe.
+    ///
+    /// # Errors
+    /// When the scheduler cannot be asked.
+    fn partitions<'a>(
+        &'a self,
+        _caller: &'a Caller,
+        _show_hidden: bool,
+    ) -> BoxFuture<'a, Result<Vec<PartitionModel>, SchedulerError>> {
+        unsupported("a list of partitions")
+    }
+
+    /// The reservations. Cancel-safe.
+    ///
+    /// # Errors
+    /// When the scheduler cannot be asked.
+    fn reservations<'a>(
+        &'a self,
+        _caller: &'a Caller,
+    ) -> BoxFuture<'a, Result<Vec<ReservationModel>, SchedulerError>> {
+        unsupported("a list of reservations")
+    }
+
+    /// What the caller may charge; `None` where accounts are not kept. Cancel-safe.
+    ///
+    /// # Errors
+    /// When the scheduler cannot be asked.
+    fn accounts<'a>(
+        &'a self,
+        _caller: &'a Caller,
+    ) -> BoxFuture<'a, Result<Option<Vec<AccountsModel>>, SchedulerError>> {
+        Box::pin(async { Ok(None) })
+    }
+
+    /// Which controllers answer. Cancel-safe.
+    ///
+    /// # Errors
+    /// When the scheduler cannot be asked.
+    fn ping<'a>(&'a self, _caller: &'a Caller) -> BoxFuture<'a, Result<Vec<Ping>, SchedulerError>> {
+        unsupported("a ping")
+    }
+
     /// Stops what the service itself runs. Schedulers elsewhere go on without us.
     fn shutdown(&self) -> BoxFuture<'_, ()> {
         Box::pin(async {})
     }
+}
+
+fn unsupported<'a, T: Send + 'a>(what: &'static str) -> BoxFuture<'a, Result<T, SchedulerError>> {
+    Box::pin(async move { Err(SchedulerError::Unsupported { what }) })
+}
+
+/// What one controller of a scheduler said.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Ping {
+    /// `primary`, `backup`, or whatever the scheduler calls its role.
+    pub mode: Option<String>,
+    /// Where it runs.
+    pub hostname: Option<String>,
+    /// `UP` when it is well.
+    pub pinged: String,
 }
 
 /// What to run.
@@ -172,6 +266,29 @@ pub enum SchedulerError {
     /// The service is going away.
     #[error("The service is stopping and takes no jobs.")]
     Stopping,
+    /// This kind of scheduler has no such thing.
+    #[error("This system's scheduler does not offer {what}.")]
+    Unsupported {
+        /// What was asked for.
+        what: &'static str,
+    },
+    /// The caller may not use as much as the job asks for.
+    #[error("Job submission rejected: accounting/QOS policy limit exceeded. {reason}")]
+    Quota {
+        /// What the scheduler said.
+        reason: String,
+    },
+    /// It takes the command line, and the configuration allows REST only.
+    #[error("Scheduler can't handle this request when configured to use rest connection mode")]
+    NotByRest,
+    /// A scheduler's program or service answered with a failure, or with something unknown.
+    #[error("{message}")]
+    Failed {
+        /// What clients are told.
+        message: String,
+        /// Messages of the failures behind it, outermost first.
+        causes: Vec<String>,
+    },
     /// Configured, but not driven by this build.
     #[error("This version of the server does not drive {scheduler} systems yet.")]
     NotDriven {
