@@ -1,6 +1,7 @@
 //! `stat`: what a path is.
 
 use serde::Serialize;
+use utoipa::ToSchema;
 
 use super::{CommandError, RemoteCommand, RemotePath, ShellLine};
 
@@ -14,7 +15,8 @@ pub struct Stat {
 }
 
 /// Metadata of one path; times are unix seconds.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, ToSchema)]
+#[schema(as = FileStat)]
 #[expect(
     missing_docs,
     reason = "the fields of stat(2), under their names there"
