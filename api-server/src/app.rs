@@ -6,7 +6,7 @@ use axum::routing::{MethodRouter, any, get, post};
 
 use crate::docs;
 use crate::front::front;
-use crate::routes::{self, compute, status, transfer};
+use crate::routes::{self, compute, ops, status, transfer};
 use crate::state::AppState;
 
 /// The service. Serve it, or call it in tests with `tower::ServiceExt::oneshot`.
@@ -45,6 +45,16 @@ fn table() -> Vec<(&'static str, MethodRouter<AppState>)> {
             "/compute/{system_name}/jobs/{job_id}",
             get(compute::show).delete(compute::cancel),
         ),
+        ("/filesystem/{system_name}/ops/ls", get(ops::read::ls)),
+        ("/filesystem/{system_name}/ops/head", get(ops::read::head)),
+        ("/filesystem/{system_name}/ops/tail", get(ops::read::tail)),
+        ("/filesystem/{system_name}/ops/view", get(ops::read::view)),
+        (
+            "/filesystem/{system_name}/ops/checksum",
+            get(ops::read::checksum),
+        ),
+        ("/filesystem/{system_name}/ops/file", get(ops::read::file)),
+        ("/filesystem/{system_name}/ops/stat", get(ops::read::stat)),
         (
             "/filesystem/{system_name}/transfer/upload",
             post(transfer::upload),

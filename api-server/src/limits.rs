@@ -50,3 +50,9 @@ pub const LOCAL_KILL_GRACE: Duration = Duration::from_secs(5);
 
 /// How long open requests may take to finish when the service stops.
 pub const DRAIN_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// How long a program under `timeout` has to be ended by it before it is given up.
+pub const TIMEOUT_GRACE: Duration = Duration::from_secs(2);
+
+/// What `ops/view` shows unless told otherwise, in bytes, where the system allows so much.
+pub const VIEW_DEFAULT_BYTES: u64 = 5 * 1024 * 1024;

@@ -8,7 +8,7 @@ use utoipa::openapi::{OpenApi as Description, ServerBuilder};
 
 use crate::config::Config;
 use crate::error::ApiResponseError;
-use crate::routes::{compute, status, transfer};
+use crate::routes::{compute, ops, status, transfer};
 
 /// The version of the FirecREST API that answers announce in `f7t-appversion`.
 ///
@@ -29,6 +29,13 @@ pub const API_VERSION: &str = "2.6.0";
         compute::list,
         compute::show,
         compute::cancel,
+        ops::read::ls,
+        ops::read::head,
+        ops::read::tail,
+        ops::read::view,
+        ops::read::checksum,
+        ops::read::file,
+        ops::read::stat,
         transfer::upload,
         transfer::download,
     ),

@@ -7,7 +7,7 @@ use tokio_util::task::TaskTracker;
 
 use crate::auth::{Authenticator, Authorizer};
 use crate::config::{Config, DataTransfer, SchedulerType, SystemConfig};
-use crate::executor::{AccountError, Accounts, Executor, LocalExecutor, UserPolicy};
+use crate::executor::{AccountError, Accounts, Executor, LocalExecutor, RunLimits, UserPolicy};
 use crate::health::HealthBoard;
 use crate::http_client::HttpClient;
 use crate::limits;
@@ -45,6 +45,8 @@ pub struct System {
     pub health: HealthBoard,
     /// Runs commands; absent while this build cannot.
     pub executor: Option<Arc<dyn Executor>>,
+    /// What one command of a user may take.
+    pub command_limits: RunLimits,
     /// Runs jobs.
     pub scheduler: Arc<dyn Scheduler>,
     /// Moves files; absent when not configured.
@@ -165,9 +167,19 @@ impl System {
             kind: config.scheduler.kind,
             health: HealthBoard::new(config.into()),
             executor,
+            command_limits: command_limits(config),
             scheduler,
             transfers: transfers(config),
         })
+    }
+}
+
+fn command_limits(config: &SystemConfig) -> RunLimits {
+    let ssh = config.ssh.as_ref();
+    let seconds = ssh.map_or(5, |ssh| ssh.timeout.command_execution);
+    RunLimits {
+        timeout: Duration::from_secs(seconds),
+        output_bytes: config.data_operation.max_ops_file_size,
     }
 }
 

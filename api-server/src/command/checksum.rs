@@ -45,7 +45,10 @@ mod tests {
         let sum = "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855";
         for line in [format!("{sum}  /a b\n"), format!("\\{sum}  /new\\nline\n")] {
             let parsed = checksum.parse(&line).unwrap();
-            assert_eq!((parsed.algorithm.as_str(), parsed.checksum.as_str()), ("SHA256", sum));
+            assert_eq!(
+                (parsed.algorithm.as_str(), parsed.checksum.as_str()),
+                ("SHA256", sum)
+            );
         }
         for line in ["", "abc  /x", &sum.replace('e', "x")] {
             assert!(checksum.parse(line).is_err(), "{line}");

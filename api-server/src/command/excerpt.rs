@@ -76,7 +76,13 @@ impl RemoteCommand for Head {
     }
 
     fn parse(&self, stdout: &str) -> Result<FileContent, CommandError> {
-        let signed = |n: i64| if self.skip_trailing { -n } else { n };
+        let signed = |n: i64| {
+            if self.skip_trailing {
+                n.saturating_neg()
+            } else {
+                n
+            }
+        };
         Ok(FileContent {
             content: stdout.to_owned(),
             content_type: self.amount.unit(),
@@ -97,7 +103,13 @@ impl RemoteCommand for Tail {
     }
 
     fn parse(&self, stdout: &str) -> Result<FileContent, CommandError> {
-        let signed = |n: i64| if self.skip_heading { n } else { -n };
+        let signed = |n: i64| {
+            if self.skip_heading {
+                n
+            } else {
+                n.saturating_neg()
+            }
+        };
         Ok(FileContent {
             content: stdout.to_owned(),
             content_type: self.amount.unit(),

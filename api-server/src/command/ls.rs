@@ -71,11 +71,7 @@ impl RemoteCommand for ShowPath {
 const UNPARSABLE: CommandError = CommandError::Unparsable { program: "ls" };
 
 fn long_listing() -> ShellLine {
-    ShellLine::new("ls").args([
-        "-l",
-        "--quoting-style=c",
-        "--time-style=+%Y-%m-%dT%H:%M:%S",
-    ])
+    ShellLine::new("ls").args(["-l", "--quoting-style=c", "--time-style=+%Y-%m-%dT%H:%M:%S"])
 }
 
 /// Reads a listing; names in directories below the first are relative to it.
@@ -235,7 +231,10 @@ mod tests {
     #[test]
     fn devices_marks_and_groups_with_blanks() {
         let files = parse_listing(SPECIAL).unwrap();
-        assert_eq!((files[0].file_type.as_str(), files[0].size.as_str()), ("c", "0"));
+        assert_eq!(
+            (files[0].file_type.as_str(), files[0].size.as_str()),
+            ("c", "0")
+        );
         assert_eq!(files[0].group, "root");
         assert_eq!(files[1].permissions, "rw-r-----");
         assert_eq!(
@@ -265,7 +264,9 @@ mod tests {
             path: RemotePath::parse("/x").unwrap(),
         };
         let line = "drwxr-xr-x 2 u g 4096 2026-11-25T08:18:27 \"/x\"\n";
-        let file = show.parse(&format!("mode of '/x' changed\n{line}")).unwrap();
+        let file = show
+            .parse(&format!("mode of '/x' changed\n{line}"))
+            .unwrap();
         assert_eq!(file.name, "/x");
         assert!(show.parse("").is_err());
     }

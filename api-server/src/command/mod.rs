@@ -1,17 +1,29 @@
 //! Remote programs as pure values: render a shell line, parse what it printed.
 
+mod c_quoted;
+mod checksum;
+mod excerpt;
 mod failure;
+mod file_type;
+mod ls;
 mod path;
 mod quote;
 mod stat;
+mod view;
 
+pub use checksum::Checksum;
+pub use excerpt::{Amount, Head, Tail};
 pub use failure::{CommandError, FailureKind};
+pub use file_type::FileType;
+pub use ls::{Ls, LsOptions, ShowPath};
 pub use path::{PathError, RemotePath};
 pub use quote::{ShellLine, quote, reported};
 pub use stat::{Stat, StatOutput};
+pub use view::View;
 
 use crate::auth::Caller;
-use crate::executor::{Executor, Output, RunLimits};
+use crate::executor::{Executor, RunLimits};
+use crate::limits;
 
 /// One program to run as the caller.
 pub trait RemoteCommand: Send + Sync {
@@ -26,6 +38,11 @@ pub trait RemoteCommand: Send + Sync {
     /// # Errors
     /// When the output is not what the program is known to print.
     fn parse(&self, stdout: &str) -> Result<Self::Parsed, CommandError>;
+
+    /// What it reads from its standard input.
+    fn input(&self) -> &[u8] {
+        &[]
+    }
 }
 
 /// Runs a command and reads its output.
@@ -40,9 +57,60 @@ pub async fn run<C: RemoteCommand>(
     limits: RunLimits,
     command: &C,
 ) -> Result<C::Parsed, CommandError> {
-    let output: Output = executor.run(caller, &command.render(), limits).await?;
+    let output = run_line(executor, caller, limits, command.render(), command.input()).await?;
+    command.parse(&String::from_utf8_lossy(&output))
+}
+
+/// As [`run`], with the program under `timeout`: it ends in time also when the connection
+/// that it was started over is gone.
+///
+/// # Errors
+/// As [`run`]; a program that took too long has failed, with exit status 124.
+///
+/// Cancel safety: dropping kills the program, on a remote system at the latest when its time
+/// is over.
+pub async fn run_within<C: RemoteCommand>(
+    executor: &dyn Executor,
+    caller: &Caller,
+    limits: RunLimits,
+    command: &C,
+) -> Result<C::Parsed, CommandError> {
+    let output = bytes_within(executor, caller, limits, command).await?;
+    command.parse(&String::from_utf8_lossy(&output))
+}
+
+/// As [`run_within`], for output that is no text.
+///
+/// # Errors
+/// As [`run_within`].
+///
+/// Cancel safety: as [`run_within`].
+pub async fn bytes_within<C: RemoteCommand>(
+    executor: &dyn Executor,
+    caller: &Caller,
+    limits: RunLimits,
+    command: &C,
+) -> Result<Vec<u8>, CommandError> {
+    let line = command.render().within(limits.timeout);
+    let limits = RunLimits {
+        timeout: limits.timeout + limits::TIMEOUT_GRACE,
+        ..limits
+    };
+    run_line(executor, caller, limits, line, command.input()).await
+}
+
+async fn run_line(
+    executor: &dyn Executor,
+    caller: &Caller,
+    limits: RunLimits,
+    line: ShellLine,
+    input: &[u8],
+) -> Result<Vec<u8>, CommandError> {
+    let output = executor
+        .run_with_input(caller, &line, input, limits)
+        .await?;
     if output.exit_code != Some(0) {
         return Err(CommandError::from_output(&output));
     }
-    command.parse(&String::from_utf8_lossy(&output.stdout))
+    Ok(output.stdout)
 }

@@ -1,6 +1,7 @@
 //! The one place where shell text is built. Every argument is quoted here, whatever it holds.
 
 use std::fmt::Write as _;
+use std::time::Duration;
 
 /// One shell word that the shell reads back as exactly `text`.
 ///
@@ -25,7 +26,7 @@ pub fn quote(text: &str) -> String {
     out
 }
 
-/// A command line under construction; it only grows by quoted words.
+/// A command line under construction: one program and its arguments, each a quoted word.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ShellLine(String);
 
@@ -47,6 +48,21 @@ impl ShellLine {
     #[must_use]
     pub fn args<T: AsRef<str>>(self, arguments: impl IntoIterator<Item = T>) -> Self {
         arguments.into_iter().fold(self, Self::arg)
+    }
+
+    /// This program, and after it, if it succeeds, another.
+    #[must_use]
+    pub fn and(self, next: &Self) -> Self {
+        Self::new("sh")
+            .arg("-c")
+            .arg(format!("{} && {}", self.0, next.0))
+    }
+
+    /// The program under `timeout`: ended after this time, with exit status 124, also when
+    /// nobody waits for it any more.
+    #[must_use]
+    pub fn within(self, time: Duration) -> Self {
+        Self(format!("timeout {} {}", time.as_secs_f64(), self.0))
     }
 
     /// The line, for `sh -c`, an SSH channel or a job script.
@@ -143,6 +159,20 @@ mod tests {
         assert!(!String::from_utf8(bad.stdout).unwrap().contains("success"));
         let error = String::from_utf8(bad.stderr).unwrap();
         assert!(error.contains("failed with exit status 7."), "{error}");
+    }
+
+    #[test]
+    fn programs_in_a_row_and_in_time() {
+        let run = |line: &ShellLine| Command::new("sh").args(["-c", line.as_str()]).output();
+        let echo = |word: &str| ShellLine::new("echo").arg(word);
+        let both = echo("it's").and(&echo("$2")).within(Duration::from_secs(5));
+        assert!(both.as_str().starts_with("timeout 5 sh -c 'echo "));
+        assert_eq!(run(&both).unwrap().stdout, b"it's\n$2\n");
+        let first = ShellLine::new("false").and(&echo("no"));
+        assert!(run(&first).unwrap().stdout.is_empty());
+        let slow = ShellLine::new("sleep").arg("60");
+        let slow = slow.within(Duration::from_millis(50));
+        assert_eq!(run(&slow).unwrap().status.code(), Some(124));
     }
 
     proptest! {

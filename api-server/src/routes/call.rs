@@ -96,7 +96,6 @@ impl Call {
 
     /// The system, when its login node is well and the path of the request may be used: for
     /// `/filesystem/…/ops`.
-    #[expect(dead_code, reason = "the routes that begin with it are being written")]
     pub(crate) fn ops_system(&self) -> Result<Arc<System>, ApiError> {
         let system = self.ssh_system()?;
         let (query, body) = (self.query.given("path"), self.body.as_ref());

@@ -4,6 +4,7 @@ mod call;
 pub(crate) mod compute;
 mod directives;
 mod fields;
+pub(crate) mod ops;
 mod query;
 pub(crate) mod status;
 pub(crate) mod transfer;

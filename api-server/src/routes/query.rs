@@ -61,6 +61,16 @@ impl Query {
         })
     }
 
+    /// A whole number.
+    pub(crate) fn integer(&mut self, name: &str) -> Option<i64> {
+        let parsed = self.last(name)?.trim().parse();
+        if parsed.is_err() {
+            let message = "Input should be a valid integer, unable to parse string as an integer";
+            self.errors.push(FieldError::query(name, message));
+        }
+        parsed.ok()
+    }
+
     /// One of several words, each with its meaning; the one at `default` when absent.
     pub(crate) fn choice<T: Copy>(
         &mut self,
@@ -111,6 +121,21 @@ mod tests {
         assert!(query.take_errors().is_empty());
         assert!(!query.boolean("b") && !query.boolean("c"));
         assert_eq!(query.take_errors().len(), 2);
+    }
+
+    #[test]
+    fn whole_numbers() {
+        let mut query = Query::parse(Some("a=-3&b=%2B5&c=&d=1.5&e=x"));
+        assert_eq!(
+            (query.integer("a"), query.integer("b")),
+            (Some(-3), Some(5))
+        );
+        assert_eq!(query.integer("absent"), None);
+        assert!(query.take_errors().is_empty());
+        for name in ["c", "d", "e"] {
+            assert_eq!(query.integer(name), None);
+        }
+        assert_eq!(query.take_errors().len(), 3);
     }
 
     #[test]

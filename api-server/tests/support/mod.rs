@@ -192,6 +192,12 @@ clusters:
     data_transfer:
       {{service_type: s3, name: n, private_url: http://p, public_url: http://q,
         access_key_id: a, secret_access_key: b, region: r, ttl: "60"}}
+- name: gated
+  scheduler: {{type: local, dangerous_everybody_as_service: true}}
+  service_account: {{client_id: x, secret: y}}
+  probing: {{services: {{filesystem: {{timeout: 5}}}}}}
+  file_systems: [{{path: "{directory}", data_type: users, default_work_dir: true}}]
+  data_operation: {{max_ops_file_size: 1000}}
 "#
     )
 }
