@@ -1,19 +1,15 @@
 //! `/filesystem/{system}/ops` over real programs, in process: what is answered and what is
 //! done. Systems: `here` without probes, `gated` with one and a limit of 1000 bytes.
 
-#![expect(clippy::unwrap_used, reason = "a test stops at the first surprise")]
-
-mod support;
-
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 
+use crate::support::{Answer, Service};
 use axum::http::StatusCode;
 use form_urlencoded::Serializer;
 use serde_json::{Value, json};
-use support::{Answer, Service};
 
 /// Names that a shell, `ls` or JSON could trip over.
 const ODD: &[&str] = &[

@@ -1,13 +1,9 @@
 //! The router, in process: status, headers, bodies and the order of checks.
 
-#![expect(clippy::unwrap_used, reason = "a test stops at the first surprise")]
-
-mod support;
-
+use crate::support::{Answer, Service};
 use axum::body::Body;
 use axum::http::{Method, Request, StatusCode};
 use serde_json::{Value, json};
-use support::{Answer, Service};
 
 #[tokio::test]
 async fn systems_are_shown_as_the_reference_shows_them() {

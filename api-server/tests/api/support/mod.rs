@@ -1,7 +1,5 @@
 //! A service in this process, with its own key set and directories.
 
-#![expect(clippy::unwrap_used, reason = "a test stops at the first surprise")]
-
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use api_server::app::app;

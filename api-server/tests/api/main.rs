@@ -1,0 +1,7 @@
+//! The service in process: one test binary, one file a group of routes.
+
+#![expect(clippy::unwrap_used, reason = "a test stops at the first surprise")]
+
+mod ops;
+mod router;
+mod support;
