@@ -34,6 +34,13 @@ cargo clippy -q --workspace --all-targets -- -D warnings
 step "documentation"
 RUSTDOCFLAGS="-D warnings" cargo doc -q --workspace --no-deps --document-private-items
 
+step "a cluster"
+# Where its users can read it, which they could not under a home directory.
+STREAMER_TEST_CLUSTER=$(mktemp -d /tmp/firecrest-cluster.XXXXXX)
+export STREAMER_TEST_CLUSTER
+trap 'tests/cluster/cluster.sh "$STREAMER_TEST_CLUSTER" down; rm -rf "$STREAMER_TEST_CLUSTER"' EXIT
+tests/cluster/cluster.sh "$STREAMER_TEST_CLUSTER" up
+
 step "tests"
 # The end-to-end tests start these programs.
 cargo build -q -p streamer-cli -p api-server
