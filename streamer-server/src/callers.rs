@@ -1,7 +1,6 @@
 //! Strangers and clients: everybody until they have said who they are.
 
 use std::net::SocketAddr;
-use std::sync::Arc;
 use std::time::Duration;
 
 use streamer_core::Transport;
@@ -11,9 +10,10 @@ use streamer_core::net::quic::Endpoint;
 use streamer_core::net::tcp::{Acceptor, TlsStream};
 use streamer_core::wire::message::{Hello, Message};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
+use tokio::sync::mpsc;
 use tokio::task::JoinSet;
-use tokio::time::timeout;
+
+use crate::handshakes::Handshakes;
 
 /// A client that holds the secret and has greeted.
 #[derive(Debug)]
@@ -98,38 +98,35 @@ impl Callers {
 }
 
 async fn accept_quic(endpoint: Endpoint, arrivals: mpsc::Sender<Caller>) {
-    let slots = Arc::new(Semaphore::new(HANDSHAKES));
-    let mut handshakes = JoinSet::new();
+    let mut handshakes = Handshakes::new(arrivals);
     loop {
-        // accept and join_next are cancel-safe.
+        // accept and ended are cancel-safe.
         tokio::select! {
             incoming = endpoint.accept() => {
                 let Some(incoming) = incoming else { return };
-                let busy = slots.available_permits() <= HANDSHAKES / 2;
-                if busy && !incoming.remote_address_validated() {
+                if handshakes.is_busy() && !incoming.remote_address_validated() {
                     // Under load an address has to be proven first (RFC 9000 § 8.1.2).
                     let _ = incoming.retry();
                     continue;
                 }
-                let Ok(slot) = Arc::clone(&slots).try_acquire_owned() else {
+                if !handshakes.make_room() {
                     incoming.refuse();
                     continue;
-                };
+                }
                 let peer = incoming.remote_address();
                 let endpoint = endpoint.clone();
                 let caller = async move { greet_quic(&endpoint, incoming).await };
-                handshakes.spawn(greet(peer, caller, arrivals.clone(), slot));
+                handshakes.begin(peer, caller);
             }
-            Some(_) = handshakes.join_next() => {}
+            () = handshakes.ended() => {}
         }
     }
 }
 
 async fn accept_tcp(listener: TcpListener, acceptor: Acceptor, arrivals: mpsc::Sender<Caller>) {
-    let slots = Arc::new(Semaphore::new(HANDSHAKES));
-    let mut handshakes = JoinSet::new();
+    let mut handshakes = Handshakes::new(arrivals);
     loop {
-        // accept and join_next are cancel-safe.
+        // accept and ended are cancel-safe.
         tokio::select! {
             accepted = listener.accept() => {
                 let Ok((stream, peer)) = accepted else {
@@ -137,30 +134,16 @@ async fn accept_tcp(listener: TcpListener, acceptor: Acceptor, arrivals: mpsc::S
                     tokio::time::sleep(ACCEPT_PAUSE).await;
                     continue;
                 };
-                // Without a slot the stream is dropped, which closes it.
-                let Ok(slot) = Arc::clone(&slots).try_acquire_owned() else { continue };
+                // Without room the stream is dropped, which closes it.
+                if !handshakes.make_room() {
+                    continue;
+                }
                 let acceptor = acceptor.clone();
                 let caller = async move { greet_tcp(&acceptor, stream).await };
-                handshakes.spawn(greet(peer, caller, arrivals.clone(), slot));
+                handshakes.begin(peer, caller);
             }
-            Some(_) = handshakes.join_next() => {}
+            () = handshakes.ended() => {}
         }
-    }
-}
-
-async fn greet(
-    peer: SocketAddr,
-    caller: impl Future<Output = Option<Caller>>,
-    arrivals: mpsc::Sender<Caller>,
-    slot: OwnedSemaphorePermit,
-) {
-    match timeout(HANDSHAKE_TIMEOUT, caller).await {
-        Ok(Some(caller)) => {
-            drop(slot);
-            // The endpoint is leaving otherwise.
-            let _ = arrivals.send(caller).await;
-        }
-        Ok(None) | Err(_) => tracing::debug!(%peer, "a caller did not get past the handshake"),
     }
 }
 
@@ -186,12 +169,6 @@ async fn greet_tcp(acceptor: &Acceptor, stream: TcpStream) -> Option<Caller> {
         line: Line::Tls(Box::new(stream)),
     })
 }
-
-/// Handshakes at a time; from half of them on, addresses are validated.
-const HANDSHAKES: usize = 32;
-
-/// From a caller's first packet to its greeting.
-const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Clients waiting to be served or refused.
 const ARRIVED_CALLERS: usize = 4;

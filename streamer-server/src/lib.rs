@@ -7,6 +7,7 @@ mod admission;
 mod bind;
 mod callers;
 mod config;
+mod handshakes;
 mod serve;
 
 pub use bind::{BindError, Bound, bind};

@@ -16,6 +16,7 @@ use crate::error::ProtocolError;
 use crate::hash::{BlockHasher, Hash};
 use crate::net::link::Lane;
 use crate::net::receive::{During, OpenFiles};
+use crate::net::stall::Arrivals;
 use crate::net::tcp::TlsStream;
 use crate::session::Preparation;
 use crate::store::StoreError;
@@ -59,10 +60,13 @@ pub(crate) enum Event {
 pub(crate) async fn receive_lane(
     lane: Lane,
     open: Arc<OpenFiles>,
+    arrivals: Arc<Arrivals>,
     events: mpsc::Sender<Event>,
 ) -> Result<(), ProtocolError> {
     match lane {
-        Lane::Tls(stream) => receive_records(RecordStream::Tls(stream), open, events).await,
+        Lane::Tls(stream) => {
+            receive_records(RecordStream::Tls(stream), open, arrivals, events).await
+        }
         Lane::Quic(connection) => {
             let mut streams = JoinSet::new();
             loop {
@@ -72,7 +76,8 @@ pub(crate) async fn receive_lane(
                         // The end of the connection is told elsewhere.
                         let Ok(stream) = stream else { return Ok(()) };
                         let stream = RecordStream::quic(stream);
-                        streams.spawn(receive_records(stream, Arc::clone(&open), events.clone()));
+                        let (open, arrivals) = (Arc::clone(&open), Arc::clone(&arrivals));
+                        streams.spawn(receive_records(stream, open, arrivals, events.clone()));
                     }
                     Some(ended) = streams.join_next() => match ended {
                         Ok(result) => result?,
@@ -89,6 +94,7 @@ pub(crate) async fn receive_lane(
 async fn receive_records(
     mut stream: RecordStream,
     open: Arc<OpenFiles>,
+    arrivals: Arc<Arrivals>,
     events: mpsc::Sender<Event>,
 ) -> Result<(), ProtocolError> {
     let (full, full_rx) = mpsc::channel(BUFFERS);
@@ -97,8 +103,10 @@ async fn receive_records(
         // Local invariant: as many fit as are made.
         let _ = empty.try_send(Vec::with_capacity(BUFFER_BYTES));
     }
-    let writer = tokio::task::spawn_blocking(move || write_blocks(full_rx, &empty, &events));
-    let result = receive_all(&mut stream, &open, &full, &mut empty_rx).await;
+    let counted = Arc::clone(&arrivals);
+    let writer =
+        tokio::task::spawn_blocking(move || write_blocks(full_rx, &empty, &counted, &events));
+    let result = receive_all(&mut stream, &open, &arrivals, &full, &mut empty_rx).await;
     drop(full);
     // The thread ends when its queue is empty.
     let _ = writer.await;
@@ -111,6 +119,7 @@ async fn receive_records(
 async fn receive_all(
     stream: &mut RecordStream,
     open: &OpenFiles,
+    arrivals: &Arrivals,
     full: &mpsc::Sender<Step>,
     empty: &mut mpsc::Receiver<Vec<u8>>,
 ) -> Result<(), End> {
@@ -119,7 +128,7 @@ async fn receive_all(
         let Some(file) = file else {
             // An entry that failed here meanwhile: the sender did not know yet.
             let rest = header.length.saturating_add(TRAILER_BYTES as u64);
-            stream.skip(rest, &mut Vec::new()).await?;
+            stream.skip(rest, arrivals).await?;
             continue;
         };
         let Some(block) = file.plan().block_at(header.offset, header.length) else {
@@ -128,7 +137,7 @@ async fn receive_all(
         if !file.wants(block) {
             // A repetition must not touch what is proven.
             let rest = header.length + TRAILER_BYTES as u64;
-            stream.skip(rest, &mut Vec::new()).await?;
+            stream.skip(rest, arrivals).await?;
             continue;
         }
         let mut offset = header.offset;
@@ -146,6 +155,8 @@ async fn receive_all(
             let mut buffer = empty.recv().await.ok_or(End::Broken)?;
             let length = (end - offset).min(BUFFER_BYTES as u64) as usize;
             stream.fill(&mut buffer, length).await?;
+            arrivals.on_bytes(length);
+            arrivals.on_filled();
             send_step(full, Step::Bytes { buffer, offset }).await?;
             offset += length as u64;
         }
@@ -235,10 +246,12 @@ impl RecordStream {
         Ok(())
     }
 
-    async fn skip(&mut self, mut length: u64, scratch: &mut Vec<u8>) -> Result<(), End> {
+    async fn skip(&mut self, mut length: u64, arrivals: &Arrivals) -> Result<(), End> {
+        let mut scratch = Vec::new();
         while length > 0 {
             let step = length.min(BUFFER_BYTES as u64);
-            self.fill(scratch, step as usize).await?;
+            self.fill(&mut scratch, step as usize).await?;
+            arrivals.on_bytes(step as usize);
             length -= step;
         }
         Ok(())
@@ -275,6 +288,7 @@ async fn next_chunk(
 fn write_blocks(
     mut full: mpsc::Receiver<Step>,
     empty: &mpsc::Sender<Vec<u8>>,
+    arrivals: &Arrivals,
     events: &mpsc::Sender<Event>,
 ) {
     let mut current: Option<Block> = None;
@@ -300,6 +314,7 @@ fn write_blocks(
                     };
                     let _ = events.blocking_send(event);
                 }
+                arrivals.on_written();
                 // Never full: buffers only go round.
                 let _ = empty.try_send(buffer);
             }

@@ -15,6 +15,7 @@ pub mod quic;
 pub mod receive;
 pub mod send;
 mod socket;
+mod stall;
 pub mod stop;
 pub mod tcp;
 pub mod tls;

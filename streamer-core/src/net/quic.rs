@@ -220,7 +220,7 @@ fn transport_config(payload_ceiling: u16) -> TransportConfig {
         .stream_receive_window(VarInt::from(STREAM_WINDOW_BYTES))
         .receive_window(VarInt::from(CONNECTION_WINDOW_BYTES))
         .send_window(SEND_WINDOW_BYTES)
-        // Local invariant: 30 s in milliseconds fits a VarInt.
+        // Local invariant: 10 s in milliseconds fits a VarInt.
         .max_idle_timeout(IdleTimeout::try_from(IDLE_TIMEOUT).ok())
         .keep_alive_interval(Some(KEEP_ALIVE))
         .datagram_receive_buffer_size(None)
@@ -263,8 +263,9 @@ const MAX_DATA_STREAMS: u32 = 32;
 /// The control stream, and one for a client that comes back.
 const MAX_CONTROL_STREAMS: u32 = 2;
 
-/// A path that is silent for this long is taken for dead.
-const IDLE_TIMEOUT: Duration = Duration::from_secs(30);
+/// A path that is silent for this long is taken for dead: ten keep-alives of each side in a row
+/// were lost. Nothing else tells a client that its endpoint was killed.
+const IDLE_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Well below the idle timeout, and below the patience of NAT tables; also what tells an
 /// endpoint that its client is still there when another one calls.

@@ -14,6 +14,7 @@ use crate::net::lane::{Event, receive_lane};
 use crate::net::link::{Connection, ControlTasks, Lane, Link, reserve};
 use crate::net::progress::Progress;
 use crate::net::queue::WorkQueue;
+use crate::net::stall::{Arrivals, Watch};
 use crate::net::{TransferError, Transferred};
 use crate::session::{
     Conclusion, Preparation, Receiver, ReceiverConfig, ReceiverInput, ReceiverOutput,
@@ -60,6 +61,7 @@ pub async fn receive(
         events_tx,
         queue,
         open,
+        arrivals: Arc::default(),
         lanes: JoinSet::new(),
         progress,
         failures: Vec::new(),
@@ -103,6 +105,7 @@ struct Driver {
     events_tx: mpsc::Sender<Event>,
     queue: Arc<WorkQueue<Work>>,
     open: Arc<OpenFiles>,
+    arrivals: Arc<Arrivals>,
     lanes: JoinSet<Result<(), ProtocolError>>,
     progress: Arc<Progress>,
     failures: Vec<StoreError>,
@@ -120,6 +123,7 @@ impl Driver {
         tokio::pin!(stop);
         let outgoing = self.control.outgoing();
         let mut starved = None;
+        let mut watch = Watch::new();
         loop {
             if let Some(conclusion) = self.do_outputs() {
                 return Ok(conclusion);
@@ -142,7 +146,8 @@ impl Driver {
                 Some(lane) = new_lanes.recv() => {
                     self.lane_count += 1;
                     let (open, events) = (Arc::clone(&self.open), self.events_tx.clone());
-                    self.lanes.spawn(receive_lane(lane, open, events));
+                    let arrivals = Arc::clone(&self.arrivals);
+                    self.lanes.spawn(receive_lane(lane, open, arrivals, events));
                     starved = None;
                     continue;
                 }
@@ -161,7 +166,14 @@ impl Driver {
                 },
                 () = connection.cut() => return Err(connection.closed().await),
                 code = &mut stop => ReceiverInput::Stop(code),
+                () = watch.glance() => {
+                    if !watch.is_stalled(Some(&self.arrivals), self.session.is_owed()) {
+                        continue;
+                    }
+                    ReceiverInput::Stop(ErrorCode::TimedOut)
+                }
             };
+            watch.on_input();
             let result = self.session.handle(input);
             if result.is_err() {
                 self.do_outputs();

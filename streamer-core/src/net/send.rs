@@ -17,6 +17,7 @@ use crate::net::link::{Connection, ControlTasks, Lane, Link, reserve};
 use crate::net::progress::Progress;
 use crate::net::queue::WorkQueue;
 use crate::net::quic::fit_send_window;
+use crate::net::stall::Watch;
 use crate::net::tcp::TlsStream;
 use crate::net::{TransferError, Transferred};
 use crate::session::{Conclusion, Sender, SenderInput, SenderOutput, SessionError};
@@ -105,6 +106,7 @@ impl Driver {
     ) -> Result<Conclusion, TransferError> {
         tokio::pin!(stop);
         let outgoing = self.control.outgoing();
+        let mut watch = Watch::new();
         loop {
             if let Some(conclusion) = self.do_outputs()? {
                 return Ok(conclusion);
@@ -137,7 +139,14 @@ impl Driver {
                 },
                 () = connection.cut() => return Err(connection.closed().await),
                 code = &mut stop => SenderInput::Stop(code),
+                () = watch.glance() => {
+                    if !watch.is_stalled(None, false) {
+                        continue;
+                    }
+                    SenderInput::Stop(ErrorCode::TimedOut)
+                }
             };
+            watch.on_input();
             let result = self.session.handle(input);
             if result.is_err() {
                 self.do_outputs()?;

@@ -20,6 +20,7 @@
 
 mod receiver;
 mod sender;
+pub mod stall;
 #[cfg(test)]
 mod tests;
 

@@ -214,6 +214,20 @@ impl Receiver {
         }
     }
 
+    /// Whether the sender has said of some file that all of it was sent, and blocks of it are
+    /// still missing.
+    pub fn is_owed(&self) -> bool {
+        let State::Transferring(transfer) = &self.state else {
+            return false;
+        };
+        // Complete and with its root, an entry is past this phase.
+        let is_owed = |pending: &Pending| match pending.phase {
+            Phase::Receiving { root, .. } => root.is_some(),
+            Phase::Preparing | Phase::Finishing => false,
+        };
+        transfer.entries.values().any(is_owed)
+    }
+
     /// A closed session says nothing more, and what it still has to say stays: an event or an
     /// `Abort` that comes late changes nothing, any other message is a fault.
     fn refuse_late(&self, input: &ReceiverInput) -> Result<(), SessionError> {

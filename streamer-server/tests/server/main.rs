@@ -1,5 +1,7 @@
 //! An endpoint among strangers.
 #![expect(clippy::unwrap_used, reason = "helpers of tests fail by panicking too")]
 
+mod long_life;
+mod stalled;
 mod strangers;
 mod world;

@@ -95,6 +95,26 @@ async fn a_client_that_stops_within_its_first_message() {
     world.assert_serves().await;
 }
 
+#[tokio::test]
+async fn as_many_as_may_shake_hands_and_then_say_nothing() {
+    let world = World::new().await;
+    let mut silent = Vec::new();
+    let endpoint = Endpoint::dialer(world.address, &world.coordinates.secret).unwrap();
+    let mut speechless = Vec::new();
+    for _ in 0..40 {
+        silent.push(TcpStream::connect(world.address).await.unwrap());
+        // They know the secret even; those beyond the bound are refused.
+        if let Ok(connection) = endpoint.connect(world.address).unwrap().await {
+            speechless.push(connection);
+        }
+    }
+    assert!(speechless.len() > 16, "{}", speechless.len());
+    let begun = std::time::Instant::now();
+    world.assert_serves().await;
+    // Not only once the handshakes of the others have timed out.
+    assert!(begun.elapsed() < Duration::from_secs(7), "{begun:?}");
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn two_hundred_at_once() {
     let world = World::new().await;

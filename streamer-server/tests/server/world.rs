@@ -20,7 +20,7 @@ use tokio::task::JoinHandle;
 /// Longest wait for anything.
 pub(crate) const DEADLINE: Duration = Duration::from_secs(40);
 
-/// An endpoint that sends a file.
+/// An endpoint that sends a file, or receives one.
 pub(crate) struct World {
     dir: TempDir,
     pub(crate) coordinates: Coordinates,
@@ -35,9 +35,20 @@ const CONTENT: &[u8] = b"what the endpoint sends";
 
 impl World {
     pub(crate) async fn new() -> Self {
+        Self::of(Operation::Send).await
+    }
+
+    pub(crate) async fn receiving() -> Self {
+        Self::of(Operation::Receive).await
+    }
+
+    async fn of(operation: Operation) -> Self {
         let dir = tempfile::tempdir().unwrap();
-        let path = dir.path().join("source");
-        std::fs::write(&path, CONTENT).unwrap();
+        std::fs::write(dir.path().join("source"), CONTENT).unwrap();
+        let path = dir.path().join(match operation {
+            Operation::Send => "source",
+            Operation::Receive => "received",
+        });
         let (stop, stopped) = watch::channel(None);
         let (tell, listening) = oneshot::channel();
         let (connections, connected) = mpsc::channel(64);
@@ -55,7 +66,12 @@ impl World {
             Notice::Connected { peer } => connections.try_send(peer).unwrap(),
             _ => {}
         };
-        let served = tokio::spawn(serve(config(path), Arc::default(), notify, stopped));
+        let served = tokio::spawn(serve(
+            config(operation, path),
+            Arc::default(),
+            notify,
+            stopped,
+        ));
         let (address, coordinates) = listening.await.unwrap();
         Self {
             dir,
@@ -67,9 +83,19 @@ impl World {
         }
     }
 
-    /// A client that gets the file, after all that happened.
+    /// What the endpoint was told to send or to make, and what is beside it.
+    pub(crate) fn path(&self, name: &str) -> PathBuf {
+        self.dir.path().join(name)
+    }
+
+    /// A client that gets the file, after strangers.
     pub(crate) async fn assert_serves(mut self) {
         assert!(self.connected.try_recv().is_err(), "a stranger was served");
+        self.assert_serves_after(0).await;
+    }
+
+    /// A client that gets the file, after so many that were served and left.
+    pub(crate) async fn assert_serves_after(self, sessions: u32) {
         let target = self.dir.path().join("target");
         let dialled = dial(&self.coordinates, Choice::Quic, DEADLINE)
             .await
@@ -91,19 +117,19 @@ impl World {
         endpoint.close().await;
         assert_eq!(std::fs::read(target).unwrap(), CONTENT);
         let served = tokio::time::timeout(DEADLINE, self.served).await.unwrap();
-        assert_eq!(served.unwrap().unwrap().sessions, 1);
+        assert_eq!(served.unwrap().unwrap().sessions, sessions + 1);
     }
 }
 
-fn config(path: PathBuf) -> Config {
+pub(crate) fn config(operation: Operation, path: PathBuf) -> Config {
     Config {
         host: "127.0.0.1".to_owned(),
         public_ips: vec!["127.0.0.1".to_owned()],
         ports: free_port(),
         wait_timeout: DEADLINE,
-        inbound_limit_bytes: 0,
+        inbound_limit_bytes: 100 << 20,
         secret: TransferSecret::generate().unwrap(),
-        operation: Operation::Send,
+        operation,
         path,
     }
 }

@@ -5,4 +5,5 @@ mod pair;
 mod properties;
 mod scenarios;
 mod table;
+mod tamper;
 mod world;

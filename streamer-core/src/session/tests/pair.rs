@@ -5,17 +5,18 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use super::tamper::Tampering;
 use super::world::{Source, Store};
 use crate::error::ErrorCode;
 use crate::hash::{Hash, root_of};
 use crate::path::RelPath;
 use crate::session::{
-    Conclusion, Receiver, ReceiverConfig, ReceiverInput, ReceiverOutput, Sender, SenderInput,
-    SenderOutput, SessionError,
+    Conclusion, Preparation, Receiver, ReceiverConfig, ReceiverInput, ReceiverOutput, Sender,
+    SenderInput, SenderOutput, SessionError,
 };
 use crate::wire::codec;
 use crate::wire::message::{Entry, Message, SessionId};
-use crate::wire::record::RecordHeader;
+use crate::wire::record::{HEADER_BYTES, RecordHeader, TRAILER_BYTES};
 
 /// What a run is like and what goes wrong in it.
 #[derive(Debug, Clone)]
@@ -30,6 +31,10 @@ pub(super) struct Plan {
     pub(super) cut: Option<usize>,
     /// How often each block arrives damaged.
     pub(super) damage: BTreeMap<(u32, u64), u32>,
+    /// What happens to messages on their way.
+    pub(super) frames: Tampering,
+    /// What happens to records on their way.
+    pub(super) tampered_records: Tampering,
     /// Steps after which this happens.
     pub(super) disturb: Option<(usize, Disturbance)>,
 }
@@ -51,6 +56,8 @@ impl Default for Plan {
             limit: None,
             cut: None,
             damage: BTreeMap::new(),
+            frames: Tampering::default(),
+            tampered_records: Tampering::default(),
             disturb: None,
         }
     }
@@ -108,15 +115,8 @@ enum Event {
     Receiver(ReceiverInput),
     FrameToSender(Vec<u8>),
     FrameToReceiver(Vec<u8>),
-    Read {
-        entry: u32,
-        block: u64,
-    },
-    Record {
-        header: RecordHeader,
-        bytes: Vec<u8>,
-        hash: Hash,
-    },
+    Read { entry: u32, block: u64 },
+    Record(Vec<u8>),
 }
 
 /// Runs one session to its end or its cut. Panics when it falls silent before.
@@ -134,6 +134,9 @@ pub(super) fn run(source: &mut Source, store: &mut Store, plan: &Plan) -> Report
         now: 0,
         random: plan.seed,
         control: [0; 2],
+        arrived: [Vec::new(), Vec::new()],
+        frames: 0,
+        has_stalled: false,
         damage: plan.damage.clone(),
         offered: BTreeMap::new(),
         sent: BTreeMap::new(),
@@ -160,6 +163,10 @@ struct Pair<'a> {
     random: u64,
     /// When the last frame arrives, for each direction.
     control: [u64; 2],
+    /// What came over the control stream and is no whole frame yet, for each direction.
+    arrived: [Vec<u8>; 2],
+    frames: usize,
+    has_stalled: bool,
     damage: BTreeMap<(u32, u64), u32>,
     /// What the sender offered, and the hashes of what it sent or checked.
     offered: BTreeMap<u32, Entry>,
@@ -188,7 +195,8 @@ impl Pair<'_> {
                 self.disturb(what.clone());
             }
             let Some(((time, _), event)) = self.events.pop_first() else {
-                panic!("silence: {:?} and {:?}", self.sender, self.receiver);
+                self.stall();
+                continue;
             };
             self.now = time;
             self.step(event);
@@ -214,20 +222,58 @@ impl Pair<'_> {
         self.drain();
     }
 
+    /// Nothing happens any more. A driver notices that in the end; it must never have to when
+    /// nobody tampered.
+    fn stall(&mut self) {
+        let tampered = !self.plan.frames.is_empty() || !self.plan.tampered_records.is_empty();
+        assert!(
+            tampered && !self.has_stalled,
+            "silence: {:?} and {:?}",
+            self.sender,
+            self.receiver
+        );
+        self.has_stalled = true;
+        self.tell_receiver(ReceiverInput::Stop(ErrorCode::TimedOut));
+        self.tell_sender(SenderInput::Stop(ErrorCode::TimedOut));
+        self.drain();
+    }
+
     fn step(&mut self, event: Event) {
         match event {
             Event::Sender(input) => self.tell_sender(input),
             Event::Receiver(input) => self.tell_receiver(input),
-            Event::FrameToSender(frame) => self.tell_sender(SenderInput::Message(decoded(&frame))),
-            Event::FrameToReceiver(frame) => {
-                self.tell_receiver(ReceiverInput::Message(decoded(&frame)));
-            }
+            Event::FrameToSender(frame) => self.on_frame(1, &frame),
+            Event::FrameToReceiver(frame) => self.on_frame(0, &frame),
             Event::Read { entry, block } => self.read_block(entry, block),
-            Event::Record {
-                header,
-                bytes,
-                hash,
-            } => self.on_record(header, &bytes, hash),
+            Event::Record(bytes) => self.on_record(&bytes),
+        }
+    }
+
+    /// Takes the messages out of what arrived so far.
+    fn on_frame(&mut self, direction: usize, frame: &[u8]) {
+        self.arrived[direction].extend_from_slice(frame);
+        loop {
+            match codec::decode(&self.arrived[direction]) {
+                Ok(None) => return,
+                Ok(Some((message, length))) => {
+                    self.arrived[direction].drain(..length);
+                    match direction {
+                        0 => self.tell_receiver(ReceiverInput::Message(message)),
+                        _ => self.tell_sender(SenderInput::Message(message)),
+                    }
+                }
+                Err(error) => {
+                    let failed = Ending::Failed(error.into());
+                    let (ours, theirs) = match direction {
+                        0 => (&mut self.receiver_end, &mut self.sender_end),
+                        _ => (&mut self.sender_end, &mut self.receiver_end),
+                    };
+                    // The connection is closed: the other side sees that and no more.
+                    ours.get_or_insert(failed);
+                    theirs.get_or_insert(Ending::Cut);
+                    return;
+                }
+            }
         }
     }
 
@@ -318,9 +364,14 @@ impl Pair<'_> {
             match output {
                 ReceiverOutput::Send(message) => self.send(1, &message),
                 ReceiverOutput::Prepare { entry, offered } => {
+                    // Another entry of this session holds the lock on that partial.
+                    let is_taken = self.paths.values().any(|(path, _)| *path == offered.path);
                     self.paths
                         .insert(entry, (offered.path.clone(), offered.clone()));
-                    let preparation = self.store.prepare(&offered);
+                    let preparation = match is_taken {
+                        true => Preparation::Refused(ErrorCode::TargetBusy),
+                        false => self.store.prepare(&offered),
+                    };
                     self.soon(Event::Receiver(ReceiverInput::Prepared {
                         entry,
                         preparation,
@@ -359,25 +410,44 @@ impl Pair<'_> {
             offset,
             length: plan.len(block),
         };
-        self.soon(Event::Record {
-            header,
-            bytes,
-            hash,
-        });
+        let record = [&header.encode()[..], &bytes, &hash.0].concat();
+        let number = self.records as usize - 1;
+        for record in self.plan.tampered_records.apply(number, record) {
+            self.soon(Event::Record(record));
+        }
         self.tell_sender(SenderInput::BlocksSent { entry, count: 1 });
     }
 
-    fn on_record(&mut self, header: RecordHeader, bytes: &[u8], hash: Hash) {
+    fn on_record(&mut self, record: &[u8]) {
+        let Some((header, rest)) = record.split_first_chunk::<HEADER_BYTES>() else {
+            return;
+        };
         let RecordHeader {
             entry,
             offset,
             length,
-        } = RecordHeader::decode(header.encode());
-        let (path, offered) = &self.paths[&entry];
-        let block = offered.plan().unwrap().block_at(offset, length).unwrap();
+        } = RecordHeader::decode(*header);
+        // Of an entry that is over, or was never offered: skipped.
+        let Some((path, offered)) = self.paths.get(&entry) else {
+            return;
+        };
+        let Some(block) = offered
+            .plan()
+            .and_then(|plan| plan.block_at(offset, length))
+        else {
+            return self.tell_receiver(ReceiverInput::Stop(ErrorCode::ProtocolViolation));
+        };
         if self.receiver_end.is_some() || !self.receiver.wants(entry, block) {
             return;
         }
+        let Some((bytes, hash)) = rest.split_last_chunk::<TRAILER_BYTES>() else {
+            return;
+        };
+        if bytes.len() as u64 != length {
+            // The stream ended within the block.
+            return;
+        }
+        let hash = Hash(*hash);
         let input = if self.store.write(path, block, bytes, hash) {
             ReceiverInput::BlockProven { entry, block }
         } else {
@@ -388,13 +458,17 @@ impl Pair<'_> {
 
     fn send(&mut self, direction: usize, message: &Message) {
         let frame = codec::encode(message).unwrap();
+        let frames = self.plan.frames.apply(self.frames, frame);
+        self.frames += 1;
         let arrival = (self.now + self.random(self.plan.delay)).max(self.control[direction]);
         self.control[direction] = arrival;
-        let event = match direction {
-            0 => Event::FrameToReceiver(frame),
-            _ => Event::FrameToSender(frame),
-        };
-        self.at(arrival, event);
+        for frame in frames {
+            let event = match direction {
+                0 => Event::FrameToReceiver(frame),
+                _ => Event::FrameToSender(frame),
+            };
+            self.at(arrival, event);
+        }
     }
 
     fn soon(&mut self, event: Event) {
@@ -417,10 +491,4 @@ impl Pair<'_> {
         z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
         (z ^ (z >> 31)) % (max + 1)
     }
-}
-
-fn decoded(frame: &[u8]) -> Message {
-    let (message, length) = codec::decode(frame).unwrap().unwrap();
-    assert_eq!(length, frame.len());
-    message
 }

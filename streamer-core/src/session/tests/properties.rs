@@ -6,6 +6,7 @@ use proptest::prelude::*;
 
 use super::pair::{Disturbance, Ending, Plan, run};
 use super::table::{ROOT, SESSION, file, messages};
+use super::tamper::{Tamper, Tampering};
 use super::world::{Source, Store};
 use crate::error::ErrorCode;
 use crate::limits::BLOCK_MIN_BYTES as MIB;
@@ -51,8 +52,18 @@ prop_compose! {
         damage in damage(),
         disturb in proptest::option::of((0..60usize, disturbance())),
     ) -> Plan {
-        Plan { seed, delay, batch, limit: None, cut, damage, disturb }
+        Plan { seed, delay, batch, cut, damage, disturb, ..Plan::default() }
     }
+}
+
+/// Of the first frames or records, a few.
+fn tampering() -> impl Strategy<Value = Tampering> {
+    let tamper = prop_oneof![
+        2 => Just(Tamper::Repeat),
+        3 => (any::<usize>(), any::<u8>()).prop_map(|(at, bit)| Tamper::Flip(at, bit)),
+        1 => any::<usize>().prop_map(Tamper::CutShort),
+    ];
+    proptest::collection::btree_map(0..20usize, tamper, 1..4).prop_map(Tampering)
 }
 
 proptest! {
@@ -86,6 +97,49 @@ proptest! {
                 _ => {}
             }
         }
+        let report = run(&mut source, &mut store, &Plan { seed, ..Plan::default() });
+        prop_assert!(report.failed().is_empty());
+        store.assert_holds(&source, &BTreeSet::new());
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 128, ..ProptestConfig::default() })]
+
+    /// Records that are repeated, damaged anywhere or cut short, on top of all the rest.
+    #[test]
+    fn tampered_records_end_with_the_right_bytes_or_an_error(
+        sizes in sizes(),
+        plan in plans(),
+        tampered_records in tampering(),
+        seed: u64,
+    ) {
+        let mut source = Source::files(&sizes);
+        let mut store = Store::default();
+        let report = run(&mut source, &mut store, &Plan { tampered_records, ..plan });
+        store.assert_holds(&source, &(0..5).collect());
+        if let Ending::Concluded(end) = &report.receiver {
+            let failed = end.failures.iter().map(|failure| failure.entry).collect();
+            store.assert_holds(&source, &failed);
+        }
+        let report = run(&mut source, &mut store, &Plan { seed, ..Plan::default() });
+        prop_assert!(report.failed().is_empty());
+        store.assert_holds(&source, &BTreeSet::new());
+    }
+
+    /// The control stream is authenticated: this takes a fault in a peer. Names and attributes
+    /// may be wrong then; a file whose bytes are not the source's never has a name.
+    #[test]
+    fn tampered_messages_end_with_bytes_of_the_source_or_an_error(
+        sizes in sizes(),
+        plan in plans(),
+        frames in tampering(),
+        seed: u64,
+    ) {
+        let mut source = Source::files(&sizes);
+        let mut store = Store::default();
+        run(&mut source, &mut store, &Plan { frames, ..plan });
+        store.assert_nothing_foreign(&source);
         let report = run(&mut source, &mut store, &Plan { seed, ..Plan::default() });
         prop_assert!(report.failed().is_empty());
         store.assert_holds(&source, &BTreeSet::new());

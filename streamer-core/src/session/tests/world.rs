@@ -100,6 +100,9 @@ impl Store {
                 .insert(entry.path.clone(), (entry.clone(), Vec::new()));
             return Preparation::NoData;
         };
+        if plan.size() > ROOM {
+            return Preparation::Refused(ErrorCode::NoSpace);
+        }
         let fresh = Partial {
             entry: entry.clone(),
             plan,
@@ -160,6 +163,15 @@ impl Store {
         }
     }
 
+    /// No file has its name that is not, byte for byte, one of the source's.
+    pub(super) fn assert_nothing_foreign(&self, source: &Source) {
+        for (path, (entry, bytes)) in &self.named {
+            let is_file = matches!(entry.kind, EntryKind::File { .. });
+            let is_ours = source.bytes.iter().any(|ours| ours == bytes);
+            assert!(!is_file || is_ours, "foreign bytes in {path:?}");
+        }
+    }
+
     pub(super) fn proven_blocks(&self) -> u64 {
         let partials = self
             .partials
@@ -169,3 +181,6 @@ impl Store {
         partials.sum::<u64>() + files.map(BlockPlan::count).sum::<u64>()
     }
 }
+
+/// What fits in the store.
+const ROOM: u64 = 64 << 20;

@@ -1,0 +1,76 @@
+//! Watches in a driver for a peer that keeps the connection alive and does nothing.
+
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+
+use tokio::time::{Instant, Interval, MissedTickBehavior, interval};
+
+use crate::session::stall::{GLANCE, Sight, StallWatch};
+
+/// What the lanes of a receiver see.
+#[derive(Debug, Default)]
+pub(crate) struct Arrivals {
+    bytes: AtomicU64,
+    unwritten: AtomicUsize,
+}
+
+impl Arrivals {
+    /// Bytes came over the network.
+    pub(crate) fn on_bytes(&self, count: usize) {
+        self.bytes.fetch_add(count as u64, Ordering::Relaxed);
+    }
+
+    /// A buffer waits to be written.
+    pub(crate) fn on_filled(&self) {
+        self.unwritten.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// It was.
+    pub(crate) fn on_written(&self) {
+        self.unwritten.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+/// A [`StallWatch`] with a clock.
+#[derive(Debug)]
+pub(crate) struct Watch {
+    inner: StallWatch,
+    start: Instant,
+    glances: Interval,
+    inputs: u64,
+}
+
+impl Watch {
+    pub(crate) fn new() -> Self {
+        let mut glances = interval(GLANCE);
+        glances.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        Self {
+            inner: StallWatch::default(),
+            start: Instant::now(),
+            glances,
+            inputs: 0,
+        }
+    }
+
+    /// Something happened.
+    pub(crate) fn on_input(&mut self) {
+        self.inputs += 1;
+    }
+
+    /// Waits until it is time to look. Cancel-safe.
+    pub(crate) async fn glance(&mut self) {
+        self.glances.tick().await;
+    }
+
+    /// Whether nothing has happened for too long; `arrivals` of a receiver, which may be owed
+    /// bytes.
+    pub(crate) fn is_stalled(&mut self, arrivals: Option<&Arrivals>, is_owed: bool) -> bool {
+        let read = |arrivals: &Arrivals| arrivals.bytes.load(Ordering::Relaxed);
+        let is_busy = |arrivals: &Arrivals| arrivals.unwritten.load(Ordering::Relaxed) > 0;
+        let sight = Sight {
+            activity: self.inputs.wrapping_add(arrivals.map_or(0, read)),
+            is_owed,
+            is_busy: arrivals.is_some_and(is_busy),
+        };
+        self.inner.look(self.start.elapsed(), sight)
+    }
+}

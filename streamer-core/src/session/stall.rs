@@ -1,0 +1,83 @@
+//! Notices a peer that keeps the connection alive and does nothing.
+
+use std::time::Duration;
+
+/// Looks now and then whether anything happens. Reads no clock: the driver passes the time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct StallWatch {
+    activity: u64,
+    since: Duration,
+}
+
+/// What a driver sees of its peer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Sight {
+    /// Changes with everything that happens: messages, bytes, work of this side.
+    pub activity: u64,
+    /// The peer has said that it sent what is still missing.
+    pub is_owed: bool,
+    /// This side is at work, on a slow disk perhaps: silence says nothing about the peer.
+    pub is_busy: bool,
+}
+
+impl StallWatch {
+    /// Whether it has been silent for too long. `now` counts from any fixed moment.
+    pub fn look(&mut self, now: Duration, sight: Sight) -> bool {
+        if sight.is_busy || sight.activity != self.activity {
+            self.activity = sight.activity;
+            self.since = now;
+            return false;
+        }
+        let patience = if sight.is_owed { OWED } else { ANYTHING };
+        now.saturating_sub(self.since) >= patience
+    }
+}
+
+/// How often to look.
+pub const GLANCE: Duration = Duration::from_secs(5);
+
+/// For bytes that were sent according to the peer: twice what the transports need to notice
+/// that a path is dead.
+const OWED: Duration = Duration::from_secs(60);
+
+/// For anything else. The peer may hash terabytes that arrived earlier, or wait for a tape
+/// robot; but not for a whole night.
+const ANYTHING: Duration = Duration::from_secs(6 * 60 * 60);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn silent(seconds: u64, is_owed: bool, is_busy: bool) -> bool {
+        let sight = Sight {
+            activity: 7,
+            is_owed,
+            is_busy,
+        };
+        let mut watch = StallWatch::default();
+        assert!(!watch.look(Duration::from_secs(100), sight));
+        watch.look(Duration::from_secs(100 + seconds), sight)
+    }
+
+    #[test]
+    fn what_is_owed_is_waited_for_a_minute_and_anything_else_for_hours() {
+        assert!(!silent(59, true, false));
+        assert!(silent(60, true, false));
+        assert!(!silent(6 * 3600 - 1, false, false));
+        assert!(silent(6 * 3600, false, false));
+    }
+
+    #[test]
+    fn work_of_our_own_and_whatever_happens_start_the_wait_anew() {
+        assert!(!silent(1_000_000, true, true));
+        let mut watch = StallWatch::default();
+        let sight = |activity| Sight {
+            activity,
+            is_owed: true,
+            is_busy: false,
+        };
+        for second in 1..1000 {
+            assert!(!watch.look(Duration::from_secs(59 * second), sight(second)));
+        }
+    }
+}
