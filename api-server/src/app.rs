@@ -2,7 +2,7 @@
 
 use axum::Router;
 use axum::middleware::from_fn_with_state;
-use axum::routing::{MethodRouter, any, get, post};
+use axum::routing::{MethodRouter, any, delete, get, post};
 
 use crate::docs;
 use crate::front::front;
@@ -62,6 +62,12 @@ fn table() -> Vec<(&'static str, MethodRouter<AppState>)> {
         (
             "/filesystem/{system_name}/transfer/download",
             post(transfer::download),
+        ),
+        ("/filesystem/{system_name}/transfer/mv", post(transfer::mv)),
+        ("/filesystem/{system_name}/transfer/cp", post(transfer::cp)),
+        (
+            "/filesystem/{system_name}/transfer/rm",
+            delete(transfer::rm),
         ),
         ("/docs", get(docs::page)),
         ("/redoc", get(docs::page)),

@@ -323,19 +323,26 @@ impl From<SchedulerError> for ApiError {
 
 impl From<TransferError> for ApiError {
     fn from(error: TransferError) -> Self {
+        let message = error.to_string();
         let status = match error {
             TransferError::Command(source) => return source.into(),
             TransferError::Scheduler(source) => return source.into(),
             TransferError::TargetExists { .. } => StatusCode::FORBIDDEN,
-            TransferError::MethodNotAvailable
+            TransferError::WorkDirectory { source, .. } => {
+                let mut error = Self::from(source);
+                error.message = message;
+                return error;
+            }
+            TransferError::NotADirectory { .. }
+            | TransferError::MethodNotAvailable
             | TransferError::AccountRequired
             | TransferError::BadAccount
             | TransferError::BadPath { .. } => StatusCode::BAD_REQUEST,
             TransferError::NotDriven { .. } => StatusCode::NOT_IMPLEMENTED,
-            TransferError::NoWorkDirectory { .. } | TransferError::NoRandomness => {
-                StatusCode::INTERNAL_SERVER_ERROR
-            }
+            TransferError::NoWorkDirectory { .. }
+            | TransferError::NoProgram { .. }
+            | TransferError::NoRandomness => StatusCode::INTERNAL_SERVER_ERROR,
         };
-        Self::new(status, error.to_string()).with_source(error)
+        Self::new(status, message).with_source(error)
     }
 }

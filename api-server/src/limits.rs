@@ -42,6 +42,10 @@ pub const KEY_FETCH_TIMEOUT: Duration = Duration::from_secs(5);
 /// Largest job script accepted, in bytes (Slurm's own default is 4 MiB).
 pub const JOB_SCRIPT_MAX_BYTES: usize = 4 * 1024 * 1024;
 
+/// Largest program installed on systems, in bytes: many times the real one, with its
+/// debugging information.
+pub const PROGRAM_MAX_BYTES: u64 = 512 * 1024 * 1024;
+
 /// Jobs of a local system waiting for a free slot.
 pub const LOCAL_PENDING_JOBS_MAX: usize = 1000;
 

@@ -38,6 +38,9 @@ pub const API_VERSION: &str = "2.6.0";
         ops::read::stat,
         transfer::upload,
         transfer::download,
+        transfer::mv,
+        transfer::cp,
+        transfer::rm,
     ),
     components(schemas(ApiResponseError))
 )]

@@ -13,7 +13,9 @@ use crate::http_client::HttpClient;
 use crate::limits;
 use crate::model::transfer::TransferMethodName;
 use crate::scheduler::{LocalLimits, LocalScheduler, NotDriven, Scheduler};
-use crate::transfer::{MethodNotDriven, StreamerMethod, TransferMethod, Transfers};
+use crate::transfer::{
+    Installer, MethodNotDriven, Program, StreamerMethod, TransferMethod, Transfers,
+};
 
 /// Shared by all requests; cheap to clone.
 #[derive(Debug, Clone)]
@@ -49,8 +51,8 @@ pub struct System {
     pub command_limits: RunLimits,
     /// Runs jobs.
     pub scheduler: Arc<dyn Scheduler>,
-    /// Moves files; absent when not configured.
-    pub transfers: Option<Transfers>,
+    /// Moves files.
+    pub transfers: Transfers,
 }
 
 /// Why the service cannot start.
@@ -206,18 +208,23 @@ async fn local(config: &SystemConfig) -> Result<(LocalExecutor, LocalScheduler),
     Ok((executor, scheduler))
 }
 
-fn transfers(config: &SystemConfig) -> Option<Transfers> {
-    let method: Arc<dyn TransferMethod> = match config.data_operation.data_transfer.as_ref()? {
-        DataTransfer::Streamer(streamer) => Arc::new(StreamerMethod::new(streamer.clone())),
-        DataTransfer::S3(_) => Arc::new(MethodNotDriven {
-            name: TransferMethodName::S3,
-            word: "S3",
-        }),
-        DataTransfer::Wormhole(_) => Arc::new(MethodNotDriven {
-            name: TransferMethodName::Wormhole,
-            word: "wormhole",
-        }),
-    };
+fn transfers(config: &SystemConfig) -> Transfers {
+    let operation = &config.data_operation;
+    let methods = operation
+        .methods()
+        .map(|method| -> Arc<dyn TransferMethod> {
+            match method {
+                DataTransfer::Streamer(streamer) => Arc::new(StreamerMethod::new(streamer.clone())),
+                DataTransfer::S3(_) => Arc::new(MethodNotDriven {
+                    name: TransferMethodName::S3,
+                    word: "S3",
+                }),
+                DataTransfer::Wormhole(_) => Arc::new(MethodNotDriven {
+                    name: TransferMethodName::Wormhole,
+                    word: "wormhole",
+                }),
+            }
+        });
     let ssh_timeout = config
         .ssh
         .as_ref()
@@ -226,12 +233,31 @@ fn transfers(config: &SystemConfig) -> Option<Transfers> {
         .file_systems
         .iter()
         .find(|file_system| file_system.default_work_dir);
-    Some(Transfers {
+    Transfers {
         system: config.name.clone(),
         work_directory: work.map(|file_system| file_system.path.clone()),
-        directives: config.data_operation.datatransfer_jobs_directives.clone(),
+        directives: operation.datatransfer_jobs_directives.clone(),
         command_timeout: Duration::from_secs(ssh_timeout),
-        command_output_bytes: config.data_operation.max_ops_file_size,
-        method,
-    })
+        command_output_bytes: operation.max_ops_file_size,
+        methods: methods.collect(),
+        program: program(config),
+    }
+}
+
+/// A local system finds the program on its own `PATH`; elsewhere there is none.
+fn program(config: &SystemConfig) -> Program {
+    let operation = &config.data_operation;
+    if let Some(path) = operation.program() {
+        return Program::There(path.to_owned());
+    }
+    match &operation.streamer_binary_source {
+        Some(source) => Program::Installed(Installer::new(source.clone())),
+        None if config.scheduler.kind == SchedulerType::Local => {
+            Program::There("streamer".to_owned())
+        }
+        None => {
+            let own = std::env::current_exe().unwrap_or_default();
+            Program::Installed(Installer::new(own.with_file_name("streamer")))
+        }
+    }
 }

@@ -156,6 +156,13 @@ pub struct ServerArgs {
     /// Read the secret from a file; - for standard input
     #[arg(long, value_name = "FILE", conflicts_with = "secret")]
     pub secret_file: Option<PathBuf>,
+    /// Remove the secret file when the transfer has ended; not when a signal ends it, since a
+    /// job may be started again
+    #[arg(long, requires = "secret_file")]
+    pub remove_secret_file: bool,
+    /// Keep a file that says, in JSON, how the transfer stands
+    #[arg(long, value_name = "FILE")]
+    pub status_file: Option<PathBuf>,
     /// The secret; every user of this machine can see it in the list of processes: prefer
     /// --secret-file or STREAMER_SECRET
     #[arg(long, value_name = "SECRET")]

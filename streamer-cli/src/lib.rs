@@ -8,6 +8,7 @@ mod config;
 pub mod exit;
 mod line;
 mod signals;
+mod status_file;
 mod ui;
 mod units;
 

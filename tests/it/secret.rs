@@ -1,11 +1,14 @@
 //! Where the secret of a transfer is, and where it is not, while its job runs.
 
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::{Path, PathBuf};
+
 use streamer_core::Coordinates;
 use streamer_tests::demo::Demo;
 use streamer_tests::{file, job};
 
 #[test]
-fn the_secret_is_in_the_environment_of_the_job_and_nowhere_else() {
+fn the_secret_is_in_a_file_of_the_user_and_nowhere_else() {
     let demo = Demo::start();
     let source = demo.home().join("secret-test.bin");
     file::random(&source, 1000);
@@ -17,12 +20,19 @@ fn the_secret_is_in_the_environment_of_the_job_and_nowhere_else() {
         secret.expose_text().to_string(),
         transfer.coordinates.clone(),
     ];
+    let private = demo.home().join(".f7t_transfers");
+    let files: Vec<PathBuf> = std::fs::read_dir(&private)
+        .unwrap()
+        .map(|entry| entry.unwrap().path())
+        .collect();
+    let holds = |path: &&PathBuf| has(&std::fs::read_to_string(path).unwrap(), &needles);
+    let holders: Vec<&PathBuf> = files.iter().filter(holds).collect();
+    assert_eq!(holders.len(), 1, "{files:?}");
+    let mode = |path: &Path| std::fs::metadata(path).unwrap().permissions().mode() & 0o777;
+    assert_eq!((mode(holders[0]), mode(&private)), (0o600, 0o700));
     let environment = std::fs::read(format!("/proc/{id}/environ")).unwrap();
     let environment = String::from_utf8_lossy(&environment);
-    assert!(
-        environment.contains(&needles[0]),
-        "not there: this test looks for something else"
-    );
+    assert!(!has(&environment, &needles), "the environment shows it");
     for (id, line) in job::command_lines() {
         assert!(!has(&line, &needles), "process {id} shows it");
     }

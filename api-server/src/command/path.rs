@@ -44,6 +44,18 @@ impl RemotePath {
         Self(format!("{}/{}", directory.trim_end_matches('/'), self.0))
     }
 
+    /// The directory in which this path is: `/` for itself, `.` for a bare name.
+    #[must_use]
+    pub fn parent(&self) -> Self {
+        let path = self.0.trim_end_matches('/');
+        Self(match path.rsplit_once('/') {
+            _ if path.is_empty() => "/".to_owned(),
+            None => ".".to_owned(),
+            Some((parent, _)) if parent.trim_end_matches('/').is_empty() => "/".to_owned(),
+            Some((parent, _)) => parent.to_owned(),
+        })
+    }
+
     /// The text.
     pub fn as_str(&self) -> &str {
         &self.0
@@ -62,6 +74,15 @@ mod tests {
             RemotePath::parse(&"x".repeat(5000)),
             Err(PathError::TooLong)
         );
+        for (path, parent) in [
+            ("/", "/"),
+            ("/a", "/"),
+            ("//a", "/"),
+            ("/a/b//", "/a"),
+            ("a", "."),
+        ] {
+            assert_eq!(RemotePath::parse(path).unwrap().parent().as_str(), parent);
+        }
         let relative = RemotePath::parse("a b").unwrap();
         assert_eq!(relative.under("/home/u/").as_str(), "/home/u/a b");
         assert_eq!(

@@ -65,6 +65,21 @@ impl ShellLine {
         Self(format!("timeout {} {}", time.as_secs_f64(), self.0))
     }
 
+    /// Adds the argument `<prefix><id of the job>.json`, for a line that a job runs.
+    #[must_use]
+    pub fn job_arg(mut self, prefix: &str) -> Self {
+        // PBS adds the name of its server to the number.
+        let id = r#""${SLURM_JOB_ID:-${PBS_JOBID%%.*}}""#;
+        let _ = write!(self.0, " {}{id}.json", quote(prefix));
+        self
+    }
+
+    /// The line as the last one of a script: signals of the scheduler reach the program, and
+    /// its exit status is the job's.
+    pub fn replacing_the_shell(&self) -> String {
+        format!("exec {}", self.0)
+    }
+
     /// The line, for `sh -c`, an SSH channel or a job script.
     pub fn as_str(&self) -> &str {
         &self.0

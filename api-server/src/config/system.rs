@@ -1,5 +1,7 @@
 //! `clusters[]`: the systems.
 
+use std::path::PathBuf;
+
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
@@ -310,6 +312,32 @@ pub struct DataOperation {
     /// How large files travel.
     #[serde(default)]
     pub data_transfer: Option<DataTransfer>,
+    /// Extension: further ways; the request chooses one.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub data_transfers: Vec<DataTransfer>,
+    /// Extension: the `streamer` program on the system that transfer jobs run.
+    #[serde(default, skip_serializing)]
+    pub streamer_binary: Option<String>,
+    /// Extension: the program on the service's own machine that is installed in the directory
+    /// of each user's jobs where `streamer_binary` is absent.
+    #[serde(default, skip_serializing)]
+    pub streamer_binary_source: Option<PathBuf>,
+}
+
+impl DataOperation {
+    /// All configured ways, in the order of the configuration.
+    pub fn methods(&self) -> impl Iterator<Item = &DataTransfer> {
+        self.data_transfer.iter().chain(&self.data_transfers)
+    }
+
+    /// The program on the system, where the configuration names one.
+    pub fn program(&self) -> Option<&str> {
+        let streamer = self.methods().find_map(|method| match method {
+            DataTransfer::Streamer(config) => config.streamer_binary.as_deref(),
+            _ => None,
+        });
+        self.streamer_binary.as_deref().or(streamer)
+    }
 }
 
 impl Default for DataOperation {
@@ -318,6 +346,9 @@ impl Default for DataOperation {
             datatransfer_jobs_directives: Vec::new(),
             max_ops_file_size: five_mebibytes(),
             data_transfer: None,
+            data_transfers: Vec::new(),
+            streamer_binary: None,
+            streamer_binary_source: None,
         }
     }
 }

@@ -8,6 +8,7 @@ use utoipa::ToSchema;
 
 use super::values;
 use crate::Secret;
+use crate::model::transfer::TransferMethodName;
 
 /// How large files travel, by `service_type`.
 #[derive(Debug, Clone, Serialize, ToSchema)]
@@ -137,6 +138,17 @@ pub struct StreamerConfig {
     /// Extension: the `streamer` program on the system. Absent: found on the job's `PATH`.
     #[serde(default, alias = "streamerBinary", skip_serializing)]
     pub streamer_binary: Option<String>,
+}
+
+impl DataTransfer {
+    /// Its name in requests.
+    pub fn name(&self) -> TransferMethodName {
+        match self {
+            Self::S3(_) => TransferMethodName::S3,
+            Self::Wormhole(_) => TransferMethodName::Wormhole,
+            Self::Streamer(_) => TransferMethodName::Streamer,
+        }
+    }
 }
 
 impl<'de> Deserialize<'de> for DataTransfer {

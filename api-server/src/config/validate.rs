@@ -70,6 +70,18 @@ fn check_system(system: &SystemConfig, key: &str) -> Result<(), ConfigError> {
             return Err(invalid(key, "must be absolute"));
         }
     }
+    let mut methods = std::collections::HashSet::new();
+    if let Some(method) = system
+        .data_operation
+        .methods()
+        .find(|m| !methods.insert(m.name()))
+    {
+        let text = format!("{:?} is configured twice", method.name());
+        return Err(invalid(
+            format!("{key}.data_operation.data_transfers"),
+            text,
+        ));
+    }
     let scheduler = &system.scheduler;
     if scheduler.kind == SchedulerType::Local {
         if scheduler.max_running_jobs == 0 || scheduler.wall_time == 0 {

@@ -171,7 +171,11 @@ impl From<&SystemConfig> for System {
             },
             last_health_check: None,
             file_systems: config.file_systems.clone(),
-            data_operation: config.data_operation.clone(),
+            data_operation: DataOperation {
+                // What clients know that expect one.
+                data_transfer: config.data_operation.methods().next().cloned(),
+                ..config.data_operation.clone()
+            },
         }
     }
 }

@@ -27,6 +27,40 @@ pub struct PostFileDownloadRequest {
     pub transfer_directives: TransferDirectiveRequest,
 }
 
+/// `POST …/transfer/mv`.
+#[derive(Debug, Serialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct PostMoveRequest {
+    /// What is moved.
+    pub path: Option<String>,
+    /// Its new name, or a directory to move it into.
+    pub target_path: String,
+    /// What is charged for the job.
+    pub account: Option<String>,
+}
+
+/// `POST …/transfer/cp`.
+#[derive(Debug, Serialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct PostCopyRequest {
+    /// What is copied.
+    pub path: Option<String>,
+    /// Its new name, or a directory to copy it into.
+    pub target_path: String,
+    /// Copy what symbolic links point to instead of the links.
+    pub dereference: bool,
+    /// What is charged for the job.
+    pub account: Option<String>,
+}
+
+/// Answer to a request for a job that works on files where they are.
+#[derive(Debug, Serialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct TransferJobResponse {
+    /// The job.
+    pub transfer_job: TransferJob,
+}
+
 /// How a file should travel.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
@@ -40,7 +74,7 @@ pub struct TransferDirectiveRequest {
 }
 
 /// Names of the transfer methods.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, ToSchema)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, ToSchema)]
 #[serde(rename_all = "lowercase")]
 #[expect(missing_docs, reason = "the API's own names")]
 pub enum TransferMethodName {

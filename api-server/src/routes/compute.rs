@@ -180,7 +180,6 @@ fn job_description(job: JobDescriptionModel) -> Result<JobDescription, ApiError>
         standard_output: given(job.standard_output),
         standard_error: given(job.standard_error),
         environment: job.env,
-        secret_environment: Vec::new(),
         account: given(job.account),
         partition: given(job.partition),
         reservation: given(job.reservation),

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use serde_json::{Map, Value};
 
+use crate::config::parse_boolean;
 use crate::error::FieldError;
 
 /// Reads members and collects what is wrong with them.
@@ -16,6 +17,7 @@ pub(crate) struct Fields<'a> {
 
 pub(crate) const MISSING: &str = "Field required";
 pub(crate) const NOT_A_STRING: &str = "Input should be a valid string";
+const NOT_A_BOOLEAN: &str = "Input should be a valid boolean, unable to interpret input";
 pub(crate) const NOT_AN_OBJECT: &str =
     "Input should be a valid dictionary or object to extract fields from";
 
@@ -69,6 +71,27 @@ impl<'a> Fields<'a> {
     pub(crate) fn optional_text(&mut self, names: &[&'a str]) -> Option<String> {
         let (name, value) = self.find(names)?;
         self.text_of(name, value)
+    }
+
+    /// A boolean or a word for one; false when absent.
+    pub(crate) fn boolean(&mut self, names: &[&'a str]) -> bool {
+        let Some((name, value)) = self.find(names) else {
+            return false;
+        };
+        let found = match value {
+            Value::Bool(value) => Some(*value),
+            Value::String(text) => parse_boolean(text),
+            Value::Number(number) => match number.as_u64() {
+                Some(0) => Some(false),
+                Some(1) => Some(true),
+                _ => None,
+            },
+            _ => None,
+        };
+        found.unwrap_or_else(|| {
+            self.error(name, NOT_A_BOOLEAN);
+            false
+        })
     }
 
     fn text_of(&mut self, name: &str, value: &Value) -> Option<String> {

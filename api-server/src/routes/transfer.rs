@@ -8,14 +8,16 @@ use super::call::Call;
 use super::compute::interrupted;
 use super::directives;
 use super::fields::{Fields, MISSING};
+use crate::auth::Caller;
 use crate::command::RemotePath;
-use crate::error::{ApiError, ApiResponseError, json};
+use crate::error::{ApiError, ApiResponseError, FieldError, json};
 use crate::model::transfer::{
-    DownloadFileResponse, PostFileDownloadRequest, PostFileUploadRequest, TransferDirective,
-    TransferJob, UploadFileResponse,
+    DownloadFileResponse, PostCopyRequest, PostFileDownloadRequest, PostFileUploadRequest,
+    PostMoveRequest, TransferDirective, TransferJob, TransferJobResponse, UploadFileResponse,
 };
 use crate::scheduler::SchedulerError;
-use crate::transfer::{TransferError, TransferRequest};
+use crate::state::System;
+use crate::transfer::{FileJob, OnSystem, TransferError, TransferRequest};
 
 /// Queues a job that takes a file in.
 #[utoipa::path(
@@ -61,6 +63,135 @@ pub(crate) async fn download(call: Call) -> Result<Response, ApiError> {
     ))
 }
 
+/// Queues a job that moves or renames.
+#[utoipa::path(
+    post, path = "/filesystem/{system_name}/transfer/mv", tag = "filesystem",
+    params(("system_name" = String, Path)), request_body = PostMoveRequest,
+    responses(
+        (status = 201, description = "The job is queued", body = TransferJobResponse),
+        (status = "4XX", description = "Client error", body = ApiResponseError),
+        (status = "5XX", description = "Server error", body = ApiResponseError),
+    ),
+    security(("bearer" = []), ("oauth2" = [])),
+)]
+pub(crate) async fn mv(call: Call) -> Result<Response, ApiError> {
+    let read = |fields: &mut Fields<'_>, at: &Base| {
+        let (source, target) = (at.source(fields), at.target(fields));
+        Some(FileJob::move_files(source?, target?))
+    };
+    start_file_job(call, StatusCode::CREATED, read).await
+}
+
+/// Queues a job that copies.
+#[utoipa::path(
+    post, path = "/filesystem/{system_name}/transfer/cp", tag = "filesystem",
+    params(("system_name" = String, Path)), request_body = PostCopyRequest,
+    responses(
+        (status = 201, description = "The job is queued", body = TransferJobResponse),
+        (status = "4XX", description = "Client error", body = ApiResponseError),
+        (status = "5XX", description = "Server error", body = ApiResponseError),
+    ),
+    security(("bearer" = []), ("oauth2" = [])),
+)]
+pub(crate) async fn cp(call: Call) -> Result<Response, ApiError> {
+    let read = |fields: &mut Fields<'_>, at: &Base| {
+        let (source, target) = (at.source(fields), at.target(fields));
+        let dereference = fields.boolean(&["dereference"]);
+        Some(FileJob::copy_files(source?, target?, dereference))
+    };
+    start_file_job(call, StatusCode::CREATED, read).await
+}
+
+/// Queues a job that deletes.
+#[utoipa::path(
+    delete, path = "/filesystem/{system_name}/transfer/rm", tag = "filesystem",
+    params(
+        ("system_name" = String, Path),
+        ("path" = String, Query, description = "What is deleted"),
+        ("account" = Option<String>, Query, description = "What is charged for the job"),
+    ),
+    responses(
+        (status = 200, description = "The job is queued", body = TransferJobResponse),
+        (status = "4XX", description = "Client error", body = ApiResponseError),
+        (status = "5XX", description = "Server error", body = ApiResponseError),
+    ),
+    security(("bearer" = []), ("oauth2" = [])),
+)]
+pub(crate) async fn rm(call: Call) -> Result<Response, ApiError> {
+    let Some(path) = call.query.text("path") else {
+        return Err(ApiError::validation(vec![FieldError::query(
+            "path", MISSING,
+        )]));
+    };
+    let account = call.query.text("account");
+    let path = RemotePath::parse(&path).map_err(TransferError::from)?;
+    let base = Base::of(&call)?;
+    let job = FileJob::delete_files(path.under(&base.0));
+    queue(call, StatusCode::OK, job, account).await
+}
+
+/// Where relative paths of a request begin: where its job will run.
+struct Base(String);
+
+impl Base {
+    fn of(call: &Call) -> Result<Self, ApiError> {
+        let system = call.system()?;
+        Ok(Self(system.transfers.work_directory_of(&call.caller)?))
+    }
+
+    fn source(&self, fields: &mut Fields<'_>) -> Option<RemotePath> {
+        self.path(fields, SOURCE)
+    }
+
+    fn target(&self, fields: &mut Fields<'_>) -> Option<RemotePath> {
+        self.path(fields, &["targetPath", "target_path"])
+    }
+
+    fn path(&self, fields: &mut Fields<'_>, names: &[&'static str]) -> Option<RemotePath> {
+        let text = fields.required_text(names)?;
+        match RemotePath::parse(&text) {
+            Ok(path) => Some(path.under(&self.0)),
+            Err(error) => {
+                fields.error(names[0], &format!("Value error, {error}"));
+                None
+            }
+        }
+    }
+}
+
+const SOURCE: &[&str] = &["sourcePath", "source_path", "path"];
+
+async fn start_file_job(
+    call: Call,
+    status: StatusCode,
+    read: impl FnOnce(&mut Fields<'_>, &Base) -> Option<FileJob>,
+) -> Result<Response, ApiError> {
+    let base = Base::of(&call)?;
+    let mut fields = Fields::new(call.object()?);
+    let job = read(&mut fields, &base);
+    let account = fields.nullable_text(&["account"]);
+    let errors = fields.into_errors();
+    match job {
+        Some(job) if errors.is_empty() => queue(call, status, job, account).await,
+        _ => Err(ApiError::validation(errors)),
+    }
+}
+
+async fn queue(
+    call: Call,
+    status: StatusCode,
+    job: FileJob,
+    account: Option<String>,
+) -> Result<Response, ApiError> {
+    let (system, caller) = (call.system()?, call.caller.clone());
+    let work = async move {
+        let on = on_system(&system, &caller)?;
+        system.transfers.start_file_job(on, job, account).await
+    };
+    let transfer_job = call.state.detached(work).await.ok_or_else(interrupted)??;
+    Ok(json(status, &TransferJobResponse { transfer_job }))
+}
+
 async fn start(
     call: Call,
     operation: Operation,
@@ -69,24 +200,27 @@ async fn start(
     let request = read_request(&call, operation)?;
     let caller = call.caller.clone();
     let work = async move {
-        let transfers = system
-            .transfers
-            .as_ref()
-            .ok_or(TransferError::MethodNotAvailable)?;
-        let Some(executor) = &system.executor else {
-            let scheduler = system.scheduler_word();
-            return Err(TransferError::from(SchedulerError::NotDriven { scheduler }));
-        };
-        transfers
-            .start(&caller, &**executor, &*system.scheduler, request)
-            .await
+        let on = on_system(&system, &caller)?;
+        system.transfers.start(on, request).await
     };
     Ok(call.state.detached(work).await.ok_or_else(interrupted)??)
 }
 
+fn on_system<'a>(system: &'a System, caller: &'a Caller) -> Result<OnSystem<'a>, TransferError> {
+    let Some(executor) = &system.executor else {
+        let scheduler = system.scheduler_word();
+        return Err(SchedulerError::NotDriven { scheduler }.into());
+    };
+    Ok(OnSystem {
+        caller,
+        executor: &**executor,
+        scheduler: &*system.scheduler,
+    })
+}
+
 fn read_request(call: &Call, operation: Operation) -> Result<TransferRequest, ApiError> {
     let mut fields = Fields::new(call.object()?);
-    let path = fields.required_text(&["sourcePath", "source_path", "path"]);
+    let path = fields.required_text(SOURCE);
     let account = fields.nullable_text(&["account"]);
     let mut wrong_directive = Vec::new();
     let directive = match fields.find(&["transferDirectives", "transfer_directives"]) {
@@ -113,5 +247,7 @@ fn read_request(call: &Call, operation: Operation) -> Result<TransferRequest, Ap
         path,
         account,
         directive,
+        user: call.caller.name().to_string(),
+        source: None,
     })
 }

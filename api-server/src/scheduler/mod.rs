@@ -10,7 +10,6 @@ pub use batch::{BatchError, parse_time_limit};
 pub use local::{LocalLimits, LocalScheduler};
 pub use not_driven::NotDriven;
 
-use crate::Secret;
 use crate::auth::Caller;
 use crate::command::CommandError;
 use crate::executor::{BoxFuture, ExecError};
@@ -171,10 +170,8 @@ pub struct JobDescription {
     pub standard_output: Option<String>,
     /// File for standard error; absent: with standard output.
     pub standard_error: Option<String>,
-    /// Variables.
+    /// Variables. No secrets: schedulers show and store them.
     pub environment: BTreeMap<String, String>,
-    /// Variables that nobody but the job may see.
-    pub secret_environment: Vec<(&'static str, Secret)>,
     /// What is charged.
     pub account: Option<String>,
     /// Where it runs.

@@ -1,5 +1,9 @@
 //! Transfers: checks, one job on the system, and what the client needs to reach it.
 
+mod error;
+mod file_job;
+mod install;
+mod method;
 mod script;
 mod streamer;
 
@@ -7,103 +11,22 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+pub use error::TransferError;
+pub use file_job::{Check, FileJob};
+pub use install::Installer;
+pub use method::{JobFiles, MethodNotDriven, TransferMethod, TransferPlan, TransferRequest};
 pub use script::{DirectiveError, batch_script};
 pub use streamer::StreamerMethod;
 use streamer_core::Operation;
 
-use crate::Secret;
 use crate::auth::Caller;
-use crate::command::{self, CommandError, PathError, RemotePath, Stat};
-use crate::executor::{Executor, RunLimits};
-use crate::model::transfer::{
-    TransferDirective, TransferDirectiveRequest, TransferJob, TransferJobLogs, TransferMethodName,
+use crate::command::{
+    self, CommandError, RemoteCommand, RemotePath, RemovePrivate, Stat, StatOutput,
+    WritableDirectory, WritePrivate,
 };
-use crate::scheduler::{JobDescription, Scheduler, SchedulerError, Script};
-
-/// One way for large files to travel.
-pub trait TransferMethod: Send + Sync + std::fmt::Debug {
-    /// Its name in requests.
-    fn name(&self) -> TransferMethodName;
-
-    /// What the job runs and what the client is told. Pure but for randomness.
-    ///
-    /// # Errors
-    /// When the request lacks something, or this build cannot do it.
-    fn plan(&self, request: &TransferRequest) -> Result<TransferPlan, TransferError>;
-}
-
-/// A transfer someone asked for.
-#[derive(Debug, Clone)]
-pub struct TransferRequest {
-    /// What the job does: `Send` for a download, `Receive` for an upload.
-    pub operation: Operation,
-    /// The file on the system; absolute by the time a method sees it.
-    pub path: RemotePath,
-    /// What is charged.
-    pub account: Option<String>,
-    /// How it should travel.
-    pub directive: TransferDirectiveRequest,
-}
-
-/// What a method wants done.
-#[derive(Debug)]
-pub struct TransferPlan {
-    /// Shell lines of the job.
-    pub body: String,
-    /// Variables for the job's eyes only.
-    pub secret_environment: Vec<(&'static str, Secret)>,
-    /// For the client.
-    pub directive: TransferDirective,
-}
-
-/// Why there is no transfer.
-#[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum TransferError {
-    /// Another method is configured for the system.
-    #[error("Requested transfer method is not available.")]
-    MethodNotAvailable,
-    /// The method is configured, but this build does not know it yet.
-    #[error("This version of the server does not offer transfers by {method} yet.")]
-    NotDriven {
-        /// Which.
-        method: &'static str,
-    },
-    /// An upload never replaces a file.
-    #[error("Target file '{path}' already exists.")]
-    TargetExists {
-        /// Which.
-        path: String,
-    },
-    /// The configured batch directives need an account.
-    #[error("Account parameter is required on this system.")]
-    AccountRequired,
-    /// The account would break out of its line in the job script.
-    #[error("The account contains characters that are not allowed.")]
-    BadAccount,
-    /// The path is none.
-    #[error("The provided path is not valid: {source}.")]
-    BadPath {
-        /// Why.
-        #[from]
-        source: PathError,
-    },
-    /// The configuration names no place for transfer jobs.
-    #[error("The system {system} has no filesystem defined as default_work_dir")]
-    NoWorkDirectory {
-        /// Which system.
-        system: String,
-    },
-    /// The operating system's generator failed.
-    #[error("no secret could be made")]
-    NoRandomness,
-    /// The check on the system failed.
-    #[error(transparent)]
-    Command(#[from] CommandError),
-    /// The job was not taken.
-    #[error(transparent)]
-    Scheduler(#[from] SchedulerError),
-}
+use crate::executor::{Executor, RunLimits};
+use crate::model::transfer::{TransferDirective, TransferJob, TransferJobLogs};
+use crate::scheduler::{JobDescription, Scheduler, Script};
 
 /// Transfers on one system.
 #[derive(Debug)]
@@ -118,8 +41,30 @@ pub struct Transfers {
     pub command_timeout: Duration,
     /// Most bytes of its output.
     pub command_output_bytes: usize,
-    /// The configured method.
-    pub method: Arc<dyn TransferMethod>,
+    /// The configured methods; requests choose.
+    pub methods: Vec<Arc<dyn TransferMethod>>,
+    /// The program that jobs run.
+    pub program: Program,
+}
+
+/// Where the `streamer` program that jobs run comes from.
+#[derive(Debug)]
+pub enum Program {
+    /// It is on the system, under this name.
+    There(String),
+    /// The service installs it.
+    Installed(Installer),
+}
+
+/// A caller on a system, and what acts for them there.
+#[derive(Debug, Clone, Copy)]
+pub struct OnSystem<'a> {
+    /// Who.
+    pub caller: &'a Caller,
+    /// Runs commands as them.
+    pub executor: &'a dyn Executor,
+    /// Runs jobs as them.
+    pub scheduler: &'a dyn Scheduler,
 }
 
 impl Transfers {
@@ -129,32 +74,69 @@ impl Transfers {
     /// When a check fails or the job is not taken. Not cancel-safe: a job may have been queued.
     pub async fn start(
         &self,
-        caller: &Caller,
-        executor: &dyn Executor,
-        scheduler: &dyn Scheduler,
+        on: OnSystem<'_>,
         mut request: TransferRequest,
     ) -> Result<(TransferJob, TransferDirective), TransferError> {
-        if request.directive.transfer_method != self.method.name() {
-            return Err(TransferError::MethodNotAvailable);
-        }
-        let work_directory = self.work_directory_of(caller)?;
+        let wanted = request.directive.transfer_method;
+        let method = self.methods.iter().find(|method| method.name() == wanted);
+        let method = method.ok_or(TransferError::MethodNotAvailable)?;
+        let work_directory = self.work_directory_of(on.caller)?;
         request.path = request.path.under(&work_directory);
-        self.check(caller, executor, &request).await?;
-        let plan = self.method.plan(&request)?;
-        let (job, logs) = self.job(&request, work_directory, &plan)?;
-        let working_directory = job.working_directory.clone();
-        let id = scheduler.submit(caller, job).await?;
-        let job_id = id.as_str().to_owned();
-        let job = TransferJob {
-            job_id,
-            system: self.system.clone(),
-            working_directory,
-            logs,
+        // What the directives ask of the request is known before anything is done.
+        batch_script(&self.directives, request.account.as_deref(), "")?;
+        let directory = format!("{work_directory}/{PRIVATE_DIRECTORY}");
+        // At the same time: each is a round trip to the system.
+        let (source, ()) = tokio::try_join!(
+            self.check_transfer(on, &request, method.replaces()),
+            self.check_work_directory(on, &work_directory),
+        )?;
+        request.source = source;
+        let files = JobFiles {
+            program: self.program(on, &directory).await?,
+            private: format!("private-{}", uuid::Uuid::new_v4().simple()),
+            directory,
         };
-        Ok((job, plan.directive))
+        let plan = method.plan(&request, &files).await?;
+        self.write_private(on, &files, &plan).await?;
+        let name = match request.operation {
+            Operation::Send => "OutgressFileTransfer",
+            Operation::Receive => "IngressFileTransfer",
+        };
+        match self.submit(on, name, request.account, &plan.body).await {
+            Ok(job) => Ok((job, plan.directive)),
+            Err(error) => {
+                self.remove_private(on, &files).await;
+                Err(error)
+            }
+        }
     }
 
-    fn work_directory_of(&self, caller: &Caller) -> Result<String, TransferError> {
+    /// Checks, and queues a job that works on files where they are.
+    ///
+    /// # Errors
+    /// When a check fails or the job is not taken. Not cancel-safe: a job may have been queued.
+    pub async fn start_file_job(
+        &self,
+        on: OnSystem<'_>,
+        job: FileJob,
+        account: Option<String>,
+    ) -> Result<TransferJob, TransferError> {
+        let work_directory = self.work_directory_of(on.caller)?;
+        batch_script(&self.directives, account.as_deref(), "")?;
+        tokio::try_join!(
+            self.check_work_directory(on, &work_directory),
+            self.check_all(on, &job.checks),
+        )?;
+        let title = format!("{} as a job of {}", job.name, on.caller.name());
+        let body = command::reported(&job.command, &title, job.done);
+        self.submit(on, job.name, account, &body).await
+    }
+
+    /// Where the jobs of a caller run, without a slash at its end.
+    ///
+    /// # Errors
+    /// When the configuration names no place.
+    pub fn work_directory_of(&self, caller: &Caller) -> Result<String, TransferError> {
         match &self.work_directory {
             Some(path) => Ok(format!("{}/{}", path.trim_end_matches('/'), caller.name())),
             None => Err(TransferError::NoWorkDirectory {
@@ -163,97 +145,164 @@ impl Transfers {
         }
     }
 
-    /// A download needs its source, an upload must not have its target.
-    async fn check(
+    /// A download needs its source, an upload a place for its target. What the source is.
+    async fn check_transfer(
         &self,
-        caller: &Caller,
-        executor: &dyn Executor,
+        on: OnSystem<'_>,
         request: &TransferRequest,
+        replaces: bool,
+    ) -> Result<Option<StatOutput>, TransferError> {
+        let path = &request.path;
+        let stat = self.stat(on, path, true);
+        if request.operation == Operation::Send {
+            return Ok(Some(stat.await?));
+        }
+        let free = async {
+            match stat.await {
+                Ok(found) if replaces && !found.is_directory() => Ok(()),
+                Ok(_) => Err(TransferError::TargetExists {
+                    path: path.as_str().to_owned(),
+                }),
+                Err(error) if error.is_not_found() => Ok(()),
+                Err(error) => Err(error.into()),
+            }
+        };
+        tokio::try_join!(free, self.check_directory(on, path.parent()))?;
+        Ok(None)
+    }
+
+    async fn check_all(&self, on: OnSystem<'_>, checks: &[Check]) -> Result<(), TransferError> {
+        for check in checks {
+            match check {
+                Check::Exists(path) => drop(self.stat(on, path, false).await?),
+                Check::ParentExists(path) => self.check_directory(on, path.parent()).await?,
+                Check::Directory(path) => self.check_directory(on, path.clone()).await?,
+            }
+        }
+        Ok(())
+    }
+
+    async fn check_directory(
+        &self,
+        on: OnSystem<'_>,
+        path: RemotePath,
     ) -> Result<(), TransferError> {
-        let stat = Stat {
-            path: request.path.clone(),
-            dereference: true,
-        };
-        let limits = RunLimits {
-            timeout: self.command_timeout,
-            output_bytes: self.command_output_bytes,
-        };
-        match (
-            request.operation,
-            command::run(executor, caller, limits, &stat).await,
-        ) {
-            (Operation::Send, Ok(_)) => Ok(()),
-            (Operation::Receive, Ok(_)) => Err(TransferError::TargetExists {
-                path: request.path.as_str().to_owned(),
+        match self.stat(on, &path, true).await?.is_directory() {
+            true => Ok(()),
+            false => Err(TransferError::NotADirectory {
+                path: path.as_str().to_owned(),
             }),
-            (Operation::Receive, Err(error)) if error.is_not_found() => Ok(()),
-            (_, Err(error)) => Err(error.into()),
         }
     }
 
-    fn job(
+    async fn check_work_directory(
         &self,
-        request: &TransferRequest,
-        working_directory: String,
+        on: OnSystem<'_>,
+        directory: &str,
+    ) -> Result<(), TransferError> {
+        let command = WritableDirectory {
+            path: directory.to_owned(),
+        };
+        self.run(on, &command)
+            .await
+            .map_err(|source| TransferError::WorkDirectory {
+                user: on.caller.name().to_string(),
+                source,
+            })
+    }
+
+    async fn stat(
+        &self,
+        on: OnSystem<'_>,
+        path: &RemotePath,
+        dereference: bool,
+    ) -> Result<StatOutput, CommandError> {
+        let path = path.clone();
+        self.run(on, &Stat { path, dereference }).await
+    }
+
+    async fn program(&self, on: OnSystem<'_>, directory: &str) -> Result<String, TransferError> {
+        match &self.program {
+            Program::There(path) => Ok(path.clone()),
+            Program::Installed(installer) => installer.install(on, directory, self.limits()).await,
+        }
+    }
+
+    async fn write_private(
+        &self,
+        on: OnSystem<'_>,
+        files: &JobFiles,
         plan: &TransferPlan,
-    ) -> Result<(JobDescription, TransferJobLogs), TransferError> {
+    ) -> Result<(), TransferError> {
+        let command = WritePrivate {
+            directory: files.directory.clone(),
+            name: files.private.clone(),
+            content: plan.private.clone(),
+        };
+        Ok(self.run(on, &command).await?)
+    }
+
+    /// Of a job that was not taken. It is harmless by now: nothing listens.
+    async fn remove_private(&self, on: OnSystem<'_>, files: &JobFiles) {
+        let path = files.private_path();
+        if let Err(error) = self.run(on, &RemovePrivate { path }).await {
+            tracing::warn!(%error, "the private file of a job that was not taken stays");
+        }
+    }
+
+    async fn run<C: RemoteCommand>(
+        &self,
+        on: OnSystem<'_>,
+        command: &C,
+    ) -> Result<C::Parsed, CommandError> {
+        command::run(on.executor, on.caller, self.limits(), command).await
+    }
+
+    fn limits(&self) -> RunLimits {
+        RunLimits {
+            timeout: self.command_timeout,
+            output_bytes: self.command_output_bytes,
+        }
+    }
+
+    async fn submit(
+        &self,
+        on: OnSystem<'_>,
+        name: &str,
+        account: Option<String>,
+        body: &str,
+    ) -> Result<TransferJob, TransferError> {
+        let working_directory = self.work_directory_of(on.caller)?;
         let id = uuid::Uuid::new_v4();
         let logs = TransferJobLogs {
             output_log: format!("{working_directory}/.f7t_file_handling_job_{id}.log"),
             error_log: format!("{working_directory}/.f7t_file_handling_job_error_{id}.log"),
         };
-        let name = match request.operation {
-            Operation::Send => "OutgressFileTransfer",
-            Operation::Receive => "IngressFileTransfer",
-        };
-        let script = batch_script(&self.directives, request.account.as_deref(), &plan.body)?;
-        let path = (
-            "PATH".to_owned(),
-            "/bin:/usr/bin/:/usr/local/bin/".to_owned(),
-        );
+        let script = batch_script(&self.directives, account.as_deref(), body)?;
+        let path = "/bin:/usr/bin/:/usr/local/bin/".to_owned();
         let job = JobDescription {
             name: Some(name.to_owned()),
-            working_directory,
+            working_directory: working_directory.clone(),
             standard_input: Some("/dev/null".to_owned()),
             standard_output: Some(logs.output_log.clone()),
             standard_error: Some(logs.error_log.clone()),
-            environment: BTreeMap::from([path]),
-            secret_environment: plan.secret_environment.clone(),
-            account: request.account.clone(),
+            environment: BTreeMap::from([("PATH".to_owned(), path)]),
+            account: account.filter(|account| !account.is_empty()),
             script: Script::Text(script),
             ..JobDescription::default()
         };
-        Ok((job, logs))
+        let id = on.scheduler.submit(on.caller, job).await?;
+        Ok(TransferJob {
+            job_id: id.as_str().to_owned(),
+            system: self.system.clone(),
+            working_directory,
+            logs,
+        })
     }
 }
 
-impl From<DirectiveError> for TransferError {
-    fn from(error: DirectiveError) -> Self {
-        match error {
-            DirectiveError::AccountRequired => Self::AccountRequired,
-            DirectiveError::BadAccount => Self::BadAccount,
-        }
-    }
-}
-
-/// A method that is configured and shown, and that this build does not know yet.
-#[derive(Debug)]
-pub struct MethodNotDriven {
-    /// Its name in requests.
-    pub name: TransferMethodName,
-    /// Its name for people.
-    pub word: &'static str,
-}
-
-impl TransferMethod for MethodNotDriven {
-    fn name(&self) -> TransferMethodName {
-        self.name
-    }
-
-    fn plan(&self, _: &TransferRequest) -> Result<TransferPlan, TransferError> {
-        Err(TransferError::NotDriven { method: self.word })
-    }
-}
+/// In the directory of a user's jobs: private files, states, the program. Only they can open it.
+const PRIVATE_DIRECTORY: &str = ".f7t_transfers";
 
 #[cfg(test)]
 mod tests;

@@ -1,13 +1,15 @@
 //! `streamer`: the job hosts an endpoint, the client reaches it by coordinates minted here.
 //!
-//! The secret reaches the job through its environment only: never argv, script, log or URL.
+//! The secret reaches the job in a file that only its user can read: never argv, script,
+//! environment (which schedulers store), log or URL.
 
-use streamer_core::{Coordinates, Operation, TransferSecret, Transport};
+use streamer_core::{Coordinates, TransferSecret, Transport};
 
-use super::{TransferError, TransferMethod, TransferPlan, TransferRequest};
+use super::{JobFiles, TransferError, TransferMethod, TransferPlan, TransferRequest};
 use crate::Secret;
 use crate::command::ShellLine;
 use crate::config::StreamerConfig;
+use crate::executor::BoxFuture;
 use crate::model::transfer::{TransferDirective, TransferMethodName};
 
 /// Plans endpoints as configured.
@@ -30,10 +32,9 @@ impl StreamerMethod {
     }
 
     /// The command of the job; everything but the secret.
-    fn endpoint(&self, request: &TransferRequest) -> ShellLine {
+    fn endpoint(&self, request: &TransferRequest, job: &JobFiles) -> ShellLine {
         let config = &self.config;
-        let mut line = ShellLine::new(config.streamer_binary.as_deref().unwrap_or("streamer"));
-        line = line.arg("server");
+        let mut line = ShellLine::new(&job.program).arg("server");
         if let Some(host) = &config.host {
             line = line.args(["--host", host]);
         }
@@ -47,6 +48,9 @@ impl StreamerMethod {
             .arg(config.wait_timeout.to_string())
             .arg("--inbound-transfer-limit")
             .arg(config.inbound_transfer_limit.to_string())
+            .args(["--secret-file", &job.private_path(), "--remove-secret-file"])
+            .arg("--status-file")
+            .job_arg(&job.state_prefix())
             .args([
                 "--no-announce",
                 request.operation.as_str(),
@@ -61,7 +65,22 @@ impl TransferMethod for StreamerMethod {
         TransferMethodName::Streamer
     }
 
-    fn plan(&self, request: &TransferRequest) -> Result<TransferPlan, TransferError> {
+    fn plan<'a>(
+        &'a self,
+        request: &'a TransferRequest,
+        job: &'a JobFiles,
+    ) -> BoxFuture<'a, Result<TransferPlan, TransferError>> {
+        let plan = self.plan_now(request, job);
+        Box::pin(async move { plan })
+    }
+}
+
+impl StreamerMethod {
+    fn plan_now(
+        &self,
+        request: &TransferRequest,
+        job: &JobFiles,
+    ) -> Result<TransferPlan, TransferError> {
         let secret = TransferSecret::generate().map_err(|_| TransferError::NoRandomness)?;
         let text = Secret::new(secret.expose_text().as_str());
         let coordinates = Coordinates {
@@ -76,24 +95,9 @@ impl TransferMethod for StreamerMethod {
             coordinates: Some(coordinates.encode().to_string()),
         };
         Ok(TransferPlan {
-            // `exec`: signals of the scheduler reach the endpoint, its exit status is the job's.
-            body: format!(
-                "{}exec {}",
-                comment(request.operation),
-                self.endpoint(request).as_str()
-            ),
-            secret_environment: vec![(SECRET_VARIABLE, text)],
+            body: self.endpoint(request, job).replacing_the_shell(),
+            private: text,
             directive,
         })
     }
 }
-
-fn comment(operation: Operation) -> &'static str {
-    match operation {
-        Operation::Send => "# One download: the endpoint sends, then leaves.\n",
-        Operation::Receive => "# One upload: the endpoint receives, then leaves.\n",
-    }
-}
-
-/// Where `streamer server` looks for its secret.
-const SECRET_VARIABLE: &str = "STREAMER_SECRET";

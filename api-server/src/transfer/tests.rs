@@ -3,6 +3,8 @@
 use super::*;
 use crate::config::StreamerConfig;
 use crate::executor::{Accounts, LocalExecutor, UserPolicy};
+use crate::model::jobs::Job;
+use crate::model::transfer::{TransferDirectiveRequest, TransferMethodName};
 use crate::scheduler::{JobId, LocalLimits, LocalScheduler};
 use serde_json::json;
 use streamer_core::Coordinates;
@@ -26,37 +28,40 @@ fn request(operation: Operation, path: &str) -> TransferRequest {
             file_size: None,
             wormhole_code: None,
         },
+        user: "bob".into(),
+        source: None,
     }
 }
 
-#[test]
-fn the_job_gets_its_secret_by_environment_only() {
+#[tokio::test]
+async fn the_secret_is_in_the_private_file_only() {
     let config = config(json!({
         "host": "0.0.0.0", "public_ips": ["192.0.2.1", "2001:db8::1"], "wait_timeout": 600,
-        "inbound_transfer_limit": "5", "streamer_binary": "/opt/my bin/streamer",
+        "inbound_transfer_limit": "5",
     }));
-    let plan = StreamerMethod::new(config)
-        .plan(&request(Operation::Send, "/a b/$(id)"))
-        .unwrap();
-    let command = plan.body.lines().last().unwrap();
+    let files = JobFiles {
+        directory: "/w/b ob/.f7t".into(),
+        private: "private-1".into(),
+        program: "/opt/my bin/streamer".into(),
+    };
+    let request = request(Operation::Send, "/a b/$(id)");
+    let method = StreamerMethod::new(config);
+    let plan = method.plan(&request, &files).await.unwrap();
     assert_eq!(
-        command,
+        plan.body,
         "exec '/opt/my bin/streamer' server --host 0.0.0.0 --public-ips 192.0.2.1 --public-ips \
          2001:db8::1 --port-range 7001 7002 --wait-timeout 600 --inbound-transfer-limit 5 \
+         --secret-file '/w/b ob/.f7t/private-1' --remove-secret-file --status-file \
+         '/w/b ob/.f7t/job-'\"${SLURM_JOB_ID:-${PBS_JOBID%%.*}}\".json \
          --no-announce send --path '/a b/$(id)'"
     );
     let coordinates = Coordinates::parse(plan.directive.coordinates.as_deref().unwrap()).unwrap();
     assert_eq!(coordinates.operation, Some(Operation::Send));
     assert!(coordinates.secret.is_key());
-    let [(name, secret)] = &plan.secret_environment[..] else {
-        panic!("one variable")
-    };
-    assert_eq!(
-        (*name, secret.expose()),
-        ("STREAMER_SECRET", coordinates.secret.expose_text().as_str())
-    );
-    assert!(!plan.body.contains(secret.expose()));
-    assert!(!format!("{plan:?}").contains(secret.expose()));
+    let secret = plan.private.expose();
+    assert_eq!(secret, coordinates.secret.expose_text().as_str());
+    assert!(!plan.body.contains(secret));
+    assert!(!format!("{plan:?}").contains(secret));
 }
 
 struct Bench {
@@ -75,7 +80,8 @@ impl Bench {
         let program = directory.path().join("streamer");
         std::fs::write(
             &program,
-            "#!/bin/sh\nprintf '%s\\n' \"$STREAMER_SECRET\" \"$@\"\n",
+            "#!/bin/sh\nfor a; do [ \"$b\" = --secret-file ] && cat \"$a\" && echo; b=$a; done\n\
+             printf '%s\\n' \"$@\"\n",
         )
         .unwrap();
         let mode = std::os::unix::fs::PermissionsExt::from_mode(0o755);
@@ -91,7 +97,6 @@ impl Bench {
             max_history: 10,
             kill_grace: Duration::from_secs(1),
         };
-        let config = config(json!({"streamer_binary": program.display().to_string()}));
         Self {
             executor: LocalExecutor::new(Arc::clone(&accounts)),
             scheduler: LocalScheduler::new("here", limits, accounts).unwrap(),
@@ -101,7 +106,8 @@ impl Bench {
                 directives: Vec::new(),
                 command_timeout: Duration::from_secs(10),
                 command_output_bytes: 10_000,
-                method: Arc::new(StreamerMethod::new(config)),
+                methods: vec![Arc::new(StreamerMethod::new(config(json!({}))))],
+                program: Program::There(program.display().to_string()),
             },
             directory,
             caller: Caller::for_tests("bob"),
@@ -114,9 +120,33 @@ impl Bench {
         path: &str,
     ) -> Result<(TransferJob, TransferDirective), TransferError> {
         let request = request(operation, path);
-        self.transfers
-            .start(&self.caller, &self.executor, &self.scheduler, request)
-            .await
+        self.transfers.start(self.on_system(), request).await
+    }
+
+    fn on_system(&self) -> OnSystem<'_> {
+        OnSystem {
+            caller: &self.caller,
+            executor: &self.executor,
+            scheduler: &self.scheduler,
+        }
+    }
+
+    /// The job, once it has ended in this state.
+    async fn ended(&self, job: &TransferJob, state: &str) -> Job {
+        let id = JobId::parse(&job.job_id).unwrap();
+        let deadline = std::time::Instant::now() + Duration::from_secs(20);
+        loop {
+            let view = self.scheduler.job(&self.caller, &id).await;
+            let view = view.unwrap().remove(0);
+            match view.status.state.as_str() {
+                "PENDING" | "RUNNING" => assert!(std::time::Instant::now() < deadline),
+                other => {
+                    assert_eq!(other, state);
+                    return view;
+                }
+            }
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
     }
 }
 
@@ -125,23 +155,8 @@ async fn a_download_runs_its_endpoint_as_a_job() {
     let bench = Bench::new().await;
     std::fs::write(bench.directory.path().join("bob/it's"), "x").unwrap();
     let (job, directive) = bench.start(Operation::Send, "it's").await.unwrap();
-    let id = JobId::parse(&job.job_id).unwrap();
-    let deadline = std::time::Instant::now() + Duration::from_secs(20);
-    loop {
-        let view = bench
-            .scheduler
-            .job(&bench.caller, &id)
-            .await
-            .unwrap()
-            .remove(0);
-        assert_eq!(view.name, "OutgressFileTransfer");
-        match view.status.state.as_str() {
-            "COMPLETED" => break,
-            "PENDING" | "RUNNING" => assert!(std::time::Instant::now() < deadline),
-            other => panic!("{other}"),
-        }
-        tokio::time::sleep(Duration::from_millis(5)).await;
-    }
+    let view = bench.ended(&job, "COMPLETED").await;
+    assert_eq!(view.name, "OutgressFileTransfer");
     let output = std::fs::read_to_string(&job.logs.output_log).unwrap();
     let path = bench
         .directory
@@ -182,11 +197,89 @@ async fn checks_come_before_the_job() {
     );
     let mut other = request(Operation::Send, &target);
     other.directive.transfer_method = TransferMethodName::S3;
-    let refused = bench
-        .transfers
-        .start(&bench.caller, &bench.executor, &bench.scheduler, other);
+    let refused = bench.transfers.start(bench.on_system(), other);
     assert!(matches!(
         refused.await,
         Err(TransferError::MethodNotAvailable)
     ));
+}
+
+#[tokio::test]
+async fn a_target_needs_its_directory_and_jobs_need_theirs() {
+    let bench = Bench::new().await;
+    let directory = bench.directory.path();
+    let target = directory.join("none/x").display().to_string();
+    let error = bench.start(Operation::Receive, &target).await.unwrap_err();
+    assert!(error.to_string().contains("none': No such file"), "{error}");
+    let target = directory.join("streamer/x").display().to_string();
+    assert!(bench.start(Operation::Receive, &target).await.is_err());
+    std::fs::remove_dir(directory.join("bob")).unwrap();
+    let target = directory.join("x").display().to_string();
+    let error = bench.start(Operation::Receive, &target).await.unwrap_err();
+    assert!(
+        matches!(error, TransferError::WorkDirectory { .. }),
+        "{error}"
+    );
+}
+
+#[tokio::test]
+async fn of_a_refused_job_no_secret_stays() {
+    let bench = Bench::new().await;
+    bench.scheduler.shutdown().await;
+    let target = bench.directory.path().join("x").display().to_string();
+    assert!(bench.start(Operation::Receive, &target).await.is_err());
+    let private = bench.directory.path().join("bob/.f7t_transfers");
+    assert_eq!(std::fs::read_dir(private).unwrap().count(), 0);
+}
+
+#[tokio::test]
+async fn the_program_is_installed_once_for_many_requests_and_again_when_it_changes() {
+    let mut bench = Bench::new().await;
+    let source = bench.directory.path().join("streamer");
+    bench.transfers.program = Program::Installed(Installer::new(source.clone()));
+    std::fs::write(bench.directory.path().join("bob/a"), "x").unwrap();
+    let installed = || {
+        let entries = std::fs::read_dir(bench.directory.path().join("bob/.f7t_transfers"));
+        let names = entries
+            .unwrap()
+            .map(|e| e.unwrap().file_name().into_string().unwrap());
+        let mut names: Vec<String> = names.filter(|n| !n.starts_with("private-")).collect();
+        names.sort();
+        names
+    };
+    let many = (0..8).map(|_| bench.start(Operation::Send, "a"));
+    for started in futures_join(many).await {
+        bench.ended(&started.unwrap().0, "COMPLETED").await;
+    }
+    let first = installed();
+    assert_eq!(first.len(), 1, "{first:?}");
+    std::fs::write(&source, "#!/bin/sh\nexit 3\n").unwrap();
+    let (job, _) = bench.start(Operation::Send, "a").await.unwrap();
+    bench.ended(&job, "FAILED").await;
+    assert_eq!(installed().len(), 2);
+    std::fs::remove_file(&source).unwrap();
+    let error = bench.start(Operation::Send, "a").await.unwrap_err();
+    assert!(error.to_string().contains("cannot be read"), "{error}");
+}
+
+/// All at once, on one task.
+async fn futures_join<F: Future>(futures: impl Iterator<Item = F>) -> Vec<F::Output> {
+    let mut waiting: Vec<_> = futures.map(Box::pin).map(Some).collect();
+    let mut done: Vec<Option<F::Output>> = waiting.iter().map(|_| None).collect();
+    std::future::poll_fn(|context| {
+        for (future, output) in waiting.iter_mut().zip(&mut done) {
+            if let Some(running) = future
+                && let std::task::Poll::Ready(value) = running.as_mut().poll(context)
+            {
+                *output = Some(value);
+                *future = None;
+            }
+        }
+        match waiting.iter().all(Option::is_none) {
+            true => std::task::Poll::Ready(()),
+            false => std::task::Poll::Pending,
+        }
+    })
+    .await;
+    done.into_iter().flatten().collect()
 }

@@ -402,3 +402,81 @@ async fn documentation_needs_nothing_from_elsewhere() {
         StatusCode::NOT_FOUND
     );
 }
+
+#[tokio::test]
+async fn files_are_moved_copied_and_deleted_by_jobs() {
+    let service = Service::new().await;
+    let home = format!("{}/fireuser", service.directory());
+    std::fs::create_dir(format!("{home}/a $(id)")).unwrap();
+    std::fs::write(format!("{home}/a $(id)/f"), "x").unwrap();
+    let at = |name: &str| format!("{home}/{name}");
+    for (verb, body, words) in [
+        (
+            "cp",
+            json!({"sourcePath": at("a $(id)"), "targetPath": at("b\n'c"), "dereference": "no"}),
+            "Files were successfully copied.",
+        ),
+        (
+            "mv",
+            json!({"source_path": at("b\n'c"), "target_path": at("d"), "account": null}),
+            "Files were successfully moved.",
+        ),
+    ] {
+        let path = format!("/filesystem/here/transfer/{verb}");
+        let answer = service.post(&path, body).await;
+        assert_eq!(answer.status, StatusCode::CREATED, "{}", answer.json);
+        finished(&service, &answer, words).await;
+    }
+    assert_eq!(std::fs::read_to_string(at("d/f")).unwrap(), "x");
+    assert!(!std::fs::exists(at("b\n'c")).unwrap());
+    let path = format!("/filesystem/here/transfer/rm?path={home}/d&account=");
+    let answer = service.call(Method::DELETE, &path, None).await;
+    assert_eq!(answer.status, StatusCode::OK, "{}", answer.json);
+    finished(&service, &answer, "Files were successfully deleted.").await;
+    assert!(!std::fs::exists(at("d")).unwrap());
+}
+
+/// Waits for the job of an answer; its output says `words`, its error output nothing.
+async fn finished(service: &Service, answer: &Answer, words: &str) {
+    let job = &answer.json["transferJob"];
+    let path = format!("/compute/here/jobs/{}", job["jobId"].as_str().unwrap());
+    service.until(&path, "COMPLETED").await;
+    let log = |name: &str| std::fs::read_to_string(job["logs"][name].as_str().unwrap()).unwrap();
+    assert!(log("outputLog").contains(words), "{}", log("outputLog"));
+    assert_eq!(log("errorLog"), "");
+}
+
+#[tokio::test]
+async fn file_jobs_are_not_queued_when_they_cannot_succeed() {
+    let service = Service::new().await;
+    let home = format!("{}/fireuser", service.directory());
+    std::fs::write(format!("{home}/f"), "x").unwrap();
+    let ask = |verb: &str, body: Value| {
+        let path = format!("/filesystem/here/transfer/{verb}");
+        let service = &service;
+        async move { service.post(&path, body).await }
+    };
+    let body = json!({"path": format!("{home}/none"), "targetPath": format!("{home}/x")});
+    let answer = ask("mv", body).await;
+    assert_eq!(answer.status, StatusCode::NOT_FOUND);
+    let message = answer.json["message"].as_str().unwrap();
+    assert!(message.contains("No such file or directory"), "{message}");
+    let body = json!({"path": format!("{home}/f"), "targetPath": format!("{home}/no/x")});
+    assert_eq!(ask("cp", body).await.status, StatusCode::NOT_FOUND);
+    let body = json!({"path": format!("{home}/f"), "targetPath": format!("{home}/f/x")});
+    assert_eq!(ask("mv", body).await.status, StatusCode::BAD_REQUEST);
+    let answer = ask("mv", json!({"path": 1, "dereference": "x"})).await;
+    assert_eq!(answer.status, StatusCode::BAD_REQUEST);
+    let names: Vec<&Value> = answer.json["data"]["fields"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|field| &field["name"])
+        .collect();
+    assert_eq!(names, ["path", "targetPath"]);
+    let answer = service
+        .call(Method::DELETE, "/filesystem/here/transfer/rm", None)
+        .await;
+    assert_eq!(answer.status, StatusCode::BAD_REQUEST);
+    assert_eq!(answer.json["data"]["fields"][0]["location"], "query");
+}

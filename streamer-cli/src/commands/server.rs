@@ -1,5 +1,6 @@
 //! `streamer server`.
 
+use std::path::Path;
 use std::sync::Arc;
 
 use streamer_core::net::Progress;
@@ -9,8 +10,9 @@ use crate::args::ServerArgs;
 use crate::config;
 use crate::exit::ExitStatus;
 use crate::signals;
+use crate::status_file::{State, StatusFile};
 use crate::ui::summary::Summary;
-use crate::ui::{Printer, announce, hint};
+use crate::ui::{Printer, announce, chain, hint};
 
 /// Serves one transfer.
 pub(crate) async fn server(args: ServerArgs) -> ExitStatus {
@@ -32,12 +34,36 @@ pub(crate) async fn server(args: ServerArgs) -> ExitStatus {
     };
     let (operation, path) = (config.operation, config.path.clone());
     let progress = Arc::new(Progress::default());
+    let counted = Arc::clone(&progress);
+    let status = StatusFile::start(
+        args.status_file.as_deref(),
+        Box::new(move || {
+            let now = counted.snapshot();
+            (now.moved_bytes + now.resumed_bytes, now.total_bytes)
+        }),
+    );
     let notify = |notice: Notice<'_>| {
+        follow(&status, &notice);
         if !(args.no_announce && matches!(notice, Notice::Listening { .. })) {
             announce::server(&printer, &notice);
         }
     };
-    match serve(config, Arc::clone(&progress), notify, stop).await {
+    let served = serve(config, Arc::clone(&progress), notify, stop).await;
+    if args.remove_secret_file && !matches!(served, Err(ServeError::Stopped(_))) {
+        remove_secret_file(&args);
+    }
+    let failure = match &served {
+        Ok(served) => {
+            let failures = &served.transferred.conclusion.failures;
+            failures.first().map(|failure| failure.code.to_string())
+        }
+        Err(error) => Some(chain(error)),
+    };
+    match failure {
+        None => status.finish(State::Done, None),
+        failure => status.finish(State::Failed, failure),
+    }
+    match served {
         Ok(Served {
             transferred,
             sessions,
@@ -56,6 +82,30 @@ pub(crate) async fn server(args: ServerArgs) -> ExitStatus {
             printer.failures(&transferred, status)
         }
         Err(error) => fail(&printer, &error),
+    }
+}
+
+/// What is worth knowing from afar.
+fn follow(status: &StatusFile, notice: &Notice<'_>) {
+    match notice {
+        Notice::Listening { address, .. } => {
+            status.set(State::Listening, Some(address.port()), None);
+        }
+        Notice::Connected { .. } => status.set(State::Active, None, None),
+        Notice::Lost { error } => {
+            let text = format!("waiting for the client to come back: {}", chain(error));
+            status.set(State::Listening, None, Some(text));
+        }
+        _ => {}
+    }
+}
+
+fn remove_secret_file(args: &ServerArgs) {
+    let file = args.secret_file.as_deref();
+    if let Some(file) = file.filter(|file| *file != Path::new("-"))
+        && let Err(error) = std::fs::remove_file(file)
+    {
+        tracing::warn!(path = %file.display(), %error, "the secret file stays");
     }
 }
 

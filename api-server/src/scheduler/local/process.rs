@@ -65,9 +65,6 @@ pub(super) async fn start(launch: &Launch, spool: &Path) -> std::io::Result<Runn
         .env("SLURM_JOB_ID", launch.id.to_string());
     command.env("SLURM_JOB_NAME", job.name.as_deref().unwrap_or("batch"));
     command.env("SLURM_SUBMIT_DIR", &job.working_directory);
-    for (name, secret) in &job.secret_environment {
-        command.env(name, secret.expose());
-    }
     command
         .current_dir("/")
         .stdin(Stdio::null())

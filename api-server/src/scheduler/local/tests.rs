@@ -111,10 +111,8 @@ async fn gone(pid: &str) {
 #[tokio::test]
 async fn output_environment_and_exit_code() {
     let bench = Bench::new(|_| {}).await;
-    let mut job =
-        bench.job(r#"echo "$A $STREAMER_SECRET $SLURM_JOB_ID"; pwd; echo bad >&2; exit 3"#);
+    let mut job = bench.job(r#"echo "$A $SLURM_JOB_ID"; pwd; echo bad >&2; exit 3"#);
     job.environment.insert("A".into(), "x y'z".into());
-    job.secret_environment = vec![("STREAMER_SECRET", crate::Secret::new("s3cret"))];
     job.standard_output = Some("out-%j.txt".into());
     job.standard_error = Some("err.txt".into());
     let id = bench.submit(job).await;
@@ -124,7 +122,7 @@ async fn output_environment_and_exit_code() {
         ("FAILED", Some(3))
     );
     let directory = bench.directory.path().canonicalize().unwrap();
-    let expected = format!("x y'z s3cret {}\n{}\n", id.as_str(), directory.display());
+    let expected = format!("x y'z {}\n{}\n", id.as_str(), directory.display());
     assert_eq!(
         bench.file(&format!("out-{}.txt", id.as_str())).await,
         expected

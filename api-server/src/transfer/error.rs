@@ -1,0 +1,87 @@
+//! Why there is no transfer.
+
+use super::script::DirectiveError;
+use crate::command::{CommandError, PathError};
+use crate::scheduler::SchedulerError;
+
+/// Why there is no transfer.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum TransferError {
+    /// Another method is configured for the system.
+    #[error("Requested transfer method is not available.")]
+    MethodNotAvailable,
+    /// The method is configured, but this build does not know it yet.
+    #[error("This version of the server does not offer transfers by {method} yet.")]
+    NotDriven {
+        /// Which.
+        method: &'static str,
+    },
+    /// An upload never replaces a file.
+    #[error("Target file '{path}' already exists.")]
+    TargetExists {
+        /// Which.
+        path: String,
+    },
+    /// A file is to be made in what is none.
+    #[error("'{path}' is not a directory.")]
+    NotADirectory {
+        /// What is there.
+        path: String,
+    },
+    /// The directory of transfer jobs is missing or not writable.
+    #[error("Transfer jobs of user {user} cannot run: {source}")]
+    WorkDirectory {
+        /// Whose.
+        user: String,
+        /// Why.
+        #[source]
+        source: CommandError,
+    },
+    /// The configured batch directives need an account.
+    #[error("Account parameter is required on this system.")]
+    AccountRequired,
+    /// The account would break out of its line in the job script.
+    #[error("The account contains characters that are not allowed.")]
+    BadAccount,
+    /// The path is none.
+    #[error("The provided path is not valid: {source}.")]
+    BadPath {
+        /// Why.
+        #[from]
+        source: PathError,
+    },
+    /// The configuration names no place for transfer jobs.
+    #[error("The system {system} has no filesystem defined as default_work_dir")]
+    NoWorkDirectory {
+        /// Which system.
+        system: String,
+    },
+    /// The program that jobs run cannot be read on the service's own machine.
+    #[error("The program of transfer jobs, '{path}', cannot be read: {source}.")]
+    NoProgram {
+        /// Where it should be.
+        path: String,
+        /// Why.
+        #[source]
+        source: std::io::Error,
+    },
+    /// The operating system's generator failed.
+    #[error("no secret could be made")]
+    NoRandomness,
+    /// The check on the system failed.
+    #[error(transparent)]
+    Command(#[from] CommandError),
+    /// The job was not taken.
+    #[error(transparent)]
+    Scheduler(#[from] SchedulerError),
+}
+
+impl From<DirectiveError> for TransferError {
+    fn from(error: DirectiveError) -> Self {
+        match error {
+            DirectiveError::AccountRequired => Self::AccountRequired,
+            DirectiveError::BadAccount => Self::BadAccount,
+        }
+    }
+}

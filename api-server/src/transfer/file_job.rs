@@ -1,0 +1,91 @@
+//! Jobs that work on files where they are: move, copy, delete, compress, extract.
+
+use crate::command::{RemotePath, ShellLine};
+
+/// One command that may take longer than a request.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct FileJob {
+    /// Name of the job.
+    pub name: &'static str,
+    /// The words in its output by which clients recognise success.
+    pub done: &'static str,
+    /// What it runs.
+    pub command: ShellLine,
+    /// What is looked at before it is queued.
+    pub checks: Vec<Check>,
+}
+
+/// Something that must be so before a job is queued.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Check {
+    /// There is something, be it a symbolic link to nowhere.
+    Exists(RemotePath),
+    /// The directory in which this path will be is there.
+    ParentExists(RemotePath),
+    /// There is a directory.
+    Directory(RemotePath),
+}
+
+impl FileJob {
+    /// Gives a file or directory another name, or moves it into a directory.
+    pub fn move_files(source: RemotePath, target: RemotePath) -> Self {
+        let command = ShellLine::new("mv").args(["--", source.as_str(), target.as_str()]);
+        Self {
+            name: "MoveFiles",
+            done: "Files were successfully moved.",
+            command,
+            checks: vec![Check::Exists(source), Check::ParentExists(target)],
+        }
+    }
+
+    /// Copies a file or a tree with everything that can be kept.
+    pub fn copy_files(source: RemotePath, target: RemotePath, dereference: bool) -> Self {
+        let links = if dereference {
+            "--dereference"
+        } else {
+            "--no-dereference"
+        };
+        let command = ShellLine::new("cp")
+            .args(["--force", links, "--preserve=all", "--recursive", "--"])
+            .args([source.as_str(), target.as_str()]);
+        Self {
+            name: "CopyFiles",
+            done: "Files were successfully copied.",
+            command,
+            checks: vec![Check::Exists(source), Check::ParentExists(target)],
+        }
+    }
+
+    /// Deletes a file or a tree.
+    pub fn delete_files(path: RemotePath) -> Self {
+        // Without a terminal `rm` asks nothing but about write-protected files: never wait.
+        let command =
+            ShellLine::new("rm").args(["--recursive", "--interactive=never", "--", path.as_str()]);
+        Self {
+            name: "DeleteFiles",
+            done: "Files were successfully deleted.",
+            command,
+            checks: vec![Check::Exists(path)],
+        }
+    }
+
+    /// Packs a file or a tree.
+    pub fn compress_files(command: ShellLine, source: RemotePath, target: RemotePath) -> Self {
+        Self {
+            name: "CompressFiles",
+            done: "Files were successfully compressed.",
+            command,
+            checks: vec![Check::Exists(source), Check::ParentExists(target)],
+        }
+    }
+
+    /// Unpacks an archive into a directory.
+    pub fn extract_files(command: ShellLine, source: RemotePath, target: RemotePath) -> Self {
+        Self {
+            name: "CompressFiles",
+            done: "Files were successfully extracted.",
+            command,
+            checks: vec![Check::Exists(source), Check::Directory(target)],
+        }
+    }
+}

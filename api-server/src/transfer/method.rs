@@ -1,0 +1,109 @@
+//! What every way of moving a large file has in common.
+
+use streamer_core::Operation;
+
+use super::TransferError;
+use crate::Secret;
+use crate::command::{RemotePath, StatOutput};
+use crate::executor::BoxFuture;
+use crate::model::transfer::{TransferDirective, TransferDirectiveRequest, TransferMethodName};
+
+/// One way for large files to travel.
+pub trait TransferMethod: Send + Sync + std::fmt::Debug {
+    /// Its name in requests.
+    fn name(&self) -> TransferMethodName;
+
+    /// Whether an upload may take the place of a file.
+    fn replaces(&self) -> bool {
+        false
+    }
+
+    /// What the job runs and what the client is told.
+    ///
+    /// # Errors
+    /// When the request lacks something, or a service that takes part refuses.
+    ///
+    /// Cancel safety: what was made elsewhere (an unfinished object) stays there.
+    fn plan<'a>(
+        &'a self,
+        request: &'a TransferRequest,
+        job: &'a JobFiles,
+    ) -> BoxFuture<'a, Result<TransferPlan, TransferError>>;
+}
+
+/// A transfer someone asked for.
+#[derive(Debug, Clone)]
+pub struct TransferRequest {
+    /// What the job does: `Send` for a download, `Receive` for an upload.
+    pub operation: Operation,
+    /// The file on the system; absolute by the time a method sees it.
+    pub path: RemotePath,
+    /// What is charged.
+    pub account: Option<String>,
+    /// How it should travel.
+    pub directive: TransferDirectiveRequest,
+    /// Who asked.
+    pub user: String,
+    /// For a download, what the source was found to be.
+    pub source: Option<StatOutput>,
+}
+
+/// Files that belong to one job, in a directory that only its user can open.
+#[derive(Debug, Clone)]
+pub struct JobFiles {
+    /// The directory, absolute.
+    pub directory: String,
+    /// Name of the file that holds [`TransferPlan::private`]; the job removes it.
+    pub private: String,
+    /// The `streamer` program that the job runs.
+    pub program: String,
+}
+
+impl JobFiles {
+    /// The private file, absolute.
+    pub fn private_path(&self) -> String {
+        format!("{}/{}", self.directory, self.private)
+    }
+
+    /// The file in which the job says how it stands, for [`ShellLine::job_arg`].
+    ///
+    /// [`ShellLine::job_arg`]: crate::command::ShellLine::job_arg
+    pub fn state_prefix(&self) -> String {
+        format!("{}/job-", self.directory)
+    }
+}
+
+/// What a method wants done.
+#[derive(Debug)]
+pub struct TransferPlan {
+    /// Shell lines of the job.
+    pub body: String,
+    /// Content of the private file: what nobody but the job may see.
+    pub private: Secret,
+    /// For the client.
+    pub directive: TransferDirective,
+}
+
+/// A method that is configured and shown, and that this build does not know yet.
+#[derive(Debug)]
+pub struct MethodNotDriven {
+    /// Its name in requests.
+    pub name: TransferMethodName,
+    /// Its name for people.
+    pub word: &'static str,
+}
+
+impl TransferMethod for MethodNotDriven {
+    fn name(&self) -> TransferMethodName {
+        self.name
+    }
+
+    fn plan<'a>(
+        &'a self,
+        _: &'a TransferRequest,
+        _: &'a JobFiles,
+    ) -> BoxFuture<'a, Result<TransferPlan, TransferError>> {
+        let method = self.word;
+        Box::pin(async move { Err(TransferError::NotDriven { method }) })
+    }
+}
