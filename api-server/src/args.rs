@@ -55,6 +55,9 @@ pub(crate) struct DemoArgs {
     /// The `streamer` program; without it the one beside this program, else the one on PATH.
     #[arg(long, value_name = "FILE")]
     pub(crate) streamer: Option<PathBuf>,
+    /// Let endpoints answer the plaintext protocol of pyfirecrest and the Python streamer too.
+    #[arg(long)]
+    pub(crate) allow_websocket: bool,
     /// Move a file both ways through everything, compare checksums, and exit.
     #[arg(long)]
     pub(crate) check: bool,

@@ -62,6 +62,10 @@ pub struct ClientArgs {
     /// How bytes travel; auto is QUIC, and TLS over TCP where UDP does not get through
     #[arg(long, value_enum, default_value_t)]
     pub transport: TransportArg,
+    /// Speak the plaintext protocol of the Python streamer to an endpoint that understands
+    /// nothing else: whoever is on the way can read and change the file
+    #[arg(long)]
+    pub allow_websocket: bool,
     /// How it is printed.
     #[command(flatten)]
     pub output: OutputArgs,
@@ -77,6 +81,8 @@ pub enum TransportArg {
     Quic,
     /// TLS over TCP only
     Tls,
+    /// The plaintext WebSocket protocol of the Python streamer only
+    Ws,
 }
 
 /// How things are printed.
@@ -167,6 +173,10 @@ pub struct ServerArgs {
     /// --secret-file or STREAMER_SECRET
     #[arg(long, value_name = "SECRET")]
     pub secret: Option<String>,
+    /// Also answer the Python streamer and pyfirecrest, in plaintext: whoever is on the way can
+    /// read and change the file
+    #[arg(long)]
+    pub allow_websocket: bool,
     /// Do not print the coordinates
     #[arg(long)]
     pub no_announce: bool,

@@ -1,14 +1,16 @@
 //! A transfer as the user sees it: one source or target, as many connections as it takes.
 
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use ring::rand::{SecureRandom as _, SystemRandom};
-use streamer_core::net::dial::{Choice, DialError, dial};
+use streamer_core::net::dial::{Choice, DialError};
 use streamer_core::net::link::Link;
 use streamer_core::net::stop::{Stop, stopped};
+use streamer_core::net::ws::dial::{FindError, Found, Plaintext, find};
+use streamer_core::net::ws::{self, PlainLink};
 use streamer_core::net::{Progress, TransferError, Transferred, receive, send};
 use streamer_core::session::ReceiverConfig;
 use streamer_core::store::StoreError;
@@ -77,9 +79,11 @@ pub struct Options {
     pub wait: Duration,
     /// What may be used.
     pub transport: Choice,
+    /// Whether plaintext may be used too.
+    pub plaintext: Plaintext,
 }
 
-/// Moves `local` to or from the endpoint that `coordinates` lead to. A lost connection is
+/// Moves `local`, which is at `path`, to or from the endpoint that `coordinates` lead to. A lost connection is
 /// dialled again, for as long as the options say; what was proven is not moved twice.
 ///
 /// Not cancel-safe; `stop` ends it early and tells the endpoint.
@@ -89,6 +93,7 @@ pub struct Options {
 pub async fn transfer(
     coordinates: &Coordinates,
     local: &Local,
+    path: &Path,
     options: Options,
     progress: &Arc<Progress>,
     mut notify: impl FnMut(Notice<'_>),
@@ -104,15 +109,34 @@ pub async fn transfer(
     loop {
         notify(Notice::Dialling);
         let found = tokio::select! {
-            found = dial(coordinates, options.transport, options.wait) => found,
+            found = find(coordinates, options.transport, options.plaintext, options.wait) => found,
             _ = stopped(stop.clone()) => return Err(ClientError::Interrupted),
         };
-        let dialled = match found {
-            Ok(dialled) => dialled,
-            Err(error) if retries > 0 => return Err(ClientError::LostForGood { error }),
-            Err(error) => return Err(error.into()),
+        let found = match found.map_err(FindError::into_dial) {
+            Ok(found) => found,
+            Err(busy_or) => {
+                return Err(not_found(busy_or?, coordinates, options.plaintext, retries));
+            }
         };
         let started = *started.get_or_insert_with(Instant::now);
+        let dialled = match found {
+            Found::Proven(dialled) => dialled,
+            Found::Plain(link) => {
+                notify(Notice::Connected(link.peer(), Transport::Ws));
+                let result = run_plain(*link, local, path, progress, stop.clone()).await;
+                // Nothing is resumed over this protocol: whether to start over is the user's choice.
+                return match result {
+                    Ok(transferred) => Ok(Outcome {
+                        transferred,
+                        retries,
+                        elapsed: started.elapsed(),
+                        transport: Transport::Ws,
+                    }),
+                    Err(_) if stop.borrow().is_some() => Err(ClientError::Interrupted),
+                    Err(error) => Err(error.into()),
+                };
+            }
+        };
         let line = match Line::open(dialled, session, local.role()).await {
             Ok(line) => line,
             Err(error) => {
@@ -145,6 +169,42 @@ pub async fn transfer(
                 tokio::time::sleep(RETRY_PAUSE).await;
             }
             Err(error) => return Err(error.into()),
+        }
+    }
+}
+
+/// Why the search failed, as the user should see it.
+fn not_found(
+    error: DialError,
+    coordinates: &Coordinates,
+    plaintext: Plaintext,
+    retries: u32,
+) -> ClientError {
+    if retries > 0 {
+        return ClientError::LostForGood { error };
+    }
+    let resolved = !matches!(error, DialError::Resolve { .. });
+    if resolved && plaintext == Plaintext::Never && !coordinates.secret.is_key() {
+        return ClientError::NotProven { error };
+    }
+    error.into()
+}
+
+async fn run_plain(
+    link: PlainLink,
+    local: &Local,
+    path: &Path,
+    progress: &Arc<Progress>,
+    stop: Stop,
+) -> Result<Transferred, TransferError> {
+    let (progress, stop) = (Arc::clone(progress), stopped(stop));
+    match local {
+        Local::Source(source) => {
+            ws::send::send(link, Arc::clone(source), path, progress, stop).await
+        }
+        Local::Target(target) => {
+            let config = ReceiverConfig::default();
+            ws::receive::receive(link, target.clone(), config, progress, stop).await
         }
     }
 }
@@ -200,6 +260,13 @@ pub enum ClientError {
     /// The endpoint was not found.
     #[error(transparent)]
     Dial(#[from] DialError),
+    /// No endpoint of ours was found with coordinates of the Python service.
+    #[error("these coordinates were issued for the Python streamer, and nothing else was found")]
+    NotProven {
+        /// What the search said.
+        #[source]
+        error: DialError,
+    },
     /// The endpoint was lost, and not found again.
     #[error("the connection was lost and the endpoint did not come back")]
     LostForGood {

@@ -108,6 +108,7 @@ pub(crate) fn server(
         secret,
         operation,
         path: path.clone(),
+        allow_websocket: args.allow_websocket,
     };
     Ok((config, args.secret.is_some()))
 }

@@ -60,6 +60,8 @@ impl From<&ClientError> for ExitStatus {
             ClientError::Coordinates(_) | ClientError::WrongDirection { .. } => Self::Coordinates,
             ClientError::Input { .. } | ClientError::Store(_) => Self::File,
             ClientError::Dial(DialError::Stranger { .. }) => Self::Coordinates,
+            // A Python endpoint is a stranger to TLS, whatever the coordinates.
+            ClientError::NotProven { .. } => Self::Unreachable,
             ClientError::Dial(_) | ClientError::LostForGood { .. } => Self::Unreachable,
             ClientError::Transfer(error) => error.into(),
             ClientError::Interrupted => Self::Interrupted,

@@ -17,6 +17,7 @@ pub mod path;
 pub mod port_order;
 pub mod secret;
 pub mod session;
+pub mod websocket;
 pub mod wire;
 
 pub use coordinates::{Coordinates, CoordinatesError, Operation, PortRange, Transport};

@@ -61,3 +61,13 @@ pub const RECEIPT_MAX_FAILURES: usize = 1024;
 
 /// Most lanes of one session.
 pub const LANES_MAX: usize = 32;
+
+/// Bytes of the file in one message of the WebSocket protocol, as the Python service cuts it.
+pub const WEBSOCKET_CHUNK_BYTES: usize = 5 << 20;
+
+/// Largest message of the WebSocket protocol that is taken, in bytes: what the Python service
+/// takes.
+pub const WEBSOCKET_MESSAGE_MAX_BYTES: usize = WEBSOCKET_CHUNK_BYTES / 4 * 5;
+
+/// Longest message of the WebSocket protocol that is no part of the file, in bytes.
+pub const WEBSOCKET_CONTROL_MAX_BYTES: usize = 4096;

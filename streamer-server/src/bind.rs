@@ -15,7 +15,7 @@ use crate::config::{Config, ConfigError};
 pub struct Bound {
     /// For QUIC.
     pub endpoint: Endpoint,
-    /// For TLS, on the TCP port of the same number.
+    /// For TLS, and WebSockets where they are allowed, on the TCP port of the same number.
     pub listener: TcpListener,
     /// Where it listens.
     pub address: SocketAddr,
@@ -42,7 +42,7 @@ pub async fn bind(config: &Config) -> Result<Bound, BindError> {
                     ips: config.public_ips.clone(),
                     secret: config.secret.clone(),
                     operation: Some(config.operation),
-                    transports: vec![Transport::Quic, Transport::Tls],
+                    transports: transports(config),
                 };
                 return Ok(Bound {
                     endpoint,
@@ -59,6 +59,14 @@ pub async fn bind(config: &Config) -> Result<Bound, BindError> {
         host: config.host.clone(),
         ports: config.ports,
     })
+}
+
+fn transports(config: &Config) -> Vec<Transport> {
+    let mut transports = vec![Transport::Quic, Transport::Tls];
+    if config.allow_websocket {
+        transports.push(Transport::Ws);
+    }
+    transports
 }
 
 /// Both, or neither: the port is one.

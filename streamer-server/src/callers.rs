@@ -1,6 +1,8 @@
 //! Strangers and clients: everybody until they have said who they are.
 
 use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use streamer_core::Transport;
@@ -8,6 +10,8 @@ use streamer_core::net::control::read_message;
 use streamer_core::net::link::{Lane, Link};
 use streamer_core::net::quic::Endpoint;
 use streamer_core::net::tcp::{Acceptor, TlsStream};
+use streamer_core::net::ws::{self, PlainLink};
+use streamer_core::websocket::bearer::BearerCheck;
 use streamer_core::wire::message::{Hello, Message};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::mpsc;
@@ -20,6 +24,37 @@ use crate::handshakes::Handshakes;
 pub(crate) struct Caller {
     pub(crate) hello: Hello,
     pub(crate) line: Line,
+}
+
+/// Whoever holds the secret, and has said so.
+#[derive(Debug)]
+pub(crate) enum Arrival {
+    /// By TLS, on either transport.
+    Proven(Caller),
+    /// In plaintext: the bearer token was right.
+    Plain(Box<PlainLink>),
+}
+
+/// What opens the plaintext door, where there is one.
+#[derive(Debug)]
+pub(crate) struct PlainDoor {
+    bearer: BearerCheck,
+    /// Somebody is being served: told before a WebSocket opens, so that the Python client
+    /// does not create its target.
+    busy: AtomicBool,
+}
+
+impl PlainDoor {
+    pub(crate) fn new(bearer: BearerCheck) -> Self {
+        Self {
+            bearer,
+            busy: AtomicBool::new(false),
+        }
+    }
+
+    pub(crate) fn set_busy(&self, busy: bool) {
+        self.busy.store(busy, Ordering::Release);
+    }
 }
 
 /// What a caller called over.
@@ -71,17 +106,22 @@ impl Caller {
 /// bounded number of handshakes for a bounded time.
 #[derive(Debug)]
 pub(crate) struct Callers {
-    arrived: mpsc::Receiver<Caller>,
+    arrived: mpsc::Receiver<Arrival>,
     /// Ends all handshakes when dropped.
     _tasks: JoinSet<()>,
 }
 
 impl Callers {
-    pub(crate) fn spawn(endpoint: Endpoint, listener: TcpListener, acceptor: Acceptor) -> Self {
+    pub(crate) fn spawn(
+        endpoint: Endpoint,
+        listener: TcpListener,
+        acceptor: Acceptor,
+        door: Option<Arc<PlainDoor>>,
+    ) -> Self {
         let (arrivals, arrived) = mpsc::channel(ARRIVED_CALLERS);
         let mut tasks = JoinSet::new();
         tasks.spawn(accept_quic(endpoint, arrivals.clone()));
-        tasks.spawn(accept_tcp(listener, acceptor, arrivals));
+        tasks.spawn(accept_tcp(listener, acceptor, door, arrivals));
         Self {
             arrived,
             _tasks: tasks,
@@ -89,15 +129,15 @@ impl Callers {
     }
 
     /// The next client. Cancel-safe. Pending for good once the endpoint is closed.
-    pub(crate) async fn next(&mut self) -> Caller {
+    pub(crate) async fn next(&mut self) -> Arrival {
         match self.arrived.recv().await {
-            Some(caller) => caller,
+            Some(arrival) => arrival,
             None => std::future::pending().await,
         }
     }
 }
 
-async fn accept_quic(endpoint: Endpoint, arrivals: mpsc::Sender<Caller>) {
+async fn accept_quic(endpoint: Endpoint, arrivals: mpsc::Sender<Arrival>) {
     let mut handshakes = Handshakes::new(arrivals);
     loop {
         // accept and ended are cancel-safe.
@@ -123,7 +163,12 @@ async fn accept_quic(endpoint: Endpoint, arrivals: mpsc::Sender<Caller>) {
     }
 }
 
-async fn accept_tcp(listener: TcpListener, acceptor: Acceptor, arrivals: mpsc::Sender<Caller>) {
+async fn accept_tcp(
+    listener: TcpListener,
+    acceptor: Acceptor,
+    door: Option<Arc<PlainDoor>>,
+    arrivals: mpsc::Sender<Arrival>,
+) {
     let mut handshakes = Handshakes::new(arrivals);
     loop {
         // accept and ended are cancel-safe.
@@ -138,8 +183,8 @@ async fn accept_tcp(listener: TcpListener, acceptor: Acceptor, arrivals: mpsc::S
                 if !handshakes.make_room() {
                     continue;
                 }
-                let acceptor = acceptor.clone();
-                let caller = async move { greet_tcp(&acceptor, stream).await };
+                let (acceptor, door) = (acceptor.clone(), door.clone());
+                let caller = async move { greet_tcp(&acceptor, door.as_deref(), stream).await };
                 handshakes.begin(peer, caller);
             }
             () = handshakes.ended() => {}
@@ -147,27 +192,43 @@ async fn accept_tcp(listener: TcpListener, acceptor: Acceptor, arrivals: mpsc::S
     }
 }
 
-async fn greet_quic(endpoint: &Endpoint, incoming: quinn::Incoming) -> Option<Caller> {
+async fn greet_quic(endpoint: &Endpoint, incoming: quinn::Incoming) -> Option<Arrival> {
     let connection = endpoint.admit(incoming).ok()?.await.ok()?;
     let (send, mut receive) = connection.accept_bi().await.ok()?;
     let Ok(Message::Hello(hello)) = read_message(&mut receive).await else {
         return None;
     };
-    Some(Caller {
+    Some(Arrival::Proven(Caller {
         hello,
         line: Line::Quic(connection, send, receive),
-    })
+    }))
 }
 
-async fn greet_tcp(acceptor: &Acceptor, stream: TcpStream) -> Option<Caller> {
+async fn greet_tcp(
+    acceptor: &Acceptor,
+    door: Option<&PlainDoor>,
+    stream: TcpStream,
+) -> Option<Arrival> {
+    if let Some(door) = door
+        && speaks_http(&stream).await
+    {
+        let link = ws::accept(stream, &door.bearer, &door.busy).await.ok()?;
+        return Some(Arrival::Plain(Box::new(link)));
+    }
     let mut stream = acceptor.accept(stream).await.ok()?;
     let Ok(Message::Hello(hello)) = read_message(&mut stream).await else {
         return None;
     };
-    Some(Caller {
+    Some(Arrival::Proven(Caller {
         hello,
         line: Line::Tls(Box::new(stream)),
-    })
+    }))
+}
+
+/// Whether the caller's first byte is that of `GET`; of TLS it is 0x16. Takes nothing away.
+async fn speaks_http(stream: &TcpStream) -> bool {
+    let mut first = [0];
+    matches!(stream.peek(&mut first).await, Ok(1)) && first == *b"G"
 }
 
 /// Clients waiting to be served or refused.

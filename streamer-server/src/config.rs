@@ -24,6 +24,8 @@ pub struct Config {
     pub operation: Operation,
     /// Source or target.
     pub path: PathBuf,
+    /// Also answer the plaintext WebSocket protocol of the Python service, on the TCP port.
+    pub allow_websocket: bool,
 }
 
 /// A configuration that cannot be served.

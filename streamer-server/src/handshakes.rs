@@ -9,15 +9,15 @@ use tokio::sync::mpsc;
 use tokio::task::{AbortHandle, JoinSet};
 use tokio::time::{Instant, timeout};
 
-use crate::callers::Caller;
+use crate::callers::Arrival;
 
 /// Handshakes under way. Dropping it ends them.
 #[derive(Debug)]
 pub(crate) struct Handshakes {
-    shaking: JoinSet<Option<Caller>>,
+    shaking: JoinSet<Option<Arrival>>,
     /// Those that may still be under way, oldest first.
     begun: VecDeque<Begun>,
-    arrivals: mpsc::Sender<Caller>,
+    arrivals: mpsc::Sender<Arrival>,
     arriving: JoinSet<()>,
 }
 
@@ -29,7 +29,7 @@ struct Begun {
 
 impl Handshakes {
     /// None yet; who gets past one goes to `arrivals`.
-    pub(crate) fn new(arrivals: mpsc::Sender<Caller>) -> Self {
+    pub(crate) fn new(arrivals: mpsc::Sender<Arrival>) -> Self {
         Self {
             shaking: JoinSet::new(),
             begun: VecDeque::new(),
@@ -66,7 +66,7 @@ impl Handshakes {
     pub(crate) fn begin(
         &mut self,
         peer: SocketAddr,
-        caller: impl Future<Output = Option<Caller>> + Send + 'static,
+        caller: impl Future<Output = Option<Arrival>> + Send + 'static,
     ) {
         let handle = self.shaking.spawn(async move {
             let caller = timeout(HANDSHAKE_TIMEOUT, caller).await.ok().flatten();

@@ -1,6 +1,7 @@
 //! The life of an endpoint, from listening to leaving.
 
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -10,18 +11,21 @@ use streamer_core::net::link::{Connection, Link};
 use streamer_core::net::stop::{Stop, stopped};
 use streamer_core::net::tcp::Acceptor;
 use streamer_core::net::tls::IdentityError;
+use streamer_core::net::ws::{self, PlainLink};
 use streamer_core::net::{Progress, TransferError, Transferred, receive, send};
+use streamer_core::secret::SecretError;
 use streamer_core::session::ReceiverConfig;
 use streamer_core::store::StoreError;
 use streamer_core::store::source::SourceFile;
 use streamer_core::store::target::{Target, TargetPolicy};
-use streamer_core::wire::message::{Abort, Message};
+use streamer_core::websocket::bearer::BearerCheck;
+use streamer_core::wire::message::{Abort, Message, Role};
 use streamer_core::{Coordinates, Operation, Transport, limits};
 use tokio::time::{Instant as TokioInstant, sleep_until, timeout};
 
 use crate::admission::{Admission, admission, is_alive};
 use crate::bind::{BindError, Bound, bind};
-use crate::callers::{Caller, Callers, Line};
+use crate::callers::{Arrival, Caller, Callers, Line, PlainDoor};
 use crate::config::Config;
 
 /// What an endpoint says while it lives.
@@ -39,6 +43,8 @@ pub enum Notice<'a> {
     Connected {
         /// Who.
         peer: SocketAddr,
+        /// How.
+        transport: Transport,
     },
     /// Another client was told that the endpoint is busy.
     Refused {
@@ -80,6 +86,7 @@ pub async fn serve(
 ) -> Result<Served, ServeError> {
     let file = EndpointFile::open(&config)?;
     let acceptor = Acceptor::new(&config.secret)?;
+    let door = plain_door(&config)?;
     let Bound {
         endpoint,
         listener,
@@ -98,8 +105,10 @@ pub async fn serve(
         );
     }
     let mut life = Life {
-        callers: Callers::spawn(endpoint.clone(), listener, acceptor),
+        callers: Callers::spawn(endpoint.clone(), listener, acceptor, door.clone()),
+        door,
         early_lanes: Vec::new(),
+        path: config.path.clone(),
         file,
         progress,
         stop,
@@ -113,6 +122,14 @@ pub async fn serve(
     result
 }
 
+fn plain_door(config: &Config) -> Result<Option<Arc<PlainDoor>>, SecretError> {
+    if !config.allow_websocket {
+        return Ok(None);
+    }
+    let bearer = BearerCheck::new(&config.secret)?;
+    Ok(Some(Arc::new(PlainDoor::new(bearer))))
+}
+
 /// Why an endpoint ended without a receipt.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -123,6 +140,9 @@ pub enum ServeError {
     /// Its identity.
     #[error(transparent)]
     Identity(#[from] IdentityError),
+    /// Its secret.
+    #[error(transparent)]
+    Secret(#[from] SecretError),
     /// Its file.
     #[error(transparent)]
     Store(#[from] StoreError),
@@ -138,6 +158,7 @@ pub enum ServeError {
 }
 
 /// Source or target, by operation.
+#[derive(Clone)]
 enum EndpointFile {
     Source(Arc<SourceFile>),
     Target(Target, ReceiverConfig),
@@ -164,8 +185,11 @@ impl EndpointFile {
 
 struct Life {
     callers: Callers,
+    /// For WebSockets, where they are allowed.
+    door: Option<Arc<PlainDoor>>,
     /// Lanes that arrived before the session that they belong to.
     early_lanes: Vec<Caller>,
+    path: PathBuf,
     file: EndpointFile,
     progress: Arc<Progress>,
     stop: Stop,
@@ -181,14 +205,22 @@ impl Life {
         let mut caller = None;
         loop {
             let next = match caller.take() {
-                Some(caller) => caller,
+                Some(caller) => Arrival::Proven(caller),
                 None => self.wait().await?,
             };
             let started = *self.started.get_or_insert_with(Instant::now);
             self.sessions += 1;
-            let transport = next.transport();
-            notify(Notice::Connected { peer: next.peer() });
-            let (session, replaced_by) = self.serve_caller(next, notify).await;
+            let (peer, transport) = match &next {
+                Arrival::Proven(caller) => (caller.peer(), caller.transport()),
+                Arrival::Plain(link) => (link.peer(), Transport::Ws),
+            };
+            notify(Notice::Connected { peer, transport });
+            self.set_busy(true);
+            let (session, replaced_by) = match next {
+                Arrival::Proven(caller) => self.serve_caller(caller, notify).await,
+                Arrival::Plain(link) => (self.serve_plain(*link, notify).await, None),
+            };
+            self.set_busy(false);
             caller = replaced_by;
             match session {
                 Ok(transferred) => {
@@ -210,7 +242,13 @@ impl Life {
         }
     }
 
-    async fn wait(&mut self) -> Result<Caller, ServeError> {
+    fn set_busy(&self, busy: bool) {
+        if let Some(door) = &self.door {
+            door.set_busy(busy);
+        }
+    }
+
+    async fn wait(&mut self) -> Result<Arrival, ServeError> {
         let deadline = TokioInstant::now() + self.wait_timeout;
         // All arms are cancel-safe.
         tokio::select! {
@@ -224,12 +262,12 @@ impl Life {
     }
 
     /// The next caller who opens a session. Cancel-safe.
-    async fn next_control(callers: &mut Callers, early_lanes: &mut Vec<Caller>) -> Caller {
+    async fn next_control(callers: &mut Callers, early_lanes: &mut Vec<Caller>) -> Arrival {
         loop {
-            let caller = callers.next().await;
-            if caller.hello.lane == 0 {
-                return caller;
-            }
+            let caller = match callers.next().await {
+                Arrival::Proven(caller) if caller.hello.lane > 0 => caller,
+                opens => return opens,
+            };
             if early_lanes.len() < limits::LANES_MAX {
                 early_lanes.push(caller);
             }
@@ -262,7 +300,14 @@ impl Life {
             // `session` and `alive` are kept across turns; the other arm is cancel-safe.
             tokio::select! {
                 result = &mut session => return (result, contender),
-                caller = self.callers.next() => {
+                arrival = self.callers.next() => {
+                    let caller = match arrival {
+                        Arrival::Proven(caller) => caller,
+                        Arrival::Plain(link) => {
+                            refuse_plain(*link, self.role(), notify);
+                            continue;
+                        }
+                    };
                     if caller.hello.lane > 0 {
                         if caller.hello.session == served {
                             // More than a session may have are dropped, which closes them.
@@ -294,6 +339,52 @@ impl Life {
         }
     }
 
+    /// Serves one WebSocket to its end. Whoever calls meanwhile is refused: this protocol
+    /// cannot say that it is the same client who comes back.
+    async fn serve_plain(
+        &mut self,
+        link: PlainLink,
+        notify: &mut impl FnMut(Notice<'_>),
+    ) -> Session {
+        let session = self.plain_session(link);
+        tokio::pin!(session);
+        loop {
+            // `session` is kept across turns; the other arm is cancel-safe.
+            tokio::select! {
+                result = &mut session => return result,
+                arrival = self.callers.next() => match arrival {
+                    Arrival::Plain(link) => refuse_plain(*link, self.role(), notify),
+                    Arrival::Proven(caller) if caller.hello.lane == 0 => refuse(caller, notify),
+                    Arrival::Proven(_) => {}
+                },
+            }
+        }
+    }
+
+    fn plain_session(&self, link: PlainLink) -> impl Future<Output = Session> + use<> {
+        let progress = Arc::clone(&self.progress);
+        let stop = stopped(self.stop.clone());
+        let path = self.path.clone();
+        let file = self.file.clone();
+        async move {
+            match file {
+                EndpointFile::Source(source) => {
+                    ws::send::send(link, source, &path, progress, stop).await
+                }
+                EndpointFile::Target(target, config) => {
+                    ws::receive::receive(link, target, config, progress, stop).await
+                }
+            }
+        }
+    }
+
+    fn role(&self) -> Role {
+        match self.file {
+            EndpointFile::Source(_) => Role::Sender,
+            EndpointFile::Target(..) => Role::Receiver,
+        }
+    }
+
     /// Ends a session whose client is elsewhere now, and waits until its files are put away.
     async fn replace(connection: &Connection, session: impl Future<Output = Session>) -> Session {
         connection.close(None);
@@ -303,10 +394,7 @@ impl Life {
     fn session(&self, link: Link) -> impl Future<Output = Session> + use<> {
         let progress = Arc::clone(&self.progress);
         let stop = stopped(self.stop.clone());
-        let file = match &self.file {
-            EndpointFile::Source(source) => EndpointFile::Source(Arc::clone(source)),
-            EndpointFile::Target(target, config) => EndpointFile::Target(target.clone(), *config),
-        };
+        let file = self.file.clone();
         async move {
             match file {
                 EndpointFile::Source(source) => send::send(link, source, progress, stop).await,
@@ -340,6 +428,16 @@ fn refuse(caller: Caller, notify: &mut impl FnMut(Notice<'_>)) {
             }));
         }
     }
+}
+
+/// Tells a WebSocket that it is not served. Most are told before they open; this one came as
+/// another did.
+fn refuse_plain(link: PlainLink, ours: Role, notify: &mut impl FnMut(Notice<'_>)) {
+    notify(Notice::Refused { peer: link.peer() });
+    drop(tokio::spawn(timeout(
+        REFUSAL,
+        link.refuse(ErrorCode::Busy, ours),
+    )));
 }
 
 /// Longest time for telling a caller that it is not served.

@@ -17,6 +17,7 @@ pub(crate) async fn run(args: DemoArgs) -> anyhow::Result<()> {
         port,
         directory: args.dir,
         streamer,
+        allow_websocket: args.allow_websocket,
     };
     let mut demo = Demo::start(options).await?;
     let result = if args.check {

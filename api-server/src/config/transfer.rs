@@ -138,6 +138,15 @@ pub struct StreamerConfig {
     /// Extension: the `streamer` program on the system. Absent: found on the job's `PATH`.
     #[serde(default, alias = "streamerBinary", skip_serializing)]
     pub streamer_binary: Option<String>,
+    /// Extension: the endpoint also answers the plaintext protocol of the Python streamer, as
+    /// pyfirecrest speaks it. Whoever is on the way can then read and change the file.
+    #[serde(
+        default,
+        alias = "allowWebsocket",
+        skip_serializing,
+        deserialize_with = "values::boolean"
+    )]
+    pub allow_websocket: bool,
 }
 
 impl DataTransfer {

@@ -29,6 +29,8 @@ pub struct DemoOptions {
     pub directory: Option<PathBuf>,
     /// The `streamer` program that jobs run.
     pub streamer: PathBuf,
+    /// Whether endpoints also answer the plaintext protocol of the Python streamer.
+    pub allow_websocket: bool,
 }
 
 /// A running demo. Dropping it stops the servers; [`stop`](Self::stop) also waits for jobs.
@@ -98,7 +100,7 @@ impl Demo {
     /// # Errors
     /// When a port is taken or a file cannot be written.
     pub async fn start(options: DemoOptions) -> Result<Self, DemoError> {
-        let (temporary, directory) = directory(options.directory)?;
+        let (temporary, directory) = directory(options.directory.clone())?;
         let home = directory.join("work").join(USER);
         write_sample(&home)?;
         let api = listen(options.port).await?;
@@ -123,7 +125,7 @@ impl Demo {
                 .with_graceful_shutdown(stopped)
                 .await
         });
-        let config = write_config(&directory, &identity_url, &options.streamer)?;
+        let config = write_config(&directory, &identity_url, &options)?;
         let sources = Sources {
             file: Some(config),
             ..Sources::default()
@@ -192,7 +194,7 @@ fn write_sample(home: &Path) -> Result<(), DemoError> {
 fn write_config(
     directory: &Path,
     identity_url: &str,
-    streamer: &Path,
+    options: &DemoOptions,
 ) -> Result<PathBuf, DemoError> {
     let config = json!({
         "auth": {"authentication": {
@@ -214,7 +216,8 @@ fn write_config(
                 "port_range": [5665, 5764],
                 "wait_timeout": 600,
                 "inbound_transfer_limit": 1_u64 << 40,
-                "streamer_binary": streamer,
+                "streamer_binary": options.streamer,
+                "allow_websocket": options.allow_websocket,
             }},
         }],
     });

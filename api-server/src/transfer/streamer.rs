@@ -31,6 +31,14 @@ impl StreamerMethod {
         }
     }
 
+    fn transports(&self) -> Vec<Transport> {
+        let mut transports = vec![Transport::Quic, Transport::Tls];
+        if self.config.allow_websocket {
+            transports.push(Transport::Ws);
+        }
+        transports
+    }
+
     /// The command of the job; everything but the secret.
     fn endpoint(&self, request: &TransferRequest, job: &JobFiles) -> ShellLine {
         let config = &self.config;
@@ -42,6 +50,9 @@ impl StreamerMethod {
             line = line.arg("--public-ips").arg(address);
         }
         let ports = [config.port_range.first(), config.port_range.last()].map(|p| p.to_string());
+        if config.allow_websocket {
+            line = line.arg("--allow-websocket");
+        }
         line.arg("--port-range")
             .args(ports)
             .arg("--wait-timeout")
@@ -88,7 +99,7 @@ impl StreamerMethod {
             ips: self.addresses(),
             secret,
             operation: Some(request.operation),
-            transports: vec![Transport::Quic, Transport::Tls],
+            transports: self.transports(),
         };
         let directive = TransferDirective {
             transfer_method: TransferMethodName::Streamer,

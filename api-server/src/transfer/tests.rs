@@ -64,6 +64,24 @@ async fn the_secret_is_in_the_private_file_only() {
     assert!(!format!("{plan:?}").contains(secret));
 }
 
+#[tokio::test]
+async fn plaintext_is_answered_only_where_the_configuration_says_so() {
+    let files = JobFiles {
+        directory: "/w".into(),
+        private: "private".into(),
+        program: "streamer".into(),
+    };
+    for allowed in [false, true] {
+        let method = StreamerMethod::new(config(json!({"allow_websocket": allowed})));
+        let request = request(Operation::Receive, "/a");
+        let plan = method.plan(&request, &files).await.unwrap();
+        assert_eq!(plan.body.contains(" --allow-websocket "), allowed);
+        let coordinates = plan.directive.coordinates.unwrap();
+        let transports = Coordinates::parse(&coordinates).unwrap().transports;
+        assert_eq!(transports.contains(&streamer_core::Transport::Ws), allowed);
+    }
+}
+
 struct Bench {
     directory: tempfile::TempDir,
     executor: LocalExecutor,

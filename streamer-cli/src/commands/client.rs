@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use streamer_core::net::Progress;
 use streamer_core::net::dial::Choice;
+use streamer_core::net::ws::dial::Plaintext;
 use streamer_core::store::source::SourceFile;
 use streamer_core::store::target::{Existing, Target, TargetPolicy};
 
@@ -54,7 +55,7 @@ pub(crate) async fn receive(args: ReceiveArgs) -> ExitStatus {
 }
 
 async fn run(printer: &Printer, path: &Path, local: Local, args: &ClientArgs) -> ExitStatus {
-    match try_run(printer, &local, args).await {
+    match try_run(printer, path, &local, args).await {
         Ok((outcome, progress)) => {
             let status = ExitStatus::from(&outcome.transferred);
             if status == ExitStatus::Success {
@@ -79,6 +80,7 @@ async fn run(printer: &Printer, path: &Path, local: Local, args: &ClientArgs) ->
 
 async fn try_run(
     printer: &Printer,
+    path: &Path,
     local: &Local,
     args: &ClientArgs,
 ) -> Result<(Outcome, Arc<Progress>), ClientError> {
@@ -88,19 +90,26 @@ async fn try_run(
     }
     let stop = signals::watch().map_err(|source| ClientError::Signals { source })?;
     let transport = match args.transport {
-        TransportArg::Auto => Choice::Auto,
+        TransportArg::Auto | TransportArg::Ws => Choice::Auto,
         TransportArg::Quic => Choice::Quic,
         TransportArg::Tls => Choice::Tls,
+    };
+    let plaintext = match (args.transport, args.allow_websocket) {
+        (TransportArg::Ws, _) => Plaintext::Only,
+        (_, true) => Plaintext::Allowed,
+        (_, false) => Plaintext::Never,
     };
     let options = Options {
         wait: args.wait,
         transport,
+        plaintext,
     };
     let progress = Arc::new(Progress::default());
     let ticker = printer.progress(Arc::clone(&progress));
     let result = transfer(
         &coordinates,
         local,
+        path,
         options,
         &progress,
         |notice| ticker.client(&notice),

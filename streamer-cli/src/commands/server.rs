@@ -28,6 +28,11 @@ pub(crate) async fn server(args: ServerArgs) -> ExitStatus {
     if exposed {
         printer.note("the secret is visible to every user of this machine; prefer --secret-file or STREAMER_SECRET");
     }
+    if config.allow_websocket {
+        printer.note(
+            "plaintext WebSockets are answered too: for the Python streamer and pyfirecrest only",
+        );
+    }
     let stop = match signals::watch() {
         Ok(stop) => stop,
         Err(error) => return printer.error(&error, None, ExitStatus::Failure),
@@ -44,9 +49,7 @@ pub(crate) async fn server(args: ServerArgs) -> ExitStatus {
     );
     let notify = |notice: Notice<'_>| {
         follow(&status, &notice);
-        if !(args.no_announce && matches!(notice, Notice::Listening { .. })) {
-            announce::server(&printer, &notice);
-        }
+        announce::server(&printer, &notice, !args.no_announce);
     };
     let served = serve(config, Arc::clone(&progress), notify, stop).await;
     if args.remove_secret_file && !matches!(served, Err(ServeError::Stopped(_))) {

@@ -1,13 +1,18 @@
 //! What the log of a job promises to its readers: these lines are contracts.
 
 use serde::Serialize;
+use streamer_core::Transport;
 use streamer_server::Notice;
 
 use crate::ui::Printer;
 
 /// Prints what an endpoint says while it lives.
-pub(crate) fn server(printer: &Printer, notice: &Notice<'_>) {
+pub(crate) fn server(printer: &Printer, notice: &Notice<'_>, announce: bool) {
     match notice {
+        // Whoever started the job knows the coordinates, and may wait for this line.
+        Notice::Listening { address, .. } if !announce => {
+            status(printer, "listening", &format!("listening on {address}"));
+        }
         Notice::Listening {
             address,
             coordinates,
@@ -24,7 +29,16 @@ pub(crate) fn server(printer: &Printer, notice: &Notice<'_>) {
                 printer.result(&format!("Use these coordinates to connect: {}", *encoded));
             }
         }
-        Notice::Connected { peer } => status(printer, "connected", &format!("serving {peer}")),
+        Notice::Connected { peer, transport } => {
+            status(
+                printer,
+                "connected",
+                &format!("serving {peer} over {transport}"),
+            );
+            if *transport == Transport::Ws {
+                plaintext(printer);
+            }
+        }
         Notice::Refused { peer } => {
             status(
                 printer,
@@ -40,6 +54,16 @@ pub(crate) fn server(printer: &Printer, notice: &Notice<'_>) {
             );
         }
         _ => {}
+    }
+}
+
+/// Says what a WebSocket does not protect, whatever else is to be printed.
+pub(crate) fn plaintext(printer: &Printer) {
+    let text = "PLAINTEXT: this WebSocket is neither encrypted nor authenticated; anybody on the way can read and change the file, and use the coordinates";
+    if printer.is_json() {
+        status(printer, "plaintext", text);
+    } else {
+        printer.warning(text);
     }
 }
 

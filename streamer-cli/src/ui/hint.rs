@@ -21,6 +21,9 @@ pub(crate) fn of(error: &ClientError) -> Option<&'static str> {
         ClientError::Dial(DialError::Stranger { .. }) => {
             "were the coordinates issued for another job? request the transfer again"
         }
+        ClientError::NotProven { .. } => {
+            "is the job running? if it runs the Python streamer, --allow-websocket speaks its plaintext protocol: anybody on the way can read and change the file"
+        }
         ClientError::LostForGood { .. } | ClientError::Interrupted => RESUME,
         ClientError::Dial(_)
         | ClientError::Input { .. }

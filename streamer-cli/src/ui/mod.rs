@@ -76,6 +76,11 @@ impl Printer {
         }
     }
 
+    /// Something that has to be known, on stderr, asked for or not.
+    pub(crate) fn warning(&self, text: &str) {
+        say(&format!("warning: {text}"));
+    }
+
     pub(crate) fn summary(&self, summary: &Summary) {
         match (self.json, self.quiet) {
             (true, _) => self.json_line(summary),

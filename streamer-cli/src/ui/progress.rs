@@ -5,13 +5,14 @@ use std::time::Duration;
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use serde::Serialize;
+use streamer_core::Transport;
 use streamer_core::net::Progress;
 use streamer_core::net::progress::Snapshot;
 use tokio::task::JoinSet;
 
 use crate::client::Notice;
 use crate::ui::Printer;
-use crate::ui::announce::status;
+use crate::ui::announce::{plaintext, status};
 
 /// Reads counters now and then; the hot path never prints.
 #[derive(Debug)]
@@ -49,6 +50,9 @@ impl Ticker {
             }
             Notice::Lost(error) => ("lost", format!("{error}; trying again")),
         };
+        if matches!(notice, Notice::Connected(_, Transport::Ws)) {
+            self.bar.suspend(|| plaintext(&self.printer));
+        }
         if self.printer.is_json() {
             status(&self.printer, state, &text);
         } else if matches!(notice, Notice::Lost(_)) {

@@ -35,6 +35,8 @@ pub(crate) struct Summary {
     root: Option<String>,
     /// The target existed and was kept.
     skipped: bool,
+    /// The receiver has proven what it has.
+    verified: bool,
 }
 
 impl Summary {
@@ -66,16 +68,26 @@ impl Summary {
             retries: 0,
             root: transferred.root.map(|root| root.to_string()),
             skipped: transferred.root.is_none(),
+            verified: transferred.root.is_some(),
         }
     }
 
     /// With how it travelled.
     pub(crate) fn over(self, transport: Transport, retries: u32) -> Self {
-        Self {
+        let summary = Self {
             transport,
             retries,
             ..self
+        };
+        Self {
+            verified: summary.verified && summary.confirmed(),
+            ..summary
         }
+    }
+
+    /// Whoever sends a WebSocket hears that it was closed, and nothing else.
+    fn confirmed(&self) -> bool {
+        !(self.transport == Transport::Ws && self.operation == Operation::Send)
     }
 }
 
@@ -109,6 +121,12 @@ impl fmt::Display for Summary {
             "{}, {} connection{plural}, {} retries",
             self.transport, self.connections, self.retries
         )?;
-        write!(f, "verified: blake3 {root}")
+        match self.confirmed() {
+            true => write!(f, "verified: blake3 {root}"),
+            false => write!(
+                f,
+                "not confirmed, this protocol has no receipt: blake3 {root}"
+            ),
+        }
     }
 }

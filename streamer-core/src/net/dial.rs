@@ -113,7 +113,7 @@ struct Attempt {
     result: Result<Dialled, AttemptError>,
 }
 
-enum AttemptError {
+pub(super) enum AttemptError {
     /// Somebody answered who is not our endpoint.
     Stranger,
     Silent,
@@ -209,7 +209,10 @@ async fn try_quic(endpoint: Endpoint, peer: SocketAddr) -> Result<Dialled, Attem
     }
 }
 
-async fn try_tls(connector: Connector, peer: SocketAddr) -> Result<Dialled, AttemptError> {
+pub(super) async fn try_tls(
+    connector: Connector,
+    peer: SocketAddr,
+) -> Result<Dialled, AttemptError> {
     match timeout(ATTEMPT_TIMEOUT, connector.connect(peer)).await {
         Ok(Ok(stream)) => Ok(Dialled::Tls {
             connector,
@@ -220,7 +223,7 @@ async fn try_tls(connector: Connector, peer: SocketAddr) -> Result<Dialled, Atte
     }
 }
 
-async fn resolve(names: &[String]) -> Result<Vec<SocketAddr>, DialError> {
+pub(super) async fn resolve(names: &[String]) -> Result<Vec<SocketAddr>, DialError> {
     let mut hosts: Vec<SocketAddr> = Vec::new();
     let mut failure = None;
     for name in names {
@@ -318,6 +321,17 @@ pub enum DialError {
     },
 }
 
+impl DialError {
+    /// Nobody answered at any of these in time.
+    pub(super) fn unreachable(
+        hosts: &[SocketAddr],
+        coordinates: &Coordinates,
+        wait: Duration,
+    ) -> Self {
+        Failures::default().into_error(hosts, coordinates, wait)
+    }
+}
+
 /// Why nobody answered, as far as can be told.
 #[derive(Debug)]
 pub enum Reason {
@@ -341,7 +355,7 @@ impl fmt::Display for Reason {
 const HEAD_START: Duration = Duration::from_millis(250);
 
 /// For one handshake: several round trips of the longest paths, and one lost packet.
-const ATTEMPT_TIMEOUT: Duration = Duration::from_secs(3);
+pub(super) const ATTEMPT_TIMEOUT: Duration = Duration::from_secs(3);
 
 /// Attempts under way at a time.
 const MAX_ATTEMPTS: usize = 256;

@@ -2,7 +2,6 @@
 //! sessions of [`crate::session`] over them. Drivers move; they decide nothing.
 
 mod buffer;
-mod congestion;
 pub mod control;
 
 pub mod dial;
@@ -20,6 +19,7 @@ mod stall;
 pub mod stop;
 pub mod tcp;
 pub mod tls;
+pub mod ws;
 
 pub use error::TransferError;
 pub use progress::Progress;

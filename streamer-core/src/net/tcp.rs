@@ -99,15 +99,21 @@ impl std::fmt::Debug for Connector {
 }
 
 fn prepared(stream: TcpStream) -> io::Result<BufReader<TcpStream>> {
+    prepare(&stream)?;
+    // rustls reads 4 KiB at a time: without this, a system call for each.
+    Ok(BufReader::with_capacity(READ_BUFFER_BYTES, stream))
+}
+
+/// Sets what every connection of ours needs.
+pub(crate) fn prepare(stream: &TcpStream) -> io::Result<()> {
     // Control messages are small and answered at once.
     stream.set_nodelay(true)?;
     // A peer whose machine is gone says nothing: notice as soon as QUIC would.
-    sockopt::set_socket_keepalive(&stream, true)?;
-    sockopt::set_tcp_keepidle(&stream, KEEP_ALIVE)?;
-    sockopt::set_tcp_keepintvl(&stream, KEEP_ALIVE)?;
-    sockopt::set_tcp_user_timeout(&stream, IDLE_TIMEOUT.as_millis() as u32)?;
-    // rustls reads 4 KiB at a time: without this, a system call for each.
-    Ok(BufReader::with_capacity(READ_BUFFER_BYTES, stream))
+    sockopt::set_socket_keepalive(stream, true)?;
+    sockopt::set_tcp_keepidle(stream, KEEP_ALIVE)?;
+    sockopt::set_tcp_keepintvl(stream, KEEP_ALIVE)?;
+    sockopt::set_tcp_user_timeout(stream, IDLE_TIMEOUT.as_millis() as u32)?;
+    Ok(())
 }
 
 impl AsyncRead for TlsStream {

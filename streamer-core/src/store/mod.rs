@@ -7,6 +7,7 @@ pub mod partial;
 pub mod place;
 pub mod source;
 pub mod target;
+pub mod umask;
 
 use std::io;
 use std::os::unix::ffi::OsStrExt as _;

@@ -198,6 +198,8 @@ impl PartialFile {
             .map_err(|error| StoreError::target(error, "read", place.shown()))?;
         let held = match found {
             Some(journal) if journal.stamp == stamp => self.rehash(&journal)?,
+            // Of another source, but nothing of it arrived: nothing is lost.
+            Some(journal) if journal.blocks.is_empty() => Vec::new(),
             Some(_) => {
                 let part = self.places.part.shown();
                 return Err(StoreError::refused(

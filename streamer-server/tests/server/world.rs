@@ -63,7 +63,7 @@ impl World {
                     .send((address, coordinates.clone()))
                     .unwrap();
             }
-            Notice::Connected { peer } => connections.try_send(peer).unwrap(),
+            Notice::Connected { peer, .. } => connections.try_send(peer).unwrap(),
             _ => {}
         };
         let served = tokio::spawn(serve(
@@ -131,6 +131,7 @@ pub(crate) fn config(operation: Operation, path: PathBuf) -> Config {
         secret: TransferSecret::generate().unwrap(),
         operation,
         path,
+        allow_websocket: false,
     }
 }
 
