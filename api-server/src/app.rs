@@ -1,11 +1,11 @@
 //! Every route on one screen.
 
 use axum::Router;
-use axum::middleware::from_fn_with_state;
+use axum::middleware::{from_fn, from_fn_with_state};
 use axum::routing::{MethodRouter, any, delete, get, post};
 
 use crate::docs;
-use crate::front::front;
+use crate::front::{front, remember_route};
 use crate::routes::{self, compute, ops, status, transfer};
 use crate::state::AppState;
 
@@ -23,6 +23,8 @@ pub fn app(state: AppState) -> Router {
     }
     let router = router
         .route("/docs/{file}", get(docs::file))
+        .route("/metrics", get(docs::metrics))
+        .route_layer(from_fn(remember_route))
         .fallback(routes::not_found)
         // Concerns the routes above it only.
         .method_not_allowed_fallback(routes::method_not_allowed)
@@ -37,6 +39,13 @@ fn table() -> Vec<(&'static str, MethodRouter<AppState>)> {
     vec![
         ("/status/systems", get(status::systems)),
         ("/status/liveness/", get(status::liveness)),
+        ("/status/{system_name}/nodes", get(status::nodes)),
+        (
+            "/status/{system_name}/reservations",
+            get(status::reservations),
+        ),
+        ("/status/{system_name}/partitions", get(status::partitions)),
+        ("/status/{system_name}/userinfo", get(status::userinfo)),
         (
             "/compute/{system_name}/jobs",
             post(compute::submit).get(compute::list),

@@ -1,4 +1,5 @@
-//! The documentation page: Swagger UI from files in the binary, nothing fetched elsewhere.
+//! What operators and authors read: the documentation page, Swagger UI from files in the
+//! binary with nothing fetched elsewhere, and the metrics.
 
 use std::sync::Arc;
 
@@ -8,6 +9,7 @@ use axum::response::{Html, IntoResponse, Response};
 use utoipa_swagger_ui::Config;
 
 use crate::error::{ApiError, json};
+use crate::metrics;
 use crate::openapi::description_for;
 use crate::state::AppState;
 
@@ -19,6 +21,12 @@ pub(crate) async fn openapi(State(state): State<AppState>) -> Response {
 /// `/docs` and `/redoc`. Links are relative: they work under the root path and behind proxies.
 pub(crate) async fn page() -> Html<&'static str> {
     Html(PAGE)
+}
+
+/// `/metrics`, for Prometheus.
+pub(crate) async fn metrics(State(state): State<AppState>) -> Response {
+    let kind = [(header::CONTENT_TYPE, metrics::CONTENT_TYPE)];
+    (StatusCode::OK, kind, state.metrics.text()).into_response()
 }
 
 /// `/docs/{file}`.

@@ -104,6 +104,11 @@ impl ApiError {
         self.status
     }
 
+    /// The text the client will see.
+    pub(crate) fn message(&self) -> &str {
+        &self.message
+    }
+
     /// The cause and its causes, for the log.
     pub(crate) fn chain(&self) -> String {
         let mut text = String::new();

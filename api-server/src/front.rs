@@ -4,17 +4,19 @@
 use std::sync::{Arc, OnceLock};
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
-use axum::extract::{Request, State};
+use axum::extract::{MatchedPath, Request, State};
 use axum::http::{HeaderMap, HeaderValue, Method, StatusCode, Uri, header};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use percent_encoding::{AsciiSet, CONTROLS, percent_decode_str, utf8_percent_encode};
 
 use crate::auth::{Caller, UserName};
+use crate::context::{self, RequestContext};
 use crate::error::Pending;
 use crate::limits;
 use crate::openapi::API_VERSION;
 use crate::state::AppState;
+use crate::tracing_log::{Traced, TracingLog};
 
 /// Filled in by authentication, read when the answer is rendered and logged.
 #[derive(Debug, Clone, Default)]
@@ -67,6 +69,17 @@ impl External {
     }
 }
 
+/// The pattern that a request matched, left in its answer for the metrics.
+#[derive(Debug, Clone)]
+struct Route(MatchedPath);
+
+/// Inside of the router: remembers the route of a request.
+pub(crate) async fn remember_route(path: MatchedPath, request: Request, next: Next) -> Response {
+    let mut response = next.run(request).await;
+    response.extensions_mut().insert(Route(path));
+    response
+}
+
 /// The middleware around everything.
 pub(crate) async fn front(
     State(state): State<AppState>,
@@ -74,9 +87,14 @@ pub(crate) async fn front(
     next: Next,
 ) -> Response {
     let started = Instant::now();
-    let Some(ids) = RequestIds::read(request.headers()) else {
+    let in_flight = state.metrics.request();
+    let Some(context) = request_context(request.headers()) else {
+        state
+            .metrics
+            .answered("other", NO_ROUTE, 400, started.elapsed());
         return StatusCode::BAD_REQUEST.into_response();
     };
+    let context = Arc::new(context);
     let method = request.method().clone();
     let (path, root) = normal_path(request.uri().path(), &state.config.apis_root_path);
     rewrite(&mut request, &path);
@@ -89,30 +107,52 @@ pub(crate) async fn front(
         // method, and TRACE is one that no route has.
         *request.method_mut() = Method::TRACE;
     }
-    let response = next.run(request).await;
-    let response = finish(response, &ids, slot.name());
+    let log = state.tracing_log.as_ref();
+    let log = log.filter(|_| TracingLog::covers(&path));
+    let traced = log.map(|log| {
+        let headers = log.headers(request.headers());
+        let (path, method) = (path.as_str(), method.as_str());
+        let traced = Traced {
+            path,
+            method,
+            headers,
+        };
+        log.requesting(&traced, &context);
+        (log, traced)
+    });
+    let response = context::scope(Arc::clone(&context), next.run(request)).await;
+    let route = response.extensions().get::<Route>().cloned();
+    let response = finish(response, &context, slot.name());
+    let (status, elapsed) = (response.status().as_u16(), started.elapsed());
+    if let Some((log, traced)) = traced {
+        log.responding(&traced, &context, slot.name(), status);
+    }
+    let route = route.as_ref().map_or(NO_ROUTE, |Route(path)| path.as_str());
+    state
+        .metrics
+        .answered(method.as_str(), route, status, elapsed);
+    drop(in_flight);
     tracing::info!(
         target: "api_server::access",
-        %method, path, status = response.status().as_u16(), user = slot.name(),
-        request_id = ids.request.as_str(), correlation_id = ids.correlation.as_str(),
-        elapsed_ms = started.elapsed().as_millis(), "request"
+        %method, path, status, user = slot.name(),
+        request_id = context.request_id, correlation_id = context.correlation_id,
+        elapsed_ms = elapsed.as_millis(), "request"
     );
     response
 }
 
-fn finish(mut response: Response, ids: &RequestIds, user: Option<&str>) -> Response {
+/// Route of requests that match none.
+const NO_ROUTE: &str = "(none)";
+
+fn finish(mut response: Response, context: &RequestContext, user: Option<&str>) -> Response {
     let allow = response.headers().get(header::ALLOW).cloned();
     let pending = response.extensions_mut().remove::<Pending>();
     let error = pending.and_then(|pending| pending.take());
     if let Some(error) = error {
         let chain = error.chain();
         if error.status().is_server_error() {
-            tracing::error!(
-                request_id = ids.request.as_str(),
-                chain,
-                ?error,
-                "request failed"
-            );
+            let request_id = &context.request_id;
+            tracing::error!(request_id, chain, ?error, "request failed");
         }
         response = error.render(user);
         if let Some(value) = user.and_then(|user| HeaderValue::from_bytes(user.as_bytes()).ok()) {
@@ -126,14 +166,15 @@ fn finish(mut response: Response, ids: &RequestIds, user: Option<&str>) -> Respo
     let now = SystemTime::now()
         .duration_since(UNIX_EPOCH)
         .map_or(0.0, |d| d.as_secs_f64());
+    let now = format!("{now:.6}");
     let texts = [
-        (TIMESTAMP, format!("{now:.6}")),
-        (APP_VERSION, API_VERSION.to_owned()),
-        (REQUEST_ID, ids.request.clone()),
-        (CORRELATION_ID, ids.correlation.clone()),
+        (TIMESTAMP, now.as_str()),
+        (APP_VERSION, API_VERSION),
+        (REQUEST_ID, context.request_id.as_str()),
+        (CORRELATION_ID, context.correlation_id.as_str()),
     ];
     for (name, text) in texts {
-        if let Ok(value) = HeaderValue::from_str(&text) {
+        if let Ok(value) = HeaderValue::from_str(text) {
             headers.insert(name, value);
         }
     }
@@ -187,37 +228,20 @@ const NOT_IN_PATHS: &AsciiSet = &CONTROLS
     .add(b'|')
     .add(b'}');
 
-struct RequestIds {
-    request: String,
-    correlation: String,
+/// The ids of a request, taken over or made; `None` when one was sent that is not safe to
+/// repeat in headers and logs.
+fn request_context(headers: &HeaderMap) -> Option<RequestContext> {
+    let request = id(headers, REQUEST_ID)?;
+    Some(RequestContext::new(request, id(headers, CORRELATION_ID)?))
 }
 
-impl RequestIds {
-    /// Takes over or makes both ids; `None` when one was sent that cannot be taken over.
-    fn read(headers: &HeaderMap) -> Option<Self> {
-        let fresh = || uuid::Uuid::new_v4().simple().to_string();
-        let request = match text(headers, REQUEST_ID)? {
-            "" => fresh(),
-            id if uuid::Uuid::try_parse(id).is_ok() => id.to_owned(),
-            _ => return None,
-        };
-        let correlation = match text(headers, CORRELATION_ID)? {
-            "" => fresh(),
-            id if id.len() <= limits::CORRELATION_ID_MAX_BYTES => id.to_owned(),
-            _ => return None,
-        };
-        Some(Self {
-            request,
-            correlation,
-        })
-    }
-}
-
-/// A header's printable text, empty when absent; `None` when it is not printable.
-fn text<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a str> {
-    headers
-        .get(name)
-        .map_or(Some(""), |value| value.to_str().ok())
+fn id(headers: &HeaderMap, name: &str) -> Option<String> {
+    let sent = headers.get(name).map(HeaderValue::as_bytes);
+    let Some(sent) = sent.filter(|sent| !sent.is_empty()) else {
+        return Some(uuid::Uuid::new_v4().simple().to_string());
+    };
+    let safe = sent.len() <= limits::REQUEST_ID_MAX_BYTES && sent.iter().all(u8::is_ascii_graphic);
+    safe.then(|| String::from_utf8_lossy(sent).into_owned())
 }
 
 const TIMESTAMP: &str = "f7t-timestamp";
@@ -245,20 +269,22 @@ mod tests {
     fn ids() {
         let read = |name: &'static str, value: &str| {
             let mut headers = HeaderMap::new();
-            headers.insert(name, HeaderValue::from_str(value).unwrap());
-            RequestIds::read(&headers)
+            headers.insert(name, HeaderValue::from_bytes(value.as_bytes()).unwrap());
+            request_context(&headers)
         };
-        let fresh = RequestIds::read(&HeaderMap::new()).unwrap();
-        assert_eq!((fresh.request.len(), fresh.correlation.len()), (32, 32));
-        let id = "3b6b2b1e-7a1c-4c56-9c0f-1f2e3d4c5b6a";
-        assert_eq!(read("x-request-id", id).unwrap().request, id);
-        assert!(read("x-request-id", "not a uuid").is_none());
+        let fresh = request_context(&HeaderMap::new()).unwrap();
         assert_eq!(
-            read("x-correlation-id", "my-workflow-1234")
-                .unwrap()
-                .correlation,
-            "my-workflow-1234"
+            (fresh.request_id.len(), fresh.correlation_id.len()),
+            (32, 32)
         );
-        assert!(read("x-correlation-id", &"x".repeat(129)).is_none());
+        for id in ["3b6b2b1e-7a1c-4c56-9c0f-1f2e3d4c5b6a", "my-workflow-1234"] {
+            assert_eq!(read(REQUEST_ID, id).unwrap().request_id, id);
+            assert_eq!(read(CORRELATION_ID, id).unwrap().correlation_id, id);
+        }
+        for bad in ["not a uuid", "tab\there", "\u{fc}", &"x".repeat(129)] {
+            assert!(read(REQUEST_ID, bad).is_none(), "{bad:?}");
+            assert!(read(CORRELATION_ID, bad).is_none(), "{bad:?}");
+        }
+        assert_eq!(read(REQUEST_ID, "").unwrap().request_id.len(), 32);
     }
 }

@@ -11,8 +11,14 @@ pub const TOKEN_MAX_BYTES: usize = 32 * 1024;
 /// Longest user name taken from a token, in bytes (Linux allows 32, directories more).
 pub const USER_NAME_MAX_BYTES: usize = 255;
 
-/// Longest `X-Correlation-ID` taken over and echoed, in bytes.
-pub const CORRELATION_ID_MAX_BYTES: usize = 128;
+/// Longest `X-Request-ID` and `X-Correlation-ID` taken over and echoed, in bytes.
+pub const REQUEST_ID_MAX_BYTES: usize = 128;
+
+/// Longest request header copied into the tracing log, in characters.
+pub const LOGGED_HEADER_MAX_CHARS: usize = 1024;
+
+/// Longest command line copied into the tracing log, in bytes.
+pub const LOGGED_COMMAND_MAX_BYTES: usize = 4096;
 
 /// Longest remote path accepted, in bytes: `PATH_MAX` of Linux.
 pub const PATH_MAX_BYTES: usize = 4096;
@@ -38,6 +44,9 @@ pub const KEY_MAX_AGE: Duration = Duration::from_secs(3600);
 
 /// Time allowed to fetch one key set.
 pub const KEY_FETCH_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// Time allowed to get a token for the health checks.
+pub const TOKEN_FETCH_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Largest job script accepted, in bytes (Slurm's own default is 4 MiB).
 pub const JOB_SCRIPT_MAX_BYTES: usize = 4 * 1024 * 1024;

@@ -25,6 +25,10 @@ pub const API_VERSION: &str = "2.6.0";
     paths(
         status::systems,
         status::liveness,
+        status::nodes,
+        status::reservations,
+        status::partitions,
+        status::userinfo,
         compute::submit,
         compute::list,
         compute::show,

@@ -6,8 +6,8 @@ use std::io;
 use tokio::net::TcpListener;
 
 use crate::app::app;
-use crate::limits;
 use crate::state::AppState;
+use crate::{health, limits};
 
 /// Serves until `shutdown`, in phases: stop accepting; let open requests finish
 /// ([`limits::DRAIN_TIMEOUT`]); let changes in progress finish; end the jobs of local systems.
@@ -20,6 +20,7 @@ pub async fn run(
     shutdown: impl Future<Output = ()> + Send + 'static,
 ) -> io::Result<()> {
     let stopping = tokio_util::sync::CancellationToken::new();
+    let mut checks = health::start(&state, &stopping);
     let signal = stopping.clone();
     let graceful = async move {
         shutdown.await;
@@ -39,6 +40,7 @@ pub async fn run(
             Ok(())
         }
     };
+    checks.shutdown().await;
     state.shutdown().await;
     tracing::info!("stopped");
     result

@@ -5,14 +5,19 @@ use std::time::Duration;
 
 use tokio_util::task::TaskTracker;
 
-use crate::auth::{Authenticator, Authorizer};
+use crate::auth::{Authenticator, Authorizer, ClientCredentials};
 use crate::config::{Config, DataTransfer, SchedulerType, SystemConfig};
-use crate::executor::{AccountError, Accounts, Executor, LocalExecutor, RunLimits, UserPolicy};
+use crate::context;
+use crate::executor::{
+    AccountError, Accounts, Executor, LocalExecutor, ObservedExecutor, RunLimits, UserPolicy,
+};
 use crate::health::HealthBoard;
 use crate::http_client::HttpClient;
 use crate::limits;
+use crate::metrics::Metrics;
 use crate::model::transfer::TransferMethodName;
 use crate::scheduler::{LocalLimits, LocalScheduler, NotDriven, Scheduler};
+use crate::tracing_log::TracingLog;
 use crate::transfer::{
     Installer, MethodNotDriven, Program, StreamerMethod, TransferMethod, Transfers,
 };
@@ -28,10 +33,18 @@ pub struct Inner {
     pub config: Config,
     /// Verifies tokens.
     pub authenticator: Authenticator,
+    /// Tokens for the health checks.
+    pub client_credentials: ClientCredentials,
     /// Asked before each request to a system, when configured.
     pub authorizer: Option<Authorizer>,
     /// The systems, in the order of the configuration.
     pub systems: Vec<Arc<System>>,
+    /// What is counted.
+    pub metrics: Arc<Metrics>,
+    /// Two records for each request, when that is configured.
+    pub tracing_log: Option<TracingLog>,
+    /// Speaks to the services behind.
+    pub http: Arc<HttpClient>,
     /// Owns what must not stop when a client goes away.
     pub tasks: TaskTracker,
 }
@@ -77,24 +90,42 @@ pub enum BuildError {
 }
 
 impl AppState {
-    /// Builds all parts and fetches the key sets.
+    /// Builds all parts and fetches the key sets. A tracing log goes to standard output.
     ///
     /// # Errors
     /// When this machine lacks something essential.
     pub async fn new(config: Config) -> Result<Self, BuildError> {
+        Self::with_log(config, Box::new(std::io::stdout())).await
+    }
+
+    /// As [`new`](Self::new), with the tracing log, if it is enabled, going to `log`.
+    ///
+    /// # Errors
+    /// When this machine lacks something essential.
+    pub async fn with_log(
+        config: Config,
+        log: Box<dyn std::io::Write + Send>,
+    ) -> Result<Self, BuildError> {
         let http = Arc::new(HttpClient::new().map_err(BuildError::TlsRoots)?);
         let authenticator =
             Authenticator::new(&config.auth.authentication, Arc::clone(&http)).await;
+        let client_credentials =
+            ClientCredentials::new(&config.auth.authentication, Arc::clone(&http));
         let authorization = config.auth.authorization.as_ref();
         let authorizer = authorization.map(|config| Authorizer::new(config, Arc::clone(&http)));
+        let metrics = Arc::new(Metrics::new());
         let mut systems = Vec::new();
         for system in &config.clusters {
-            systems.push(Arc::new(System::new(system).await?));
+            systems.push(Arc::new(System::new(system, &metrics).await?));
         }
         let tasks = TaskTracker::new();
         Ok(Self(Arc::new(Inner {
+            metrics,
+            tracing_log: TracingLog::new(&config.logger, log),
+            http,
             config,
             authenticator,
+            client_credentials,
             authorizer,
             systems,
             tasks,
@@ -118,7 +149,7 @@ impl AppState {
         change: impl Future<Output = T> + Send + 'static,
     ) -> Option<T> {
         // An error means that the change panicked; the runtime reports that.
-        self.0.tasks.spawn(change).await.ok()
+        self.0.tasks.spawn(context::inherit(change)).await.ok()
     }
 
     /// Ends what the service runs: changes in progress, then jobs of local systems.
@@ -154,12 +185,19 @@ impl System {
         }
     }
 
-    async fn new(config: &SystemConfig) -> Result<Self, BuildError> {
+    async fn new(config: &SystemConfig, metrics: &Arc<Metrics>) -> Result<Self, BuildError> {
+        let observed = |executor: Arc<dyn Executor>| -> Arc<dyn Executor> {
+            Arc::new(ObservedExecutor::new(
+                executor,
+                &config.name,
+                Arc::clone(metrics),
+            ))
+        };
         let (executor, scheduler): (Option<Arc<dyn Executor>>, Arc<dyn Scheduler>) =
             match config.scheduler.kind {
                 SchedulerType::Local => {
                     let (executor, scheduler) = local(config).await?;
-                    (Some(Arc::new(executor)), Arc::new(scheduler))
+                    (Some(observed(Arc::new(executor))), Arc::new(scheduler))
                 }
                 SchedulerType::Slurm => (None, Arc::new(NotDriven { scheduler: "Slurm" })),
                 SchedulerType::Pbs => (None, Arc::new(NotDriven { scheduler: "PBS" })),
@@ -225,10 +263,7 @@ fn transfers(config: &SystemConfig) -> Transfers {
                 }),
             }
         });
-    let ssh_timeout = config
-        .ssh
-        .as_ref()
-        .map_or(5, |ssh| ssh.timeout.command_execution);
+    let limits = command_limits(config);
     let work = config
         .file_systems
         .iter()
@@ -237,8 +272,8 @@ fn transfers(config: &SystemConfig) -> Transfers {
         system: config.name.clone(),
         work_directory: work.map(|file_system| file_system.path.clone()),
         directives: operation.datatransfer_jobs_directives.clone(),
-        command_timeout: Duration::from_secs(ssh_timeout),
-        command_output_bytes: operation.max_ops_file_size,
+        command_timeout: limits.timeout,
+        command_output_bytes: limits.output_bytes,
         methods: methods.collect(),
         program: program(config),
     }

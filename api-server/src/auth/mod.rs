@@ -1,6 +1,7 @@
 //! Who is calling: bearer tokens verified against key sets, never a default user.
 
 mod claims;
+mod client_credentials;
 mod keys;
 mod policy;
 mod ring_provider;
@@ -11,6 +12,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use axum::http::{HeaderMap, StatusCode, header};
 
+pub use client_credentials::{ClientCredentials, TokenError};
 pub use keys::{KeySetError, KeyStore};
 pub use policy::{AuthorizeError, Authorizer};
 pub use user::UserName;
@@ -84,6 +86,20 @@ pub enum AuthError {
     BadUserName(String),
 }
 
+impl AuthError {
+    /// One word for metrics.
+    pub(crate) fn word(&self) -> &'static str {
+        match self {
+            Self::Missing => "missing",
+            Self::Invalid => "invalid",
+            Self::UnknownKey => "unknown_key",
+            Self::Expired => "expired",
+            Self::ExpiresTooSoon(_) => "expires_too_soon",
+            Self::NoUserName(_) | Self::BadUserName(_) => "no_user_name",
+        }
+    }
+}
+
 impl Authenticator {
     /// Fetches the key sets. One that fails is logged and asked for again when a token needs it.
     pub async fn new(config: &AuthenticationConfig, http: Arc<HttpClient>) -> Self {
@@ -100,7 +116,15 @@ impl Authenticator {
     /// # Errors
     /// Says why the token is refused; never repeats any of it.
     pub async fn authenticate(&self, headers: &HeaderMap) -> Result<Caller, AuthError> {
-        let token = bearer(headers).ok_or(AuthError::Missing)?;
+        self.caller(bearer(headers).ok_or(AuthError::Missing)?)
+            .await
+    }
+
+    /// Whose token this is.
+    ///
+    /// # Errors
+    /// As [`authenticate`](Self::authenticate).
+    pub async fn caller(&self, token: &str) -> Result<Caller, AuthError> {
         if token.len() > limits::TOKEN_MAX_BYTES {
             return Err(AuthError::Invalid);
         }

@@ -2,6 +2,7 @@
 
 mod account;
 mod local;
+mod observed;
 
 use std::future::Future;
 use std::pin::Pin;
@@ -10,6 +11,7 @@ use std::time::Duration;
 pub use account::{Account, AccountError, Accounts, RunAs, UserPolicy};
 pub use local::LocalExecutor;
 pub(crate) use local::{GroupGuard, command_as};
+pub use observed::ObservedExecutor;
 
 use crate::auth::Caller;
 use crate::command::ShellLine;

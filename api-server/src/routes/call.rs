@@ -37,7 +37,8 @@ impl FromRequest<AppState> for Call {
         let (mut parts, body) = request.into_parts();
         let params = path_params(&mut parts).await?;
         let body = read_json(&parts.headers, body).await?;
-        let caller = state.authenticator.authenticate(&parts.headers).await?;
+        let caller = state.authenticator.authenticate(&parts.headers).await;
+        let caller = caller.inspect_err(|error| state.metrics.refused(error.word()))?;
         if let Some(slot) = parts.extensions.get::<CallerSlot>() {
             slot.set(&caller);
         }
@@ -115,7 +116,6 @@ impl Call {
 
     /// As [`transfer_system`](Self::transfer_system), when the path of the request may be
     /// used too: for transfers inside of the system.
-    #[expect(dead_code, reason = "the routes that begin with it are being written")]
     pub(crate) fn transfer_path_system(&self) -> Result<Arc<System>, ApiError> {
         let system = self.transfer_system()?;
         let (query, body) = (self.query.given("path"), self.body.as_ref());

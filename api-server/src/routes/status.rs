@@ -5,9 +5,14 @@ use axum::http::StatusCode;
 use axum::response::Response;
 
 use super::call::Call;
-use crate::error::{ApiResponseError, json};
+use crate::command::{self, Id, Identity};
+use crate::error::{ApiError, ApiResponseError, json};
 use crate::health;
+use crate::model::status::{
+    GetNodesResponse, GetPartitionsResponse, GetReservationsResponse, UserInfoResponse,
+};
 use crate::model::systems::{GetLiveness, GetSystemsResponse};
+use crate::scheduler::SchedulerError;
 use crate::state::{AppState, System};
 
 /// Lists the systems and their health.
@@ -24,6 +29,111 @@ pub(crate) async fn systems(call: Call) -> Response {
     let systems = &call.state.systems;
     let systems = systems.iter().map(|system| system.health.view()).collect();
     json(StatusCode::OK, &GetSystemsResponse { systems })
+}
+
+/// Lists the nodes of a system.
+#[utoipa::path(
+    get, path = "/status/{system_name}/nodes", tag = "status",
+    params(("system_name" = String, Path)),
+    responses(
+        (status = 200, description = "The nodes", body = GetNodesResponse),
+        (status = "4XX", description = "Client error", body = ApiResponseError),
+        (status = "5XX", description = "Server error", body = ApiResponseError),
+    ),
+    security(("bearer" = []), ("oauth2" = [])),
+)]
+pub(crate) async fn nodes(call: Call) -> Result<Response, ApiError> {
+    let system = call.system()?;
+    let nodes = system.scheduler.nodes(&call.caller).await?;
+    if nodes.is_empty() {
+        return Err(ApiError::new(StatusCode::NOT_FOUND, "No nodes found"));
+    }
+    Ok(json(StatusCode::OK, &GetNodesResponse { nodes }))
+}
+
+/// Lists the reservations of a system.
+#[utoipa::path(
+    get, path = "/status/{system_name}/reservations", tag = "status",
+    params(("system_name" = String, Path)),
+    responses(
+        (status = 200, description = "The reservations", body = GetReservationsResponse),
+        (status = "4XX", description = "Client error", body = ApiResponseError),
+        (status = "5XX", description = "Server error", body = ApiResponseError),
+    ),
+    security(("bearer" = []), ("oauth2" = [])),
+)]
+pub(crate) async fn reservations(call: Call) -> Result<Response, ApiError> {
+    let system = call.system()?;
+    let reservations = system.scheduler.reservations(&call.caller).await?;
+    let body = GetReservationsResponse { reservations };
+    Ok(json(StatusCode::OK, &body))
+}
+
+/// Lists the partitions of a system.
+#[utoipa::path(
+    get, path = "/status/{system_name}/partitions", tag = "status",
+    params(
+        ("system_name" = String, Path),
+        ("show_hidden" = Option<bool>, Query, description = "Hidden partitions too"),
+    ),
+    responses(
+        (status = 200, description = "The partitions", body = GetPartitionsResponse),
+        (status = "4XX", description = "Client error", body = ApiResponseError),
+        (status = "5XX", description = "Server error", body = ApiResponseError),
+    ),
+    security(("bearer" = []), ("oauth2" = [])),
+)]
+pub(crate) async fn partitions(mut call: Call) -> Result<Response, ApiError> {
+    let system = call.system()?;
+    let show_hidden = call.query.boolean("show_hidden");
+    let errors = call.query.take_errors();
+    if !errors.is_empty() {
+        return Err(ApiError::validation(errors));
+    }
+    let partitions = system
+        .scheduler
+        .partitions(&call.caller, show_hidden)
+        .await?;
+    Ok(json(StatusCode::OK, &GetPartitionsResponse { partitions }))
+}
+
+/// Shows who the caller is on a system.
+#[utoipa::path(
+    get, path = "/status/{system_name}/userinfo", tag = "status",
+    params(("system_name" = String, Path)),
+    responses(
+        (status = 200, description = "User, groups and accounts", body = UserInfoResponse),
+        (status = "4XX", description = "Client error", body = ApiResponseError),
+        (status = "5XX", description = "Server error", body = ApiResponseError),
+    ),
+    security(("bearer" = []), ("oauth2" = [])),
+)]
+pub(crate) async fn userinfo(call: Call) -> Result<Response, ApiError> {
+    let system = call.ssh_system()?;
+    let Some(executor) = &system.executor else {
+        let scheduler = system.scheduler_word();
+        return Err(SchedulerError::NotDriven { scheduler }.into());
+    };
+    let identity = command::run(&**executor, &call.caller, system.command_limits, &Id);
+    let accounts = system.scheduler.accounts(&call.caller);
+    // Both are cancel-safe: the first failure ends the other.
+    let (identity, accounts) =
+        tokio::try_join!(async { identity.await.map_err(ApiError::from) }, async {
+            accounts.await.map_err(ApiError::from)
+        },)?;
+    let Identity {
+        user,
+        group,
+        groups,
+    } = identity;
+    let accounts = accounts.filter(|accounts| !accounts.is_empty());
+    let info = UserInfoResponse {
+        user,
+        group,
+        groups,
+        accounts,
+    };
+    Ok(json(StatusCode::OK, &info))
 }
 
 /// Says that the service is alive, and how old the health checks are.

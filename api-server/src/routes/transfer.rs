@@ -135,7 +135,7 @@ struct Base(String);
 
 impl Base {
     fn of(call: &Call) -> Result<Self, ApiError> {
-        let system = call.system()?;
+        let system = call.transfer_path_system()?;
         Ok(Self(system.transfers.work_directory_of(&call.caller)?))
     }
 

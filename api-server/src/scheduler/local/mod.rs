@@ -20,14 +20,17 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use super::batch::Batch;
-use super::{JobDescription, JobFilter, JobId, Scheduler, SchedulerError, Script};
+use super::{JobDescription, JobFilter, JobId, Ping, Scheduler, SchedulerError, Script};
 use crate::auth::Caller;
 use crate::command::ShellLine;
 use crate::executor::{Accounts, BoxFuture, ExecError, Executor, LocalExecutor, RunLimits};
 use crate::limits;
 use crate::model::jobs::Job;
+use crate::model::status::{
+    NodeModel, NodeState, PartitionModel, PartitionState, ReservationModel,
+};
 use process::Launch;
-use table::{JobRecord, JobTable};
+use table::{JobRecord, JobTable, PARTITION};
 
 /// Bounds of a local system.
 #[derive(Debug, Clone)]
@@ -248,6 +251,50 @@ impl Scheduler for LocalScheduler {
         })
     }
 
+    fn nodes<'a>(&'a self, _: &'a Caller) -> BoxFuture<'a, Result<Vec<NodeModel>, SchedulerError>> {
+        Box::pin(async move {
+            let free = self.slots.available_permits();
+            Ok(vec![this_machine(free, self.limits.max_running)])
+        })
+    }
+
+    fn partitions<'a>(
+        &'a self,
+        _: &'a Caller,
+        _: bool,
+    ) -> BoxFuture<'a, Result<Vec<PartitionModel>, SchedulerError>> {
+        Box::pin(async move {
+            Ok(vec![PartitionModel {
+                name: PARTITION.to_owned(),
+                cpus: Some(cpus()),
+                total_nodes: Some(1),
+                partition: PartitionState::Word("UP".to_owned()),
+            }])
+        })
+    }
+
+    fn reservations<'a>(
+        &'a self,
+        _: &'a Caller,
+    ) -> BoxFuture<'a, Result<Vec<ReservationModel>, SchedulerError>> {
+        Box::pin(async { Ok(Vec::new()) })
+    }
+
+    fn ping<'a>(&'a self, _: &'a Caller) -> BoxFuture<'a, Result<Vec<Ping>, SchedulerError>> {
+        Box::pin(async move {
+            let pinged = if self.stop.is_cancelled() {
+                "DOWN"
+            } else {
+                "UP"
+            };
+            Ok(vec![Ping {
+                mode: Some("primary".to_owned()),
+                hostname: hostname(),
+                pinged: pinged.to_owned(),
+            }])
+        })
+    }
+
     fn shutdown(&self) -> BoxFuture<'_, ()> {
         Box::pin(async move {
             self.stop.cancel();
@@ -267,6 +314,37 @@ impl Drop for LocalScheduler {
 fn lock(table: &Mutex<JobTable>) -> MutexGuard<'_, JobTable> {
     // The table has no broken in-between states; a panic elsewhere does not spoil it.
     table.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// This machine as the only node; `free` of `slots` jobs could start on it now.
+fn this_machine(free: usize, slots: usize) -> NodeModel {
+    let state = match free {
+        0 => NodeState::Allocated,
+        free if free < slots => NodeState::Mixed,
+        _ => NodeState::Idle,
+    };
+    let hostname = hostname();
+    NodeModel {
+        cpus: cpus(),
+        name: hostname.clone().unwrap_or_else(|| "localhost".to_owned()),
+        hostname,
+        state: vec![state],
+        partitions: Some(vec![PARTITION.to_owned()]),
+        ..NodeModel::default()
+    }
+}
+
+fn cpus() -> u32 {
+    let cpus = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+    u32::try_from(cpus).unwrap_or(u32::MAX)
+}
+
+fn hostname() -> Option<String> {
+    rustix::system::uname()
+        .nodename()
+        .to_str()
+        .ok()
+        .map(str::to_owned)
 }
 
 fn unix_now() -> u64 {

@@ -10,6 +10,9 @@ use crate::executor::Account;
 use crate::model::jobs::{Job, JobStatus, JobTime};
 use crate::scheduler::{JobDescription, JobFilter, JobId};
 
+/// The only partition.
+pub(super) const PARTITION: &str = "local";
+
 /// All jobs that wait or run, and the last ones that ended.
 #[derive(Debug)]
 pub(super) struct JobTable {
@@ -209,7 +212,7 @@ impl JobRecord {
             cluster: system.to_owned(),
             group: Some(self.group_id.to_string()),
             nodes: if placed { "localhost" } else { "None assigned" }.to_owned(),
-            partition: "local".to_owned(),
+            partition: PARTITION.to_owned(),
             kill_request_user: None,
             user: self.user.as_str().to_owned(),
             working_directory: self.working_directory.clone(),

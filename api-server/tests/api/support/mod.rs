@@ -1,5 +1,6 @@
 //! A service in this process, with its own key set and directories.
 
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use api_server::app::app;
@@ -18,8 +19,34 @@ use tower::ServiceExt as _;
 
 pub(crate) struct Service {
     router: Router,
+    pub(crate) state: AppState,
+    /// The tracing log.
+    pub(crate) log: Log,
     key: Ed25519KeyPair,
     directory: tempfile::TempDir,
+}
+
+/// What was written, for a test to read.
+#[derive(Clone, Default)]
+pub(crate) struct Log(Arc<Mutex<Vec<u8>>>);
+
+impl Log {
+    pub(crate) fn records(&self) -> Vec<Value> {
+        let bytes = self.0.lock().unwrap();
+        let lines = bytes.split(|b| *b == b'\n').filter(|line| !line.is_empty());
+        lines
+            .map(|line| serde_json::from_slice(line).unwrap())
+            .collect()
+    }
+}
+
+impl std::io::Write for Log {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        self.0.lock().unwrap().write(bytes)
+    }
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
 }
 
 pub(crate) struct Answer {
@@ -40,6 +67,11 @@ impl Answer {
 
 impl Service {
     pub(crate) async fn new() -> Self {
+        Self::with_config(config).await
+    }
+
+    /// A service whose configuration is made for its directory.
+    pub(crate) async fn with_config(config: impl FnOnce(&str) -> String) -> Self {
         let directory = tempfile::tempdir().unwrap();
         std::fs::create_dir(directory.path().join("fireuser")).unwrap();
         let rng = ring::rand::SystemRandom::new();
@@ -50,15 +82,19 @@ impl Service {
         std::fs::write(directory.path().join("jwks.json"), keys.to_string()).unwrap();
         let file = directory.path().join("config.yaml");
         std::fs::write(&file, config(&directory.path().display().to_string())).unwrap();
-        let config = Sources {
+        let sources = Sources {
             file: Some(file),
             ..Sources::default()
-        }
-        .load()
-        .unwrap();
-        let router = app(AppState::new(config).await.unwrap());
+        };
+        let log = Log::default();
+        let config = sources.load().unwrap();
+        let state = AppState::with_log(config, Box::new(log.clone()))
+            .await
+            .unwrap();
         Self {
-            router,
+            router: app(state.clone()),
+            state,
+            log,
             key,
             directory,
         }
