@@ -2,7 +2,7 @@
 
 use axum::Router;
 use axum::middleware::{from_fn, from_fn_with_state};
-use axum::routing::{MethodRouter, any, delete, get, post};
+use axum::routing::{MethodRouter, any, delete, get, post, put};
 
 use crate::docs;
 use crate::front::{front, remember_route};
@@ -64,6 +64,39 @@ fn table() -> Vec<(&'static str, MethodRouter<AppState>)> {
         ),
         ("/filesystem/{system_name}/ops/file", get(ops::read::file)),
         ("/filesystem/{system_name}/ops/stat", get(ops::read::stat)),
+        (
+            "/filesystem/{system_name}/ops/chmod",
+            put(ops::change::chmod),
+        ),
+        (
+            "/filesystem/{system_name}/ops/chown",
+            put(ops::change::chown),
+        ),
+        (
+            "/filesystem/{system_name}/ops/mkdir",
+            post(ops::change::mkdir),
+        ),
+        (
+            "/filesystem/{system_name}/ops/symlink",
+            post(ops::change::symlink),
+        ),
+        ("/filesystem/{system_name}/ops/rm", delete(ops::change::rm)),
+        (
+            "/filesystem/{system_name}/ops/download",
+            get(ops::bytes::download),
+        ),
+        (
+            "/filesystem/{system_name}/ops/upload",
+            post(ops::bytes::upload),
+        ),
+        (
+            "/filesystem/{system_name}/ops/compress",
+            post(ops::archive::compress),
+        ),
+        (
+            "/filesystem/{system_name}/ops/extract",
+            post(ops::archive::extract),
+        ),
         (
             "/filesystem/{system_name}/transfer/upload",
             post(transfer::upload),

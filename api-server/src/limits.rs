@@ -69,3 +69,6 @@ pub const TIMEOUT_GRACE: Duration = Duration::from_secs(2);
 
 /// What `ops/view` shows unless told otherwise, in bytes, where the system allows so much.
 pub const VIEW_DEFAULT_BYTES: u64 = 5 * 1024 * 1024;
+
+/// What may surround the file in a form, in bytes: boundaries, headers, small fields.
+pub const FORM_OVERHEAD_MAX_BYTES: usize = 64 * 1024;

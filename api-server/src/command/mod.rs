@@ -1,30 +1,44 @@
 //! Remote programs as pure values: render a shell line, parse what it printed.
 
+mod archive;
 mod c_quoted;
 mod checksum;
+mod chmod;
+mod chown;
+mod content;
 mod excerpt;
 mod failure;
 mod file_type;
 mod id;
 mod ls;
+mod mkdir;
 mod path;
 mod private_file;
 mod program;
 mod quote;
+mod remove;
 mod stat;
+mod symlink;
 mod view;
 
+pub use archive::{Compress, Extract};
 pub use checksum::Checksum;
+pub use chmod::Chmod;
+pub use chown::Chown;
+pub use content::{Download, Upload};
 pub use excerpt::{Amount, Head, Tail};
 pub use failure::{CommandError, FailureKind};
 pub use file_type::FileType;
 pub use id::{Id, Identity};
 pub use ls::{Ls, LsOptions, ShowPath};
+pub use mkdir::Mkdir;
 pub use path::{PathError, RemotePath};
 pub use private_file::{RemovePrivate, WritableDirectory, WritePrivate};
 pub use program::{InstallProgram, UseProgram};
 pub use quote::{ShellLine, quote, reported};
+pub use remove::Remove;
 pub use stat::{Stat, StatOutput};
+pub use symlink::Symlink;
 pub use view::View;
 
 use crate::auth::Caller;

@@ -3,6 +3,8 @@
 use std::fmt::Write as _;
 use std::time::Duration;
 
+use super::RemotePath;
+
 /// One shell word that the shell reads back as exactly `text`.
 ///
 /// Single quotes protect every byte but the single quote itself, in every POSIX shell.
@@ -80,11 +82,47 @@ impl ShellLine {
         format!("exec {}", self.0)
     }
 
+    /// What the program prints, as a file. It gets its name when the program has succeeded
+    /// and, where `bytes` says how many there must be, printed them all; until then a file
+    /// that was there under the name stays, and after a failure nothing else is left. The new
+    /// file has the old one's permissions; a symbolic link stays, and what it points to is
+    /// replaced.
+    #[must_use]
+    pub fn into_file(self, target: &RemotePath, bytes: Option<usize>) -> Self {
+        let bytes = bytes.map(|bytes| bytes.to_string()).unwrap_or_default();
+        Self::new("sh")
+            .args(["-c", INTO_FILE, "sh", target.as_str()])
+            .args([&bytes, &self.0])
+    }
+
     /// The line, for `sh -c`, an SSH channel or a job script.
     pub fn as_str(&self) -> &str {
         &self.0
     }
 }
+
+/// `$1` the target, `$2` its size if known, `$3` a quoted command line.
+const INTO_FILE: &str = r#"target=$1
+refuse() { printf '%s: %s\n' "$1" "$2" >&2; exit 1; }
+if [ -L "$target" ]; then
+  target=$(readlink -f -- "$1") || refuse "$1" 'the link leads nowhere'
+fi
+[ ! -d "$target" ] || refuse "$1" 'Is a directory'
+[ ! -e "$target" ] || [ -w "$target" ] || refuse "$1" 'Permission denied'
+part=$(mktemp -- "${target%/*}/.part-XXXXXXXXXX") || exit
+trap 'rm -f -- "$part"' EXIT
+trap 'exit 143' HUP INT TERM
+eval "$3" >"$part" || exit
+if [ -n "$2" ] && [ "$(stat -c %s -- "$part")" != "$2" ]; then
+  refuse "$1" 'only a part of it arrived'
+fi
+if [ -e "$target" ]; then
+  chgrp --reference="$target" -- "$part" 2>/dev/null || :
+  chmod --reference="$target" -- "$part" && chmod ug-s -- "$part" || exit
+else
+  chmod =rw -- "$part" || exit
+fi
+mv -f -T -- "$part" "$target""#;
 
 /// Lines of a job that runs one command and says, each line dated, how it went. Its exit
 /// status is the command's.
@@ -174,6 +212,56 @@ mod tests {
         assert!(!String::from_utf8(bad.stdout).unwrap().contains("success"));
         let error = String::from_utf8(bad.stderr).unwrap();
         assert!(error.contains("failed with exit status 7."), "{error}");
+    }
+
+    #[test]
+    fn output_becomes_a_file_whole_or_not_at_all() {
+        use std::os::unix::fs::PermissionsExt;
+        let directory = tempfile::tempdir().unwrap();
+        let at = |name: &str| directory.path().join(name);
+        let write = |name: &str, script: &str, bytes| {
+            let target = RemotePath::parse(at(name).to_str().unwrap()).unwrap();
+            let line = ShellLine::new("sh").args(["-c", script]);
+            let line = line.into_file(&target, bytes);
+            let output = Command::new("sh").args(["-c", line.as_str()]).output();
+            let output = output.unwrap();
+            let error = String::from_utf8(output.stderr).unwrap();
+            (output.status.code(), error)
+        };
+        let read = |name: &str| std::fs::read_to_string(at(name)).unwrap();
+        let mode = |name: &str| std::fs::metadata(at(name)).unwrap().permissions().mode() & 0o7777;
+        assert_eq!(
+            write("it's", "printf new", Some(3)),
+            (Some(0), String::new())
+        );
+        assert_eq!((read("it's").as_str(), mode("it's")), ("new", 0o644));
+        std::fs::set_permissions(at("it's"), PermissionsExt::from_mode(0o2640)).unwrap();
+        std::os::unix::fs::symlink("it's", at("link")).unwrap();
+        assert_eq!(write("link", "printf more", None).0, Some(0));
+        assert_eq!((read("it's").as_str(), mode("it's")), ("more", 0o640));
+        assert!(at("link").is_symlink());
+        for (script, bytes, status) in [
+            ("printf half; exit 7", None, 7),
+            ("printf half", Some(5), 1),
+            ("kill -TERM $PPID", None, 143),
+        ] {
+            assert_eq!(write("it's", script, bytes).0, Some(status), "{script}");
+            assert_eq!(write("new", script, bytes).0, Some(status), "{script}");
+            assert_eq!(read("it's"), "more");
+        }
+        std::os::unix::fs::symlink("loop", at("loop")).unwrap();
+        std::fs::create_dir(at("directory")).unwrap();
+        for (name, words) in [
+            ("directory", "Is a directory"),
+            ("it's/x", "Not a directory"),
+            ("missing/x", "No such file or directory"),
+            ("loop", "leads nowhere"),
+        ] {
+            let (status, error) = write(name, "printf new", None);
+            assert!(status == Some(1) && error.contains(words), "{error}");
+        }
+        let mut left: Vec<_> = std::fs::read_dir(directory.path()).unwrap().collect();
+        assert_eq!(left.drain(..).count(), 4);
     }
 
     #[test]

@@ -109,3 +109,121 @@ pub struct GetFileStatResponse {
     /// The metadata.
     pub output: StatOutput,
 }
+
+/// How an archive is made smaller.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, ToSchema)]
+#[serde(rename_all = "lowercase")]
+#[expect(missing_docs, reason = "the names of programs")]
+pub enum CompressionType {
+    None,
+    Bzip2,
+    Gzip,
+    Xz,
+}
+
+/// `PUT …/ops/chmod`. In these bodies the path may be spelled `sourcePath`, `source_path` or
+/// `path`, and every other field `likeThis` or `like_this`.
+#[derive(Debug, Serialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct PutFileChmodRequest {
+    /// Which path.
+    pub source_path: Option<String>,
+    /// Octal, or symbolic as `u+x`.
+    pub mode: String,
+}
+
+/// Answer to it.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct PutFileChmodResponse {
+    /// The path as it is now.
+    pub output: File,
+}
+
+/// `PUT …/ops/chown`.
+#[derive(Debug, Serialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct PutFileChownRequest {
+    /// Which path.
+    pub source_path: Option<String>,
+    /// Name or number of the new owner.
+    pub owner: Option<String>,
+    /// Name or number of the new group.
+    pub group: Option<String>,
+}
+
+/// Answer to it.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct PutFileChownResponse {
+    /// The path as it is now.
+    pub output: File,
+}
+
+/// `POST …/ops/mkdir`.
+#[derive(Debug, Serialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct PostMakeDirRequest {
+    /// Which directory.
+    pub source_path: Option<String>,
+    /// Make those above it too.
+    pub parent: Option<bool>,
+}
+
+/// Answer to it.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct PostMkdirResponse {
+    /// The new directory.
+    pub output: File,
+}
+
+/// `POST …/ops/symlink`.
+#[derive(Debug, Serialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct PostFileSymlinkRequest {
+    /// What the link points to.
+    pub source_path: Option<String>,
+    /// The new link.
+    pub link_path: String,
+}
+
+/// Answer to it.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct PostFileSymlinkResponse {
+    /// The new link.
+    pub output: File,
+}
+
+/// `POST …/ops/compress`.
+#[derive(Debug, Serialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct PostCompressRequest {
+    /// What to put in.
+    pub source_path: Option<String>,
+    /// The new archive.
+    pub target_path: String,
+    /// Only files that match this regular expression of `find`.
+    pub match_pattern: Option<String>,
+    /// What symbolic links point to, not the links.
+    pub dereference: Option<bool>,
+    /// gzip unless told otherwise.
+    pub compression: Option<CompressionType>,
+}
+
+/// `POST …/ops/extract`.
+#[derive(Debug, Serialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct PostExtractRequest {
+    /// The archive.
+    pub source_path: Option<String>,
+    /// The directory it is taken out to.
+    pub target_path: String,
+    /// gzip unless told otherwise.
+    pub compression: Option<CompressionType>,
+}
+
+/// `POST …/ops/upload`.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct UploadForm {
+    /// The file, with its name.
+    #[schema(value_type = String, format = Binary)]
+    pub file: Vec<u8>,
+}

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use serde_json::{Map, Value};
 
+use super::query::one_of;
 use crate::config::parse_boolean;
 use crate::error::FieldError;
 
@@ -73,25 +74,42 @@ impl<'a> Fields<'a> {
         self.text_of(name, value)
     }
 
-    /// A boolean or a word for one; false when absent.
+    /// A boolean, in any of the words for it; `false` when absent.
     pub(crate) fn boolean(&mut self, names: &[&'a str]) -> bool {
         let Some((name, value)) = self.find(names) else {
             return false;
         };
-        let found = match value {
-            Value::Bool(value) => Some(*value),
-            Value::String(text) => parse_boolean(text),
-            Value::Number(number) => match number.as_u64() {
-                Some(0) => Some(false),
-                Some(1) => Some(true),
-                _ => None,
-            },
-            _ => None,
+        let word = match value {
+            Value::Bool(value) => return *value,
+            Value::String(text) => text.clone(),
+            Value::Number(number) => number.to_string(),
+            _ => {
+                self.error(name, "Input should be a valid boolean");
+                return false;
+            }
         };
-        found.unwrap_or_else(|| {
+        parse_boolean(&word).unwrap_or_else(|| {
             self.error(name, NOT_A_BOOLEAN);
             false
         })
+    }
+
+    /// One of several words, each with its meaning.
+    pub(crate) fn choice<T: Copy>(
+        &mut self,
+        names: &[&'a str],
+        choices: &[(&str, T)],
+        default: T,
+    ) -> T {
+        let Some((name, value)) = self.find(names) else {
+            return default;
+        };
+        let text = value.as_str().unwrap_or_default();
+        if let Some((_, meaning)) = choices.iter().find(|(word, _)| *word == text) {
+            return *meaning;
+        }
+        self.error(name, &one_of(choices));
+        default
     }
 
     fn text_of(&mut self, name: &str, value: &Value) -> Option<String> {

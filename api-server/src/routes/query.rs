@@ -84,11 +84,7 @@ impl Query {
             None => choices[default].1,
             Some(Some((_, meaning))) => *meaning,
             Some(None) => {
-                let words: Vec<String> = choices
-                    .iter()
-                    .map(|(word, _)| format!("'{word}'"))
-                    .collect();
-                let message = format!("Input should be {}", one_of(&words));
+                let message = one_of(choices);
                 self.errors.push(FieldError::query(name, message));
                 choices[default].1
             }
@@ -101,12 +97,15 @@ impl Query {
     }
 }
 
-/// `'a', 'b' or 'c'`.
-fn one_of(words: &[String]) -> String {
-    match words {
-        [] => String::new(),
-        [one] => one.clone(),
-        [first @ .., last] => format!("{} or {last}", first.join(", ")),
+/// What is wrong with a word that is none of `choices`.
+pub(super) fn one_of<T>(choices: &[(&str, T)]) -> String {
+    let words = choices.iter().map(|(word, _)| format!("'{word}'"));
+    let words: Vec<String> = words.collect();
+    match words.as_slice() {
+        [first @ .., last] if !first.is_empty() => {
+            format!("Input should be {} or {last}", first.join(", "))
+        }
+        words => format!("Input should be {}", words.concat()),
     }
 }
 

@@ -4,5 +4,6 @@
 
 mod observed;
 mod ops;
+mod ops_change;
 mod router;
 mod support;

@@ -1,0 +1,248 @@
+//! `tar`: archives, in and out. Whoever runs these, an operation or a job, gets an archive
+//! under its name only when it is whole.
+
+use super::{CommandError, RemoteCommand, RemotePath, ShellLine};
+use crate::model::files::CompressionType;
+
+/// Puts a file or a directory into a new archive.
+#[derive(Debug, Clone)]
+pub struct Compress {
+    /// What to put in. Names in the archive begin with its last component.
+    pub path: RemotePath,
+    /// The archive, replaced when it is there.
+    pub target: RemotePath,
+    /// Only regular files whose name in the archive, with `./` before it, matches this regular
+    /// expression of `find`, whole.
+    pub match_pattern: Option<String>,
+    /// What symbolic links point to, not the links.
+    pub dereference: bool,
+    /// How to make it smaller.
+    pub compression: CompressionType,
+}
+
+/// Takes everything out of an archive.
+#[derive(Debug, Clone)]
+pub struct Extract {
+    /// The archive.
+    pub path: RemotePath,
+    /// The directory to put it into.
+    pub target: RemotePath,
+    /// How it was made smaller.
+    pub compression: CompressionType,
+}
+
+impl RemoteCommand for Compress {
+    type Parsed = ();
+
+    fn render(&self) -> ShellLine {
+        let (directory, name) = split(self.path.as_str());
+        let tar = ShellLine::new("tar")
+            .arg("--create")
+            .args(option(self.compression))
+            .args(self.dereference.then_some("--dereference"))
+            .arg("--file=-");
+        let archive = match &self.match_pattern {
+            None => tar
+                .arg(format!("--directory={directory}"))
+                .args(["--", name]),
+            Some(pattern) => {
+                let root = if name == "." {
+                    name.to_owned()
+                } else {
+                    format!("./{name}")
+                };
+                let links = if self.dereference { "-L" } else { "-P" };
+                let tar = tar.args(["--null", "--verbatim-files-from", "--files-from=-"]);
+                ShellLine::new("sh")
+                    .args(["-c", MATCHING, "sh", directory, links, &root, pattern])
+                    .arg(tar.as_str())
+            }
+        };
+        archive.into_file(&self.target, None)
+    }
+
+    fn parse(&self, _stdout: &str) -> Result<(), CommandError> {
+        Ok(())
+    }
+}
+
+impl RemoteCommand for Extract {
+    type Parsed = ();
+
+    fn render(&self) -> ShellLine {
+        ShellLine::new("tar")
+            .arg("--extract")
+            .args(option(self.compression))
+            // Otherwise a colon in the name would mean another host.
+            .arg("--force-local")
+            .arg(format!("--file={}", self.path.as_str()))
+            .arg(format!("--directory={}", self.target.as_str()))
+    }
+
+    fn parse(&self, _stdout: &str) -> Result<(), CommandError> {
+        Ok(())
+    }
+}
+
+/// Finds first and packs then: a failure of `find` must not be lost in a pipe.
+const MATCHING: &str = r#"cd -- "$1" || exit
+list=$(mktemp) || exit
+trap 'rm -f -- "$list"' EXIT
+trap 'exit 143' HUP INT TERM
+find "$2" "$3" -type f -regex "$4" -print0 >"$list" || exit
+eval "$5" <"$list""#;
+
+fn option(compression: CompressionType) -> Option<&'static str> {
+    match compression {
+        CompressionType::None => None,
+        CompressionType::Bzip2 => Some("--bzip2"),
+        CompressionType::Gzip => Some("--gzip"),
+        CompressionType::Xz => Some("--xz"),
+    }
+}
+
+/// The directory of a path and its last component.
+fn split(path: &str) -> (&str, &str) {
+    let path = path.trim_end_matches('/');
+    match path.rsplit_once('/') {
+        None if path.is_empty() => ("/", "."),
+        None => (".", path),
+        Some(("", name)) => ("/", name),
+        Some((directory, name)) => (directory, name),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::path::Path;
+    use std::process::{Command, Output};
+
+    fn path(directory: &Path, name: &str) -> RemotePath {
+        RemotePath::parse(&format!("{}/{name}", directory.display())).unwrap()
+    }
+
+    fn run(line: &ShellLine) -> Output {
+        Command::new("sh")
+            .args(["-c", line.as_str()])
+            .output()
+            .unwrap()
+    }
+
+    fn good(line: &ShellLine) {
+        let output = run(line);
+        let error = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert!(output.status.success(), "{}: {error}", line.as_str());
+    }
+
+    fn members(directory: &Path, archive: &str) -> Vec<String> {
+        let tar = ShellLine::new("tar").args(["-tf", path(directory, archive).as_str()]);
+        let output = run(&tar.arg("--force-local"));
+        let text = String::from_utf8(output.stdout).unwrap();
+        let mut names: Vec<String> = text.lines().map(str::to_owned).collect();
+        names.sort();
+        names
+    }
+
+    fn fixture() -> tempfile::TempDir {
+        let directory = tempfile::tempdir().unwrap();
+        std::fs::create_dir_all(directory.path().join("-d/sub")).unwrap();
+        for name in ["-d/a.txt", "-d/b.log", "-d/sub/c.txt", "beside.txt"] {
+            std::fs::write(directory.path().join(name), name).unwrap();
+        }
+        directory
+    }
+
+    #[test]
+    fn paths_are_split_as_names_in_the_archive_need_it() {
+        for (text, parts) in [
+            ("/a/b", ("/a", "b")),
+            ("/a/b//", ("/a", "b")),
+            ("/a", ("/", "a")),
+            ("/", ("/", ".")),
+            ("/a/.", ("/a", ".")),
+            ("a", (".", "a")),
+        ] {
+            assert_eq!(split(text), parts, "{text}");
+        }
+    }
+
+    #[test]
+    fn every_compression_goes_in_and_comes_out() {
+        use CompressionType::{Bzip2, Gzip, None, Xz};
+        let directory = fixture();
+        let at = directory.path();
+        for compression in [None, Bzip2, Gzip, Xz] {
+            let name = format!("it's: {compression:?}.tar");
+            let compress = Compress {
+                path: path(at, "-d/"),
+                target: path(at, &name),
+                match_pattern: Option::None,
+                dereference: false,
+                compression,
+            };
+            good(&compress.render());
+            assert_eq!(
+                members(at, &name),
+                ["-d/", "-d/a.txt", "-d/b.log", "-d/sub/", "-d/sub/c.txt"]
+            );
+            let target = format!("out {compression:?}");
+            std::fs::create_dir(at.join(&target)).unwrap();
+            let extract = Extract {
+                path: path(at, &name),
+                target: path(at, &target),
+                compression,
+            };
+            good(&extract.render());
+            let file = at.join(&target).join("-d/sub/c.txt");
+            assert_eq!(std::fs::read_to_string(file).unwrap(), "-d/sub/c.txt");
+        }
+    }
+
+    #[test]
+    fn a_pattern_chooses_among_what_is_below_the_path() {
+        let directory = fixture();
+        let at = directory.path();
+        let compress = |from: &str, pattern: &str| {
+            let compress = Compress {
+                path: path(at, from),
+                target: path(at, "m.tgz"),
+                match_pattern: Some(pattern.to_owned()),
+                dereference: false,
+                compression: CompressionType::Gzip,
+            };
+            good(&compress.render());
+            members(at, "m.tgz")
+        };
+        assert_eq!(compress("-d", r".*\.txt"), ["./-d/a.txt", "./-d/sub/c.txt"]);
+        assert_eq!(compress("-d", r"\./-d/a.*"), ["./-d/a.txt"]);
+        assert_eq!(compress("-d/.", r".*\.txt"), ["./a.txt", "./sub/c.txt"]);
+        assert!(compress("-d", "' ; touch pwned ; '").is_empty());
+        assert!(!at.join("pwned").exists());
+    }
+
+    #[test]
+    fn a_failure_leaves_no_archive() {
+        let directory = fixture();
+        let at = directory.path();
+        for match_pattern in [None, Some(".*".to_owned())] {
+            let compress = Compress {
+                path: path(at, "nope"),
+                target: path(at, "n.tgz"),
+                match_pattern,
+                dereference: false,
+                compression: CompressionType::Gzip,
+            };
+            let output = run(&compress.render());
+            assert!(!output.status.success());
+            let error = String::from_utf8_lossy(&output.stderr).into_owned();
+            assert!(error.contains("No such file or directory"), "{error}");
+        }
+        let mut left: Vec<_> = std::fs::read_dir(at)
+            .unwrap()
+            .map(|e| e.unwrap().file_name())
+            .collect();
+        left.sort();
+        assert_eq!(left, ["-d", "beside.txt"]);
+    }
+}

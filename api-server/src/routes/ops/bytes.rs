@@ -1,0 +1,152 @@
+//! Whole small files, out and in.
+
+use axum::body::Body;
+use axum::extract::{FromRequest as _, Request, State};
+use axum::http::{HeaderMap, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use bytes::{Bytes, BytesMut};
+use multer::{Field, Multipart};
+
+use super::super::call::Call;
+use super::super::fields::MISSING;
+use super::{change, executor, path_of, query_path};
+use crate::command::{self, Download, RemotePath, Upload};
+use crate::error::{ApiError, ApiResponseError, FieldError};
+use crate::limits;
+use crate::model::files::UploadForm;
+use crate::state::AppState;
+
+/// Answers with the bytes of a file.
+#[utoipa::path(
+    get, path = "/filesystem/{system_name}/ops/download", tag = "filesystem",
+    params(
+        ("system_name" = String, Path),
+        ("path" = String, Query, description = "Which file"),
+    ),
+    responses(
+        (status = 200, description = "The file", body = Vec<u8>, content_type = "application/octet-stream"),
+        (status = "4XX", description = "Client error", body = ApiResponseError),
+        (status = "5XX", description = "Server error", body = ApiResponseError),
+    ),
+    security(("bearer" = []), ("oauth2" = [])),
+)]
+pub(crate) async fn download(mut call: Call) -> Result<Response, ApiError> {
+    let (system, path) = query_path(&mut call)?;
+    let limits = system.command_limits;
+    let max_bytes = limits.output_bytes;
+    let download = Download { path, max_bytes };
+    let executor = executor(&system)?;
+    let content = command::bytes_within(executor, &call.caller, limits, &download).await?;
+    let kind = [(header::CONTENT_TYPE, "application/octet-stream")];
+    Ok((kind, content).into_response())
+}
+
+/// Takes a file in; one of the same name is replaced.
+#[utoipa::path(
+    post, path = "/filesystem/{system_name}/ops/upload", tag = "filesystem",
+    params(
+        ("system_name" = String, Path),
+        ("path" = String, Query, description = "The directory it goes to"),
+    ),
+    request_body(content = UploadForm, content_type = "multipart/form-data"),
+    responses(
+        (status = 204, description = "The file is there, whole"),
+        (status = "4XX", description = "Client error", body = ApiResponseError),
+        (status = "5XX", description = "Server error", body = ApiResponseError),
+    ),
+    security(("bearer" = []), ("oauth2" = [])),
+)]
+pub(crate) async fn upload(
+    State(state): State<AppState>,
+    request: Request,
+) -> Result<Response, ApiError> {
+    // The caller is known before anything of the file is read.
+    let (parts, body) = request.into_parts();
+    let headers = parts.headers.clone();
+    let request = Request::from_parts(parts, Body::empty());
+    let mut call = Call::from_request(request, &state).await?;
+    let (system, directory) = query_path(&mut call)?;
+    let max_bytes = system.command_limits.output_bytes;
+    let (name, content) = read_file(&headers, body, max_bytes).await?;
+    let directory = directory.as_str().trim_end_matches('/');
+    let target: RemotePath = path_of(&system, &format!("{directory}/{name}"))?;
+    change(&call, system, Upload { target, content }).await?;
+    Ok(StatusCode::NO_CONTENT.into_response())
+}
+
+/// Name and content of the part `file` of a form.
+async fn read_file(
+    headers: &HeaderMap,
+    body: Body,
+    max_bytes: usize,
+) -> Result<(String, Bytes), ApiError> {
+    let kind = headers.get(header::CONTENT_TYPE);
+    let kind = kind
+        .and_then(|value| value.to_str().ok())
+        .unwrap_or_default();
+    let Ok(boundary) = multer::parse_boundary(kind) else {
+        return Err(wrong_file(MISSING));
+    };
+    let stream = body.into_data_stream();
+    let mut form = Multipart::with_constraints(stream, boundary, constraints(max_bytes));
+    loop {
+        match form.next_field().await.map_err(form_error)? {
+            None => return Err(wrong_file(MISSING)),
+            Some(field) if field.name() == Some("file") => {
+                let name = file_name(&field)?;
+                return Ok((name, content(field, max_bytes).await?));
+            }
+            Some(_) => {}
+        }
+    }
+}
+
+/// Around the file there is room for headers and small fields, no more.
+fn constraints(max_bytes: usize) -> multer::Constraints {
+    let whole = max_bytes.saturating_add(limits::FORM_OVERHEAD_MAX_BYTES);
+    let whole = u64::try_from(whole).unwrap_or(u64::MAX);
+    multer::Constraints::new().size_limit(multer::SizeLimit::new().whole_stream(whole))
+}
+
+/// The name that the file will have: one component of a path.
+fn file_name(field: &Field<'_>) -> Result<String, ApiError> {
+    match field.file_name() {
+        None | Some("") => Err(wrong_file("File name required")),
+        Some("." | "..") => Err(wrong_file(NOT_A_NAME)),
+        Some(name) if name.contains(['/', '\0']) => Err(wrong_file(NOT_A_NAME)),
+        Some(name) => Ok(name.to_owned()),
+    }
+}
+
+const NOT_A_NAME: &str = "File name should be a name without a path";
+
+async fn content(mut field: Field<'_>, max_bytes: usize) -> Result<Bytes, ApiError> {
+    let mut content = BytesMut::new();
+    while let Some(chunk) = field.chunk().await.map_err(form_error)? {
+        if content.len() + chunk.len() > max_bytes {
+            return Err(too_large());
+        }
+        content.extend_from_slice(&chunk);
+    }
+    Ok(content.freeze())
+}
+
+fn form_error(error: multer::Error) -> ApiError {
+    match error {
+        multer::Error::StreamSizeExceeded { .. } | multer::Error::FieldSizeExceeded { .. } => {
+            too_large()
+        }
+        error => ApiError::bad_request(format!("The form could not be read: {error}.")),
+    }
+}
+
+fn too_large() -> ApiError {
+    ApiError::new(
+        StatusCode::PAYLOAD_TOO_LARGE,
+        "File to upload is too large.",
+    )
+}
+
+fn wrong_file(message: &str) -> ApiError {
+    ApiError::validation(vec![FieldError::body("file", message)])
+}
