@@ -35,11 +35,8 @@ pub enum FetchError {
     /// Another status than 2xx.
     #[error("the answer has status {0}")]
     Status(StatusCode),
-    /// Over [`limits::HTTP_ANSWER_MAX_BYTES`], or cut off.
-    #[error(
-        "the answer is cut off or longer than {} bytes",
-        limits::HTTP_ANSWER_MAX_BYTES
-    )]
+    /// Over the bound, or cut off.
+    #[error("the answer is cut off or too long")]
     Body,
     /// A `file:` URL that cannot be read.
     #[error("{path} could not be read")]
@@ -136,13 +133,25 @@ impl HttpClient {
         request: Request<Full<Bytes>>,
         timeout: Duration,
     ) -> Result<(StatusCode, Bytes), FetchError> {
+        let max_bytes = limits::HTTP_ANSWER_MAX_BYTES;
+        self.exchange_up_to(request, timeout, max_bytes).await
+    }
+
+    /// As [`exchange`](Self::exchange), with another bound on the answer.
+    ///
+    /// # Errors
+    /// As [`exchange`](Self::exchange).
+    pub async fn exchange_up_to(
+        &self,
+        request: Request<Full<Bytes>>,
+        timeout: Duration,
+        max_bytes: usize,
+    ) -> Result<(StatusCode, Bytes), FetchError> {
         let exchange = async {
             let response = self.client.request(request).await;
             let response = response.map_err(|e| FetchError::Connection(chain(&e)))?;
             let (parts, body) = response.into_parts();
-            let body = Limited::new(body, limits::HTTP_ANSWER_MAX_BYTES)
-                .collect()
-                .await;
+            let body = Limited::new(body, max_bytes).collect().await;
             Ok((parts.status, body.map_err(|_| FetchError::Body)?.to_bytes()))
         };
         tokio::time::timeout(timeout, exchange)

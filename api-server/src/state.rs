@@ -6,7 +6,7 @@ use std::time::Duration;
 use tokio_util::task::TaskTracker;
 
 use crate::auth::{Authenticator, Authorizer, ClientCredentials};
-use crate::config::{Config, DataTransfer, SchedulerType, SystemConfig};
+use crate::config::{Config, ConnectionMode, DataTransfer, SchedulerType, SystemConfig};
 use crate::context;
 use crate::executor::{
     AccountError, Accounts, Executor, LocalExecutor, ObservedExecutor, RunLimits, UserPolicy,
@@ -16,7 +16,7 @@ use crate::http_client::HttpClient;
 use crate::limits;
 use crate::metrics::Metrics;
 use crate::model::transfer::TransferMethodName;
-use crate::scheduler::{LocalLimits, LocalScheduler, NotDriven, Scheduler};
+use crate::scheduler::{Hybrid, LocalLimits, LocalScheduler, NotDriven, Scheduler, SlurmRest};
 use crate::tracing_log::TracingLog;
 use crate::transfer::{
     Installer, MethodNotDriven, Program, StreamerMethod, TransferMethod, Transfers,
@@ -116,7 +116,7 @@ impl AppState {
         let metrics = Arc::new(Metrics::new());
         let mut systems = Vec::new();
         for system in &config.clusters {
-            systems.push(Arc::new(System::new(system, &metrics).await?));
+            systems.push(Arc::new(System::new(system, &http, &metrics).await?));
         }
         let tasks = TaskTracker::new();
         Ok(Self(Arc::new(Inner {
@@ -185,7 +185,11 @@ impl System {
         }
     }
 
-    async fn new(config: &SystemConfig, metrics: &Arc<Metrics>) -> Result<Self, BuildError> {
+    async fn new(
+        config: &SystemConfig,
+        http: &Arc<HttpClient>,
+        metrics: &Arc<Metrics>,
+    ) -> Result<Self, BuildError> {
         let observed = |executor: Arc<dyn Executor>| -> Arc<dyn Executor> {
             Arc::new(ObservedExecutor::new(
                 executor,
@@ -199,7 +203,7 @@ impl System {
                     let (executor, scheduler) = local(config).await?;
                     (Some(observed(Arc::new(executor))), Arc::new(scheduler))
                 }
-                SchedulerType::Slurm => (None, Arc::new(NotDriven { scheduler: "Slurm" })),
+                SchedulerType::Slurm => (None, slurm(config, http, metrics)),
                 SchedulerType::Pbs => (None, Arc::new(NotDriven { scheduler: "PBS" })),
             };
         Ok(Self {
@@ -211,6 +215,23 @@ impl System {
             scheduler,
             transfers: transfers(config),
         })
+    }
+}
+
+fn slurm(
+    config: &SystemConfig,
+    http: &Arc<HttpClient>,
+    metrics: &Arc<Metrics>,
+) -> Arc<dyn Scheduler> {
+    let command_line = || Arc::new(NotDriven { scheduler: "Slurm" });
+    let rest = SlurmRest::new(config, Arc::clone(http), Arc::clone(metrics));
+    match (config.scheduler.connection_mode, rest) {
+        (ConnectionMode::Rest, Some(rest)) => Arc::new(rest),
+        (ConnectionMode::Hybrid, Some(rest)) => Arc::new(Hybrid {
+            rest: Arc::new(rest),
+            command_line: command_line(),
+        }),
+        _ => command_line(),
     }
 }
 

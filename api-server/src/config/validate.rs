@@ -2,6 +2,7 @@
 
 use super::{Config, ConfigError, ConnectionMode, SchedulerType, SystemConfig};
 use crate::openapi::API_VERSION;
+use crate::scheduler::parse_api_version;
 
 impl Config {
     /// Normalises names and paths and checks what one value alone cannot tell.
@@ -114,8 +115,12 @@ fn check_system(system: &SystemConfig, key: &str) -> Result<(), ConfigError> {
         if scheduler.api_url.is_none() {
             return missing("scheduler.api_url");
         }
-        if scheduler.api_version.is_none() {
+        let Some(version) = &scheduler.api_version else {
             return missing("scheduler.api_version");
+        };
+        if parse_api_version(version).is_none_or(|minor| minor < 38) {
+            let text = format!("'{version}' is not served; give 0.0.38 or later");
+            return Err(invalid(format!("{key}.scheduler.api_version"), text));
         }
     }
     Ok(())

@@ -1,14 +1,20 @@
 //! What runs jobs: a trait, and its implementations.
 
 mod batch;
+mod hybrid;
 pub mod local;
 mod not_driven;
+mod slurm_rest;
+mod slurm_state;
 
 use std::collections::BTreeMap;
 
 pub use batch::{BatchError, parse_time_limit};
+pub use hybrid::Hybrid;
 pub use local::{LocalLimits, LocalScheduler};
 pub use not_driven::NotDriven;
+pub use slurm_rest::SlurmRest;
+pub(crate) use slurm_rest::parse_version as parse_api_version;
 
 use crate::auth::Caller;
 use crate::command::CommandError;

@@ -1,0 +1,179 @@
+//! Answers captured from real services: 22.05.8 (0.0.38) and 24.11.5 (0.0.40, 0.0.42).
+
+use serde::de::DeserializeOwned;
+
+use super::jobs::union;
+use super::*;
+use crate::model::status::{Features, NodeState, PartitionState};
+
+const VERSIONS: [&str; 3] = ["0.0.38", "0.0.40", "0.0.42"];
+
+fn captured<T: DeserializeOwned>(version: &str, name: &str) -> T {
+    let directory = env!("CARGO_MANIFEST_DIR");
+    let path = format!("{directory}/testdata/slurmrest/{version}/{name}.json");
+    serde_json::from_slice(&std::fs::read(path).unwrap()).unwrap()
+}
+
+fn captured_job(version: &str) -> Job {
+    let database = captured(version, "database-job");
+    let mut jobs = union(database, ControllerJobs::default());
+    assert_eq!(jobs.len(), 1);
+    jobs.remove(0)
+}
+
+#[test]
+fn jobs_of_accounting_have_steps_and_times() {
+    for version in VERSIONS {
+        let job = captured_job(version);
+        assert_eq!(
+            (&*job.job_id, &*job.name, &*job.user),
+            ("1", "t1", "fireuser"),
+            "{version}"
+        );
+        assert_eq!(job.account.as_deref(), Some("users"));
+        assert_eq!((&*job.nodes, job.allocation_nodes), ("nid001", 1));
+        assert_eq!((&*job.partition, &*job.cluster), ("normal", "cluster"));
+        assert_eq!(job.working_directory, "/home/fireuser");
+        assert_eq!(job.time.limit, Some(3600));
+        assert_eq!(
+            job.time.elapsed,
+            Some(job.time.end.unwrap() - job.time.start.unwrap())
+        );
+        assert_eq!(job.kill_request_user, None);
+        let tasks = job.tasks.unwrap();
+        assert_eq!((&*tasks[0].id, &*tasks[0].name), ("1.batch", "batch"));
+        assert_eq!(tasks[0].status.exit_code, Some(0));
+        assert_eq!(tasks[0].time.limit, None);
+    }
+    assert_eq!(captured_job("0.0.38").status.state, "FAILED");
+    assert_eq!(captured_job("0.0.42").status.state, "COMPLETED");
+}
+
+#[test]
+fn jobs_of_the_controller_are_the_same_jobs() {
+    for version in VERSIONS {
+        let jobs = union(DatabaseJobs::default(), captured(version, "job"));
+        let job = &jobs[0];
+        assert_eq!(
+            (&*job.job_id, &*job.user, job.allocation_nodes),
+            ("1", "fireuser", 1)
+        );
+        assert_eq!(job.group.as_deref(), Some("users"));
+        assert_eq!(job.time.limit, Some(3600), "{version}");
+        assert_eq!(job.time.start, captured_job(version).time.start);
+        assert_eq!(job.tasks, None);
+    }
+    // The old version gives what `wait` said: 3 << 8.
+    let jobs = union(DatabaseJobs::default(), captured("0.0.38", "job"));
+    assert_eq!(jobs[0].status.exit_code, Some(3));
+    assert_eq!(jobs[0].status.interrupt_signal, Some(0));
+}
+
+#[test]
+fn the_controller_is_believed_about_jobs_that_wait_only() {
+    let read = |text: &str| serde_json::from_str(text).unwrap();
+    let database = r#"{"jobs":[
+        {"job_id":9,"name":"old","state":{"current":"RUNNING"}},
+        {"job_id":10,"name":"old","state":{"current":["PENDING"]}}]}"#;
+    let controller = r#"{"jobs":[
+        {"job_id":11,"name":"new","job_state":["RUNNING"]},
+        {"job_id":10,"name":"new","job_state":"PENDING"},
+        {"job_id":9,"name":"new","job_state":"COMPLETED"}]}"#;
+    let database: DatabaseJobs = serde_json::from_str(database).unwrap();
+    let names: Vec<_> = union(database, read(controller))
+        .into_iter()
+        .map(|job| (job.job_id, job.name))
+        .collect();
+    let expected = [("9", "old"), ("10", "new"), ("11", "new")];
+    assert_eq!(
+        names,
+        expected.map(|(id, name)| (id.to_owned(), name.to_owned()))
+    );
+}
+
+#[test]
+fn nodes_of_every_version() {
+    for version in VERSIONS {
+        let nodes = captured::<Nodes>(version, "nodes").view();
+        assert_eq!(nodes.len(), 3, "{version}");
+        let node = &nodes[1];
+        assert_eq!(
+            (&*node.name, node.cpus, node.sockets),
+            ("nid002", 8, Some(8))
+        );
+        assert_eq!((node.cores, node.threads), (Some(1), Some(1)));
+        assert_eq!(node.state, [NodeState::Idle, NodeState::Drain]);
+        assert_eq!(
+            node.features,
+            Some(Features::List(vec!["mc".into(), "f7t".into()]))
+        );
+        assert_eq!(node.partitions.as_ref().unwrap().len(), 2);
+        assert!(node.free_memory.unwrap() > 100);
+        assert!((0.01..100.0).contains(&node.cpu_load.unwrap()));
+        assert_eq!((node.alloc_cpus, node.alloc_memory), (Some(0), Some(0)));
+        assert_eq!(nodes[0].idle_cpus, Some(8));
+    }
+}
+
+#[test]
+fn partitions_of_every_version() {
+    for version in VERSIONS {
+        let partitions = captured::<Partitions>(version, "partitions").view(false);
+        let first = &partitions[0];
+        assert_eq!(
+            (&*first.name, first.cpus, first.total_nodes),
+            ("normal", Some(24), Some(3))
+        );
+        let state = match version {
+            "0.0.38" => PartitionState::Word("UP".into()),
+            _ => PartitionState::List(vec!["UP".into()]),
+        };
+        assert_eq!(first.partition, state);
+    }
+}
+
+#[test]
+fn reservations_are_active_between_their_times() {
+    for version in VERSIONS {
+        let read = || captured::<Reservations>(version, "reservations");
+        let all = read().view(0);
+        let one = all.iter().find(|one| one.name == "f7t").unwrap();
+        assert_eq!(one.node_list, "nid003");
+        assert_eq!(one.end_time - one.start_time, 3600);
+        let state = |now| {
+            let all = read().view(now);
+            let one = all.into_iter().find(|one| one.name == "f7t");
+            one.unwrap().state.unwrap()
+        };
+        assert_eq!(state(one.start_time), "active");
+        assert_eq!(state(one.start_time - 1), "inactive");
+        assert_eq!(state(one.end_time), "inactive");
+    }
+}
+
+#[test]
+fn accounts_and_pings_of_every_version() {
+    for version in VERSIONS {
+        let accounts = captured::<Associations>(version, "associations").view("fireuser");
+        let accounts: Vec<_> = accounts.iter().map(|a| (&*a.name, a.default)).collect();
+        assert_eq!(accounts, [("staff", false), ("users", true)], "{version}");
+        assert!(
+            captured::<Associations>(version, "associations")
+                .view("bob")
+                .is_empty()
+        );
+        let pings = captured::<Pings>(version, "ping").view();
+        assert_eq!(pings[0].mode.as_deref(), Some("primary"));
+        assert_eq!(pings[0].pinged, "UP");
+    }
+}
+
+#[test]
+fn only_numbers_are_asked_for() {
+    let number = |text| is_number(&JobId::parse(text).unwrap());
+    assert!(number("17"));
+    assert!(!number("abc") && !number("1a") && !number("99999999999"));
+    assert_eq!(parse_version("0.0.42"), Some(42));
+    assert_eq!(parse_version("v0.0.38"), Some(38));
+    assert_eq!(parse_version("1.0"), None);
+}
