@@ -46,6 +46,9 @@ step "tests"
 cargo build -q -p streamer-cli -p api-server
 cargo test -q --workspace
 
+step "ten seconds of each fuzz target"
+cargo run -q --release --manifest-path fuzz/Cargo.toml --no-default-features --bin smoke -- 10
+
 step "benchmarks still run"
 cargo bench -q -p streamer-benches -- --test
 

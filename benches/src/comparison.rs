@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use crate::lineup::Candidate;
 use crate::measure::Meter;
+use crate::network::Network;
 use crate::peers::{Cost, Job, Peer};
 use crate::report::{Figures, Line, Outcome, relate_to_cp};
 use crate::workload::{Load, verify};
@@ -24,6 +25,8 @@ pub struct Comparison<'a> {
     pub warden: &'a Path,
     /// How long one run may take.
     pub limit: Duration,
+    /// Between the two ends.
+    pub network: &'a Network,
 }
 
 /// A tool on its way through the rounds.
@@ -82,7 +85,11 @@ impl Comparison<'_> {
 
     fn settings<'a>(&'a self, source: &'a Path, load: Load) -> Settings<'a> {
         let Self {
-            dir, warden, limit, ..
+            dir,
+            warden,
+            limit,
+            network,
+            ..
         } = *self;
         Settings {
             source,
@@ -90,6 +97,7 @@ impl Comparison<'_> {
             dir,
             warden,
             limit,
+            network,
         }
     }
 }
@@ -100,6 +108,7 @@ struct Settings<'a> {
     dir: &'a Path,
     warden: &'a Path,
     limit: Duration,
+    network: &'a Network,
 }
 
 impl Settings<'_> {
@@ -120,6 +129,7 @@ impl Settings<'_> {
             source,
             bytes,
             limit,
+            network,
             ..
         } = *self;
         let job = Job {
@@ -129,6 +139,7 @@ impl Settings<'_> {
             meter: &meter,
             scratch,
             limit,
+            network,
         };
         let cost = peer.run(&job).map_err(|e| e.to_string())?;
         verify(source, target, peer.trailer()).map_err(|e| format!("wrong result: {e}"))?;

@@ -3,6 +3,7 @@
 //! ```text
 //! benches/setup.sh                                           # once: the other tools, Debian
 //! cargo run --release -p streamer-benches --bin side-by-side -- --require --json out.json
+//! cargo run --release -p streamer-benches --bin side-by-side -- --set ethernet    # as root
 //! cargo run --release -p streamer-benches --bin side-by-side -- --set small-files
 //! cargo bench -p streamer-benches                            # hashing, coordinates, messages
 //! ```
@@ -44,7 +45,9 @@ pub mod comparison;
 pub mod interrupt;
 pub mod lineup;
 pub mod measure;
+pub mod network;
 pub mod peers;
+pub mod relay;
 pub mod report;
 pub mod table;
 pub mod warden;

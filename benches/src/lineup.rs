@@ -70,6 +70,8 @@ pub enum Set {
     /// One large file.
     #[default]
     OneFile,
+    /// The same between two network namespaces, in packets of at most 1500 bytes.
+    Ethernet,
     /// A tree of 10,000 files of 10 KiB.
     SmallFiles,
 }
@@ -86,6 +88,13 @@ impl Set {
                 Tool::Curl,
                 Tool::Python(Download),
                 Tool::Python(Upload),
+                Tool::Streamer(Download),
+                Tool::Streamer(Upload),
+            ],
+            Self::Ethernet => &[
+                Tool::Cp,
+                Tool::Scp(Download),
+                Tool::Scp(Upload),
                 Tool::Streamer(Download),
                 Tool::Streamer(Upload),
             ],
@@ -138,7 +147,7 @@ mod tests {
 
     #[test]
     fn names_are_unique_and_found_whole_or_by_tool() {
-        for set in [Set::OneFile, Set::SmallFiles] {
+        for set in [Set::OneFile, Set::Ethernet, Set::SmallFiles] {
             let mut names: Vec<_> = set.tools().iter().map(|tool| tool.name()).collect();
             names.sort();
             names.dedup();

@@ -191,6 +191,19 @@ impl Program {
         self
     }
 
+    /// Run by another program, whose last arguments it and its own become.
+    #[must_use]
+    pub fn by(self, other: Self) -> Self {
+        let Self {
+            program,
+            arguments,
+            environment,
+        } = self;
+        let mut other = other.arg(program).args(arguments);
+        other.environment.extend(environment);
+        other
+    }
+
     /// Adds one environment variable.
     #[must_use]
     pub fn env(mut self, name: impl Into<OsString>, value: impl Into<OsString>) -> Self {

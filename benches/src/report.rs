@@ -126,79 +126,131 @@ pub fn relate_to_cp(lines: &mut [Line]) {
     }
 }
 
-/// A ratio to reach.
+/// What ours have to reach, in the worse of their directions.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub struct Requirement {
-    /// Ours have to be so many times as fast ...
-    pub factor: f64,
-    /// ... as every line of this tool.
-    pub than: &'static str,
+pub enum Requirement {
+    /// So many times as fast as the faster line of a tool.
+    Faster {
+        /// How many times.
+        factor: f64,
+        /// Than which tool.
+        than: &'static str,
+    },
+    /// At most so many processor seconds per GiB, of both ends together.
+    CpuSecondsPerGib(f64),
+    /// At most so much resident memory at each end, in MiB.
+    MemoryMib(f64),
 }
 
 /// What a requirement came to.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Verdict {
-    /// Of the slowest of ours and the fastest of theirs; none if either did not run.
-    pub ratio: Option<f64>,
+    /// What was looked at.
+    pub what: String,
+    /// What it was, in the worst line; none if not all of it was measured.
+    pub measured: Option<f64>,
     /// What it has to be.
-    pub at_least: f64,
-    /// Compared with which tool.
-    pub than: &'static str,
+    pub bound: Bound,
+}
+
+/// What a figure has to be.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Bound {
+    /// This or more.
+    AtLeast(f64),
+    /// This or less.
+    AtMost(f64),
 }
 
 impl Verdict {
-    /// Whether the ratio was measured and is high enough.
+    /// Whether it was measured and is as it has to be.
     pub fn is_reached(&self) -> bool {
-        self.ratio.is_some_and(|ratio| ratio >= self.at_least)
+        self.measured.is_some_and(|measured| match self.bound {
+            Bound::AtLeast(least) => measured >= least,
+            Bound::AtMost(most) => measured <= most,
+        })
     }
 }
 
 impl fmt::Display for Verdict {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self {
-            ratio,
-            at_least,
-            than,
+            what,
+            measured,
+            bound,
         } = self;
-        match ratio {
-            Some(ratio) => {
-                let word = if self.is_reached() {
-                    "reached"
-                } else {
-                    "NOT REACHED"
-                };
-                write!(
-                    f,
-                    "{word}: streamer is {ratio:.2} times {than}, required {at_least}"
-                )
-            }
-            None => write!(f, "NOT REACHED: streamer and {than} were not both measured"),
+        let word = match self.is_reached() {
+            true => "reached",
+            false => "NOT REACHED",
+        };
+        let (bound, limit) = match bound {
+            Bound::AtLeast(least) => ("at least", least),
+            Bound::AtMost(most) => ("at most", most),
+        };
+        match measured {
+            Some(measured) => write!(f, "{word}: {what}: {measured:.2}, required {bound} {limit}"),
+            None => write!(f, "{word}: {what}: not measured, required {bound} {limit}"),
         }
     }
 }
 
 impl Requirement {
-    /// Judges `lines`: our slower direction against their faster one.
+    /// Judges `lines`: the worst of ours.
     pub fn judge(self, lines: &[Line]) -> Verdict {
-        let of = |tool: &str| {
-            let is_of = |line: &&Line| line.name.split('-').next() == Some(tool);
-            let rate = |line: &Line| line.figures().map(|f| f.megabytes_per_second);
-            // One that failed leaves the ratio unknown: the other direction cannot vouch for it.
-            let rates: Option<Vec<f64>> = lines.iter().filter(is_of).map(rate).collect();
-            rates.filter(|rates| !rates.is_empty())
-        };
-        let ours = of("streamer").map(|r| r.into_iter().fold(f64::INFINITY, f64::min));
-        let theirs = of(self.than).map(|r| r.into_iter().fold(0.0, f64::max));
-        let ratio = ours.zip(theirs).map(|(ours, theirs)| ours / theirs);
-        Verdict {
-            ratio,
-            at_least: self.factor,
-            than: self.than,
+        let highest = |figures: Vec<f64>| figures.into_iter().fold(0.0, f64::max);
+        match self {
+            Self::Faster { factor, than } => {
+                let rate = |figures: &Figures| figures.megabytes_per_second;
+                let slowest = |rates: Vec<f64>| rates.into_iter().fold(f64::INFINITY, f64::min);
+                let ours = all(lines, OURS, rate).map(slowest);
+                let theirs = all(lines, than, rate).map(highest);
+                Verdict {
+                    what: format!("speed of {OURS}, as a multiple of {than}"),
+                    measured: ours.zip(theirs).map(|(ours, theirs)| ours / theirs),
+                    bound: Bound::AtLeast(factor),
+                }
+            }
+            Self::CpuSecondsPerGib(most) => Verdict {
+                what: format!("processor seconds per GiB of both ends of {OURS}"),
+                measured: all(lines, OURS, |figures| figures.cpu_seconds_per_gib).map(highest),
+                bound: Bound::AtMost(most),
+            },
+            Self::MemoryMib(most) => {
+                let peak = |figures: &Figures| {
+                    let server = figures.server_peak_memory_bytes.unwrap_or_default();
+                    figures.client_peak_memory_bytes.max(server) as f64 / MIB
+                };
+                Verdict {
+                    what: format!("resident MiB of either end of {OURS}"),
+                    measured: all(lines, OURS, peak).map(highest),
+                    bound: Bound::AtMost(most),
+                }
+            }
         }
     }
 }
 
-fn median(values: &[f64]) -> Option<f64> {
+/// A figure of every line of a tool. None unless all of them were measured: one that failed
+/// leaves the answer unknown, and the other direction cannot vouch for it.
+fn all(lines: &[Line], tool: &str, figure: impl Fn(&Figures) -> f64) -> Option<Vec<f64>> {
+    let is_of = |line: &&Line| line.name.split('-').next() == Some(tool);
+    let figures: Option<Vec<f64>> = lines
+        .iter()
+        .filter(is_of)
+        .map(|line| line.figures().map(&figure))
+        .collect();
+    figures.filter(|figures| !figures.is_empty())
+}
+
+/// The part before the dash of our lines.
+const OURS: &str = "streamer";
+
+/// Bytes in a MiB.
+const MIB: f64 = (1_u64 << 20) as f64;
+
+/// The middle one, or the middle of the two in the middle; `None` without any.
+pub fn median(values: &[f64]) -> Option<f64> {
     let mut values = values.to_vec();
     values.sort_unstable_by(f64::total_cmp);
     let upper = *values.get(values.len() / 2)?;
@@ -268,13 +320,13 @@ mod tests {
             line("scp-download", 5.0),
             line("scp-upload", 3.0),
         ];
-        let verdict = Requirement {
+        let verdict = Requirement::Faster {
             factor: 1.5,
             than: "scp",
         }
         .judge(&lines);
         assert!(verdict.is_reached(), "{verdict:?}");
-        let verdict = Requirement {
+        let verdict = Requirement::Faster {
             factor: 1.6,
             than: "scp",
         }
@@ -286,7 +338,7 @@ mod tests {
     fn a_requirement_on_what_did_not_run_is_not_reached() {
         let mut lines = vec![line("streamer-download", 1.0), line("scp-upload", 3.0)];
         assert!(
-            !Requirement {
+            !Requirement::Faster {
                 factor: 1.0,
                 than: "python"
             }
@@ -299,13 +351,27 @@ mod tests {
             outcome,
         });
         assert!(
-            !Requirement {
+            !Requirement::Faster {
                 factor: 1.0,
                 than: "scp"
             }
             .judge(&lines)
             .is_reached()
         );
+    }
+
+    #[test]
+    fn bounds_from_above_hold_for_the_worst_line() {
+        let mut lines = vec![line("streamer-download", 1.0), line("streamer-upload", 2.0)];
+        // Three quarters of the wall time, for 10^9 bytes.
+        let worst = 1.5 * GIB / 1e9;
+        let judge = |bound, lines: &[Line]| Requirement::CpuSecondsPerGib(bound).judge(lines);
+        assert!(judge(worst + 0.01, &lines).is_reached());
+        assert!(!judge(worst - 0.01, &lines).is_reached());
+        assert!(Requirement::MemoryMib(1.0).judge(&lines).is_reached());
+        lines[0].outcome = Outcome::Missing("gone".to_owned());
+        let verdict = judge(worst + 0.01, &lines);
+        assert!(verdict.to_string().starts_with("NOT REACHED"), "{verdict}");
     }
 
     #[test]

@@ -106,6 +106,7 @@ pub async fn transfer(
     let session = new_session()?;
     let mut retries = 0;
     let mut started = None;
+    let mut patience = Patience::new(options.wait);
     loop {
         notify(Notice::Dialling);
         let found = tokio::select! {
@@ -142,6 +143,7 @@ pub async fn transfer(
             Err(error) => {
                 notify(Notice::Lost(&error));
                 retries += 1;
+                patience.pause(progress, error).await?;
                 continue;
             }
         };
@@ -166,7 +168,7 @@ pub async fn transfer(
             Err(error) if error.is_lost() => {
                 notify(Notice::Lost(&error));
                 retries += 1;
-                tokio::time::sleep(RETRY_PAUSE).await;
+                patience.pause(progress, error).await?;
             }
             Err(error) => return Err(error.into()),
         }
@@ -206,6 +208,47 @@ async fn run_plain(
             let config = ReceiverConfig::default();
             ws::receive::receive(link, target.clone(), config, progress, stop).await
         }
+    }
+}
+
+/// How often and for how long an endpoint is dialled again that answers and is lost again.
+struct Patience {
+    wait: Duration,
+    /// Bytes that had been moved by then.
+    moved: u64,
+    /// When the first loss in a row came.
+    since: Option<Instant>,
+    pause: Duration,
+}
+
+impl Patience {
+    fn new(wait: Duration) -> Self {
+        Self {
+            wait,
+            moved: 0,
+            since: None,
+            pause: RETRY_PAUSE,
+        }
+    }
+
+    /// Waits before the next try: longer each time, unless bytes were moved in between.
+    async fn pause(
+        &mut self,
+        progress: &Progress,
+        error: TransferError,
+    ) -> Result<(), ClientError> {
+        let moved = progress.snapshot().moved_bytes;
+        match self.since {
+            Some(since) if moved == self.moved => {
+                if since.elapsed() >= self.wait {
+                    return Err(error.into());
+                }
+            }
+            _ => (self.moved, self.since, self.pause) = (moved, Some(Instant::now()), RETRY_PAUSE),
+        }
+        tokio::time::sleep(self.pause).await;
+        self.pause = (2 * self.pause).min(RETRY_PAUSE_MAX);
+        Ok(())
     }
 }
 
@@ -310,3 +353,6 @@ impl ClientError {
 
 /// Before a lost endpoint is dialled again: it may be noticing the loss itself.
 const RETRY_PAUSE: Duration = Duration::from_millis(200);
+
+/// Between two tries of an endpoint that answers each time and is lost each time.
+const RETRY_PAUSE_MAX: Duration = Duration::from_secs(5);

@@ -4,6 +4,7 @@
 
 mod busy;
 mod cancel;
+mod leaks;
 mod pasted;
 mod secret;
 mod stranger;

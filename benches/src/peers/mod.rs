@@ -7,7 +7,8 @@ use std::{env, fmt, io};
 
 use thiserror::Error;
 
-use crate::measure::{MeasureError, Meter, Usage};
+use crate::measure::{MeasureError, Meter, Program, Running, Usage};
+use crate::network::Network;
 use crate::workload::Trailer;
 
 pub mod cp;
@@ -47,10 +48,22 @@ pub struct Job<'a> {
     pub bytes: u64,
     /// Starts programs.
     pub meter: &'a Meter,
+    /// Between the two ends.
+    pub network: &'a Network,
     /// A directory for this run's configuration, keys and logs, empty at first.
     pub scratch: &'a Path,
     /// How long the run may take.
     pub limit: Duration,
+}
+
+impl Job<'_> {
+    fn start_client(&self, name: &str, program: Program) -> Result<Running, MeasureError> {
+        self.meter.start(name, &self.network.at_client(program))
+    }
+
+    fn start_server(&self, name: &str, program: Program) -> Result<Running, MeasureError> {
+        self.meter.start(name, &self.network.at_server(program))
+    }
 }
 
 /// What a run cost.

@@ -93,7 +93,7 @@ impl Peer for Python {
                 "--path",
             ])
             .arg(path);
-        let client = job.meter.start("client", &client)?.finish(job.limit)?;
+        let client = job.start_client("client", client)?.finish(job.limit)?;
         Ok(Cost {
             client,
             server: Some(server.finish(SERVER_LIMIT)?),

@@ -43,7 +43,7 @@ impl Peer for Rsync {
             .arg(shell)
             .arg(format!("{HOST}:{}{slash}", job.source.display()))
             .arg(format!("{}{slash}", job.target.display()));
-        let client = job.meter.start("rsync", &program)?.finish(job.limit)?;
+        let client = job.start_client("rsync", program)?.finish(job.limit)?;
         Ok(Cost {
             client,
             server: Some(server.stop()?),

@@ -40,7 +40,7 @@ impl Peer for Scp {
             Direction::Download => program.arg(remote(job.source)).arg(job.target),
             Direction::Upload => program.arg(job.source).arg(remote(job.target)),
         };
-        let client = job.meter.start("scp", &program)?.finish(job.limit)?;
+        let client = job.start_client("scp", program)?.finish(job.limit)?;
         Ok(Cost {
             client,
             server: Some(server.stop()?),

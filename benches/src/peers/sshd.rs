@@ -4,6 +4,7 @@
 //! directory; the machine's own ssh configuration is neither read nor changed. No PAM.
 
 use std::fs;
+use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::thread;
@@ -61,7 +62,7 @@ impl Openssh {
         let dir = job.scratch;
         let port = free_port().map_err(PeerError::prepare("a free port"))?;
         self.make_keys(dir)?;
-        self.write_configuration(dir, port)?;
+        self.write_configuration(dir, job.network.server_address(), port)?;
         if Uid::effective().is_root() {
             fs::create_dir_all(PRIVILEGE_SEPARATION)
                 .map_err(PeerError::prepare(PRIVILEGE_SEPARATION))?;
@@ -70,7 +71,7 @@ impl Openssh {
         let program = Program::new(&self.sshd)
             .args(["-D", "-e", "-f"])
             .arg(dir.join("sshd_config"));
-        let mut running = job.meter.start("sshd", &program)?;
+        let mut running = job.start_server("sshd", program)?;
         running.wait_until("listening", SERVER_LIMIT, |sshd| {
             sshd.printed("Server listening on")
         })?;
@@ -94,18 +95,18 @@ impl Openssh {
             .map_err(PeerError::prepare("known_hosts"))
     }
 
-    fn write_configuration(&self, dir: &Path, port: u16) -> Result<(), PeerError> {
+    fn write_configuration(&self, dir: &Path, address: IpAddr, port: u16) -> Result<(), PeerError> {
         let (d, user) = (dir.display(), &self.user);
         // StrictModes would refuse keys below a directory that all may write, as /dev/shm is.
         let server = format!(
-            "Port {port}\nListenAddress 127.0.0.1\nHostKey {d}/host_key\nPidFile {d}/sshd.pid\n\
+            "Port {port}\nListenAddress {address}\nHostKey {d}/host_key\nPidFile {d}/sshd.pid\n\
              AuthorizedKeysFile {d}/user_key.pub\nStrictModes no\nUsePAM no\nUseDNS no\n\
              PermitRootLogin prohibit-password\nPasswordAuthentication no\n\
              KbdInteractiveAuthentication no\nPrintMotd no\nPrintLastLog no\n\
              AllowUsers {user}\nCiphers {CIPHER}\nSubsystem sftp internal-sftp\n"
         );
         let client = format!(
-            "Host {HOST}\n HostName 127.0.0.1\n HostKeyAlias {HOST}\n Port {port}\n User {user}\n \
+            "Host {HOST}\n HostName {address}\n HostKeyAlias {HOST}\n Port {port}\n User {user}\n \
              IdentityFile {d}/user_key\n IdentitiesOnly yes\n IdentityAgent none\n \
              UserKnownHostsFile {d}/known_hosts\n GlobalKnownHostsFile /dev/null\n \
              StrictHostKeyChecking yes\n BatchMode yes\n Ciphers {CIPHER}\n Compression no\n"

@@ -54,10 +54,10 @@ impl Streamer {
             Direction::Download => ("send", job.source),
             Direction::Upload => ("receive", job.target),
         };
-        let port = port.to_string();
+        let (port, address) = (port.to_string(), job.network.server_address().to_string());
         self.program()
             .arg("server")
-            .args(["--host", "127.0.0.1", "--public-ips", "127.0.0.1"])
+            .args(["--host", &address, "--public-ips", &address])
             .args([
                 "--port-range",
                 &port,
@@ -81,9 +81,7 @@ impl Peer for Streamer {
             Direction::Upload => Operation::Receive,
         };
         let coordinates = loopback_coordinates(port, operation)?;
-        let mut server = job
-            .meter
-            .start("server", &self.server(job, port, &coordinates))?;
+        let mut server = job.start_server("server", self.server(job, port, &coordinates))?;
         server.wait_until("its coordinates", SERVER_LIMIT, |it| {
             it.stdout().is_ok_and(|text| announced(&text).is_some())
         })?;
@@ -97,7 +95,7 @@ impl Peer for Streamer {
             .args([verb, "--json", "--no-progress", "--path"])
             .arg(path)
             .env("STREAMER_COORDINATES", coordinates);
-        let client = job.meter.start("client", &client)?.finish(job.limit)?;
+        let client = job.start_client("client", client)?.finish(job.limit)?;
         Ok(Cost {
             client,
             server: Some(server.finish(SERVER_LIMIT)?),

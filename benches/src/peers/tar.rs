@@ -43,7 +43,7 @@ impl Peer for Tar {
             .arg(HOST)
             .arg(job.source)
             .arg(job.target);
-        let client = job.meter.start("tar", &program)?.finish(job.limit)?;
+        let client = job.start_client("tar", program)?.finish(job.limit)?;
         Ok(Cost {
             client,
             server: Some(server.stop()?),

@@ -25,6 +25,7 @@ pub(crate) fn of(error: &ClientError) -> Option<&'static str> {
             "is the job running? if it runs the Python streamer, --allow-websocket speaks its plaintext protocol: anybody on the way can read and change the file"
         }
         ClientError::LostForGood { .. } | ClientError::Interrupted => RESUME,
+        ClientError::Transfer(error) if error.is_lost() => RESUME,
         ClientError::Dial(_)
         | ClientError::Input { .. }
         | ClientError::Signals { .. }

@@ -1,90 +1,11 @@
 //! Transfers that end in the middle: by signal, by kill, by a client too many.
 
-use std::path::Path;
 use std::time::Duration;
 
 use rustix::process::Signal;
 
-use crate::harness::{Process, World, beside, client, run, wait_for_partial};
-
-/// Long enough to be caught in the middle.
-const LARGE: u64 = 640 << 20;
-
-/// What was caught in the middle.
-#[track_caller]
-fn assert_partial(target: &Path) {
-    assert!(!target.exists(), "it was over already");
-    assert!(beside(target, ".part").exists());
-    assert!(beside(target, ".part.journal").exists());
-}
-
-#[track_caller]
-fn assert_whole(target: &Path) {
-    assert_eq!(target.metadata().unwrap().len(), LARGE);
-    assert!(!beside(target, ".part").exists());
-    assert!(!beside(target, ".part.journal").exists());
-}
-
-/// An endpoint and a client in the middle of a transfer.
-struct Half {
-    world: World,
-    endpoint: Process,
-    client: Process,
-    coordinates: String,
-    verb: &'static str,
-    transport: &'static str,
-}
-
-impl Half {
-    #[track_caller]
-    fn new(verb: &'static str, transport: &'static str, options: &[&str]) -> Self {
-        let world = World::new();
-        world.sparse("source", LARGE);
-        let (endpoint, coordinates) = Self::endpoint(&world, verb);
-        let mut half = ["--transport", transport].to_vec();
-        half.extend(options);
-        let command = client(&coordinates, &half, verb, &Self::mine(&world, verb));
-        let client = Process::start(command);
-        wait_for_partial(&world.path("target"));
-        Self {
-            world,
-            endpoint,
-            client,
-            coordinates,
-            verb,
-            transport,
-        }
-    }
-
-    #[track_caller]
-    fn endpoint(world: &World, verb: &str) -> (Process, String) {
-        if verb == "receive" {
-            world.endpoint(&[], "send", &world.path("source"))
-        } else {
-            world.endpoint(&[], "receive", &world.path("target"))
-        }
-    }
-
-    fn mine(world: &World, verb: &str) -> std::path::PathBuf {
-        world.path(if verb == "receive" {
-            "target"
-        } else {
-            "source"
-        })
-    }
-
-    /// Another client, to the end: it continues what is there.
-    #[track_caller]
-    fn finish(&self, coordinates: &str) {
-        let options = ["--json", "--transport", self.transport];
-        let mine = Self::mine(&self.world, self.verb);
-        let exit = run(client(coordinates, &options, self.verb, &mine));
-        exit.assert(0, &[]);
-        let resumed = exit.message("summary")["bytes_resumed"].as_u64().unwrap();
-        assert!(resumed > 0, "{exit:#?}");
-        assert_whole(&self.world.path("target"));
-    }
-}
+use crate::half::{Half, assert_partial, assert_whole};
+use crate::harness::{Process, World, client, run};
 
 const WAYS: [(&str, &str); 4] = [
     ("receive", "quic"),
@@ -141,7 +62,7 @@ fn a_terminated_endpoint_tells_its_client_and_a_new_one_continues() {
             );
         });
         assert_partial(&half.world.path("target"));
-        let (endpoint, coordinates) = Half::endpoint(&half.world, verb);
+        let (endpoint, coordinates) = half.another_endpoint();
         half.finish(&coordinates);
         endpoint.wait().assert(0, &[]);
     }
@@ -149,7 +70,7 @@ fn a_terminated_endpoint_tells_its_client_and_a_new_one_continues() {
 
 #[test]
 fn a_killed_endpoint_is_redialled_and_a_new_one_continues() {
-    // Over QUIC silence is all that tells of it, and takes as long as the idle timeout.
+    // Over QUIC silence is all that tells of it, for ten seconds.
     for (verb, transport) in [("receive", "quic"), ("send", "tls"), ("receive", "tls")] {
         let mut half = Half::new(verb, transport, &["--wait", "1s"]);
         half.endpoint.signal(Signal::KILL);
@@ -158,7 +79,7 @@ fn a_killed_endpoint_is_redialled_and_a_new_one_continues() {
             exit.assert(10, &["did not come back", "hint: "]);
         });
         assert_partial(&half.world.path("target"));
-        let (endpoint, coordinates) = Half::endpoint(&half.world, verb);
+        let (endpoint, coordinates) = half.another_endpoint();
         half.finish(&coordinates);
         endpoint.wait().assert(0, &[]);
     }

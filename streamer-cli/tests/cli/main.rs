@@ -6,9 +6,14 @@
 )]
 
 mod coordinates;
+mod faults;
+mod half;
 mod harness;
 mod interrupted;
+mod killed;
+mod links;
 mod memory;
+mod namespace;
 mod output;
 mod refused;
 mod secrets;

@@ -1,14 +1,13 @@
 //! Any text is coordinates that encode back to themselves, or an error without any of it.
-#![no_main]
 
-use libfuzzer_sys::fuzz_target;
 use streamer_core::Coordinates;
 
-fuzz_target!(|bytes: &[u8]| {
+/// Panics when that does not hold.
+pub fn run(bytes: &[u8]) {
     check(&String::from_utf8_lossy(bytes));
     // What the base64 hides, which is hard to guess.
     check(&base64_url(bytes));
-});
+}
 
 fn check(text: &str) {
     let Ok(coordinates) = Coordinates::parse(text) else {

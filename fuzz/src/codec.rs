@@ -1,11 +1,10 @@
 //! Any bytes on the control stream are messages that encode back to themselves, or an error.
-#![no_main]
 
-use libfuzzer_sys::fuzz_target;
 use streamer_core::limits;
 use streamer_core::wire::codec::{decode, decode_body, encode};
 
-fuzz_target!(|bytes: &[u8]| {
+/// Panics when that does not hold.
+pub fn run(bytes: &[u8]) {
     let mut rest = bytes;
     while let Ok(Some((message, length))) = decode(rest) {
         assert!(length <= rest.len());
@@ -18,4 +17,4 @@ fuzz_target!(|bytes: &[u8]| {
         assert!(frame.len() <= limits::MESSAGE_MAX_BYTES + 4);
         assert_eq!(decode(&frame), Ok(Some((message, frame.len()))));
     }
-});
+}

@@ -1,9 +1,7 @@
 //! No sequence of messages and events panics a session, makes it flood its driver, or makes
 //! it speak after its end.
-#![no_main]
 
 use arbitrary::{Arbitrary, Unstructured};
-use libfuzzer_sys::fuzz_target;
 use streamer_core::session::{
     Preparation, Receiver, ReceiverConfig, ReceiverInput, Sender, SenderInput, hello,
 };
@@ -20,13 +18,14 @@ const SESSION: SessionId = SessionId([7; 16]);
 /// few outputs more.
 const MOST_OUTPUTS: usize = 4096;
 
-fuzz_target!(|bytes: &[u8]| {
+/// Panics when that does not hold.
+pub fn run(bytes: &[u8]) {
     let mut input = Unstructured::new(bytes);
     let _ = match input.arbitrary() {
         Ok(true) => drive_sender(&mut input),
         _ => drive_receiver(&mut input),
     };
-});
+}
 
 fn drive_sender(input: &mut Unstructured<'_>) -> arbitrary::Result<()> {
     let mut sender = Sender::new(SESSION);
@@ -131,7 +130,8 @@ fn message(input: &mut Unstructured<'_>) -> arbitrary::Result<Message> {
     Ok(message)
 }
 
-fn any_message(input: &mut Unstructured<'_>) -> arbitrary::Result<Message> {
+/// A message of any kind, within no bound but the codec's.
+pub fn any_message(input: &mut Unstructured<'_>) -> arbitrary::Result<Message> {
     Ok(match input.int_in_range(0..=9)? {
         0 => {
             let role = if input.arbitrary()? {

@@ -1,0 +1,233 @@
+//! Either end killed at any moment, and what it left damaged: the next run ends with the file.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+use rustix::process::Signal;
+
+use crate::harness::{Process, World, announced, beside, bytes, client, run};
+
+/// In all, shared by the workers.
+const KILLS: usize = 50;
+const WORKERS: usize = 10;
+
+/// Some blocks, and a short one.
+const SIZE: usize = (40 << 20) + 123;
+
+#[test]
+fn either_end_killed_at_fifty_random_moments() {
+    let seed = std::env::var("STREAMER_TEST_SEED").ok();
+    let seed = seed.map_or_else(a_seed, |seed| seed.parse().unwrap());
+    eprintln!("repeat with STREAMER_TEST_SEED={seed}");
+    let content = bytes(SIZE);
+    std::thread::scope(|scope| {
+        for worker in 0..WORKERS {
+            let random = Random(seed + worker as u64);
+            let content = &content;
+            scope.spawn(move || Worker::new(random, content).kill(KILLS / WORKERS));
+        }
+    });
+}
+
+/// From the clock: each run of the tests tries other moments.
+fn a_seed() -> u64 {
+    let now = std::time::SystemTime::now();
+    let since = now.duration_since(std::time::UNIX_EPOCH).unwrap();
+    u64::from(since.subsec_nanos())
+}
+
+/// SplitMix64.
+struct Random(u64);
+
+impl Random {
+    fn below(&mut self, end: u64) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut z = self.0;
+        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        (z ^ (z >> 31)) % end
+    }
+
+    fn one_of<T: Copy>(&mut self, choices: &[T]) -> T {
+        choices[self.below(choices.len() as u64) as usize]
+    }
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Victim {
+    /// The same command is typed again.
+    Client,
+    /// It is started again with its secret, and the client that still runs finds it.
+    Endpoint,
+    /// Both; what they left is damaged; new coordinates.
+    Both,
+}
+
+struct Worker<'a> {
+    random: Random,
+    world: World,
+    source: PathBuf,
+    target: PathBuf,
+    content: &'a [u8],
+    /// Of an undisturbed transfer.
+    duration: Duration,
+}
+
+impl<'a> Worker<'a> {
+    fn new(random: Random, content: &'a [u8]) -> Self {
+        let world = World::new();
+        let (source, target) = (world.path("source"), world.path("target"));
+        std::fs::write(&source, content).unwrap();
+        let mut worker = Self {
+            random,
+            world,
+            source,
+            target,
+            content,
+            duration: Duration::ZERO,
+        };
+        let (endpoint, coordinates) = announced(worker.endpoint("receive", "undisturbed"));
+        let begun = Instant::now();
+        run(worker.client("receive", "quic", &coordinates)).assert(0, &[]);
+        worker.duration = begun.elapsed();
+        endpoint.wait().assert(0, &[]);
+        worker.assert_exact();
+        worker
+    }
+
+    fn kill(&mut self, times: usize) {
+        for _ in 0..times {
+            let verb = self.random.one_of(&["receive", "send"]);
+            let transport = self.random.one_of(&["quic", "tls"]);
+            let victims = [Victim::Client, Victim::Endpoint, Victim::Both];
+            let victim = self.random.one_of(&victims);
+            let moment = self.random.below(self.duration.as_micros() as u64);
+            let moment = Duration::from_micros(moment);
+            eprintln!("{victim:?} killed {moment:?} into '{verb}' over {transport}");
+            self.round(verb, transport, victim, moment);
+            self.assert_exact();
+        }
+    }
+
+    fn round(&mut self, verb: &str, transport: &str, victim: Victim, moment: Duration) {
+        let secret = format!("secret-of-round-{}", self.random.below(u64::MAX));
+        let (endpoint, coordinates) = announced(self.endpoint(verb, &secret));
+        let client = Process::start(self.client(verb, transport, &coordinates));
+        // This is the random moment itself: nothing is waited for.
+        std::thread::sleep(moment);
+        match victim {
+            Victim::Client => {
+                client.signal(Signal::KILL);
+                drop(client);
+                self.again(verb, transport, endpoint, &coordinates);
+            }
+            Victim::Endpoint => {
+                endpoint.signal(Signal::KILL);
+                drop(endpoint);
+                self.revived(verb, &secret, client);
+            }
+            Victim::Both => {
+                drop((client, endpoint));
+                self.damage();
+                if self.target.exists() {
+                    return;
+                }
+                let (endpoint, coordinates) = announced(self.endpoint(verb, "another-secret"));
+                self.again(verb, transport, endpoint, &coordinates);
+            }
+        }
+    }
+
+    /// The same command, to the end.
+    fn again(&mut self, verb: &str, transport: &str, mut endpoint: Process, coordinates: &str) {
+        if !endpoint.is_running() {
+            // The receipt had been given, and the client was killed after it.
+            return endpoint.wait().assert(0, &[]);
+        }
+        let exit = run(self.client(verb, transport, coordinates));
+        if exit.status.code() == Some(13) && exit.stderr.contains("already exists") {
+            // Killed between the name and the receipt. The file is there and whole.
+            return;
+        }
+        if exit.status.code() == Some(10) && verb == "send" && self.target.exists() {
+            // The endpoint left meanwhile, with a receipt that nobody heard.
+            return endpoint.wait().assert(0, &[]);
+        }
+        exit.assert(0, &[]);
+        endpoint.wait().assert(0, &[]);
+    }
+
+    /// The same endpoint once more, for a client that has not been told.
+    fn revived(&self, verb: &str, secret: &str, mut client: Process) {
+        if self.target.exists() && verb == "send" {
+            // Named before the receipt: an endpoint that receives refuses to start.
+            run(self.endpoint(verb, secret)).assert(13, &["already exists"]);
+            return;
+        }
+        let (endpoint, _) = announced(self.endpoint(verb, secret));
+        if !client.is_running() {
+            return client.wait().assert(0, &[]);
+        }
+        let exit = client.wait();
+        if exit.status.code() == Some(13) && self.target.exists() {
+            // It has the file, and came back for the receipt.
+            return;
+        }
+        exit.assert(0, &[]);
+        drop(endpoint);
+    }
+
+    /// What a crash of the machine may do to the files that are left.
+    fn damage(&mut self) {
+        for suffix in [".part.journal", ".part"] {
+            let path = beside(&self.target, suffix);
+            let Ok(mut left) = std::fs::read(&path) else {
+                continue;
+            };
+            let at = self.random.below(left.len() as u64 + 1) as usize;
+            match self.random.below(3) {
+                0 => left.truncate(at),
+                1 if at < left.len() => left[at] ^= 1 << self.random.below(8),
+                _ => continue,
+            }
+            std::fs::write(&path, left).unwrap();
+        }
+    }
+
+    fn endpoint(&self, verb: &str, secret: &str) -> Command {
+        let (verb, path) = match verb {
+            "receive" => ("send", &self.source),
+            _ => ("receive", &self.target),
+        };
+        let mut command = self.world.server(&[], verb, path);
+        command.env("STREAMER_SECRET", secret);
+        command
+    }
+
+    fn client(&self, verb: &str, transport: &str, coordinates: &str) -> Command {
+        let path = match verb {
+            "receive" => &self.target,
+            _ => &self.source,
+        };
+        let options = ["--transport", transport, "--wait", "20s"];
+        client(coordinates, &options, verb, path)
+    }
+
+    #[track_caller]
+    fn assert_exact(&self) {
+        assert!(
+            std::fs::read(&self.target).unwrap() == self.content,
+            "wrong bytes"
+        );
+        remove(&self.target);
+        for suffix in [".part", ".part.journal"] {
+            remove(&beside(&self.target, suffix));
+        }
+    }
+}
+
+fn remove(path: &Path) {
+    // A journal is left when its process was killed right after it gave the file its name.
+    let _ = std::fs::remove_file(path);
+}

@@ -1,0 +1,86 @@
+//! Networks that fail in the middle of a transfer.
+
+use std::path::Path;
+
+use crate::harness::{Exit, Process, World, announced, bytes, client_by, wait_for_partial};
+use crate::namespace::{Cable, THERE};
+
+/// Long enough to be caught in the middle.
+const LARGE: usize = 256 << 20;
+
+/// Runs a transfer over a cable, lets something happen to it in the middle, and returns how
+/// the client ended: with the whole file.
+fn disturbed(
+    cable: &Cable,
+    verb: &str,
+    transport: &str,
+    disturb: impl FnOnce(&mut Process),
+) -> Exit {
+    let world = World::new();
+    let (source, target) = (world.file("source", LARGE), world.path("target"));
+    let (theirs, mine): (_, &Path) = match verb {
+        "receive" => (("send", &source), &target),
+        _ => (("receive", &target), &source),
+    };
+    let options = ["--host", THERE, "--public-ips", THERE];
+    let server = world.server_by(cable.there.streamer(), &options, theirs.0, theirs.1);
+    let (endpoint, coordinates) = announced(server);
+    let options = ["--json", "--transport", transport];
+    let inside = cable.here.streamer();
+    let mut client = Process::start(client_by(inside, &coordinates, &options, verb, mine));
+    wait_for_partial(&target);
+    disturb(&mut client);
+    let exit = client.wait();
+    exit.assert(0, &[]);
+    endpoint.wait().assert(0, &[]);
+    assert!(
+        std::fs::read(&target).unwrap() == bytes(LARGE),
+        "wrong bytes"
+    );
+    exit
+}
+
+#[test]
+fn an_outage_longer_than_quic_waits_is_survived_by_dialling_again() {
+    let Some(cable) = Cable::new() else { return };
+    for verb in ["receive", "send"] {
+        let exit = disturbed(&cable, verb, "quic", |client| {
+            cable.pull();
+            client.wait_for(|line| line.contains("lost"));
+            cable.plug_in();
+        });
+        let summary = exit.message("summary");
+        assert!(summary["retries"].as_u64().unwrap() > 0, "{exit:#?}");
+        assert!(summary["bytes_resumed"].as_u64().unwrap() > 0, "{exit:#?}");
+    }
+}
+
+#[test]
+fn a_short_outage_is_not_even_noticed() {
+    let Some(cable) = Cable::new() else { return };
+    for transport in ["quic", "tls"] {
+        let exit = disturbed(&cable, "receive", transport, |_| {
+            cable.pull();
+            // The length of the outage is the point.
+            std::thread::sleep(std::time::Duration::from_secs(1));
+            cable.plug_in();
+        });
+        assert_eq!(exit.message("summary")["retries"], 0, "{exit:#?}");
+    }
+}
+
+#[test]
+fn where_udp_is_dropped_in_the_middle_tls_goes_on() {
+    let Some(cable) = Cable::new() else { return };
+    let mut was_dropped = true;
+    let exit = disturbed(&cable, "receive", "auto", |_| {
+        was_dropped = cable.drop_udp()
+    });
+    if !was_dropped {
+        eprintln!("skipped: needs ip of iproute2 with rules by protocol");
+        return;
+    }
+    let summary = exit.message("summary");
+    assert_eq!(summary["transport"], "tls", "{exit:#?}");
+    assert!(summary["bytes_resumed"].as_u64().unwrap() > 0, "{exit:#?}");
+}

@@ -1,0 +1,119 @@
+//! Network and mount namespaces of a test's own.
+
+use std::path::Path;
+use std::process::Command;
+
+use crate::harness::{BINARY, Process, clean};
+
+/// A namespace that lives as long as this.
+pub(crate) struct Namespace {
+    holder: Process,
+    kind: &'static str,
+}
+
+impl Namespace {
+    /// A network with a loopback interface; `None`, said on stderr, where that is forbidden.
+    pub(crate) fn network() -> Option<Self> {
+        Self::new("--net", "ip link set lo up", &[])
+    }
+
+    /// A file system in memory of this size, mounted at `at` inside.
+    pub(crate) fn memory(size: &str, at: &Path) -> Option<Self> {
+        let script = "mount -t tmpfs -o size=\"$1\" none \"$2\"";
+        Self::new("--mount", script, &[size.as_ref(), at.as_os_str()])
+    }
+
+    fn new(kind: &'static str, script: &str, args: &[&std::ffi::OsStr]) -> Option<Self> {
+        let mut command = clean(Command::new("unshare"));
+        let script = format!("{script} && echo made || echo forbidden; exec sleep 1000");
+        command
+            .arg(kind)
+            .args(["sh", "-c", &script, "sh"])
+            .args(args);
+        let probe = Command::new("unshare").args([kind, "true"]).output();
+        if !probe.is_ok_and(|probe| probe.status.success()) {
+            eprintln!("skipped: needs to make namespaces (unshare {kind})");
+            return None;
+        }
+        let mut holder = Process::start(command);
+        if holder.wait_for(|line| line == "made" || line == "forbidden") == "forbidden" {
+            eprintln!("skipped: cannot prepare a namespace (unshare {kind})");
+            return None;
+        }
+        Some(Self { holder, kind })
+    }
+
+    /// A program inside.
+    pub(crate) fn command(&self, program: &str) -> Command {
+        let mut command = clean(Command::new("nsenter"));
+        let pid = self.holder.id().to_string();
+        command.args([self.kind, "--target", &pid, program]);
+        command
+    }
+
+    /// Our binary inside.
+    pub(crate) fn streamer(&self) -> Command {
+        self.command(BINARY)
+    }
+
+    /// Runs a script inside, which must succeed.
+    #[track_caller]
+    pub(crate) fn sh(&self, script: &str) {
+        assert!(self.try_sh(script), "failed: {script}");
+    }
+
+    pub(crate) fn try_sh(&self, script: &str) -> bool {
+        let run = self.command("sh").args(["-ec", script]).output().unwrap();
+        if !run.status.success() {
+            eprintln!("{script}: {}", String::from_utf8_lossy(&run.stderr));
+        }
+        run.status.success()
+    }
+
+    pub(crate) fn pid(&self) -> u32 {
+        self.holder.id()
+    }
+}
+
+/// Two networks and the cable between them.
+pub(crate) struct Cable {
+    pub(crate) here: Namespace,
+    pub(crate) there: Namespace,
+}
+
+/// Where the endpoint is.
+pub(crate) const THERE: &str = "10.87.0.1";
+
+impl Cable {
+    pub(crate) fn new() -> Option<Self> {
+        let (here, there) = (Namespace::network()?, Namespace::network()?);
+        let pid = there.pid();
+        let made = here.try_sh(&format!(
+            "ip link add cable type veth peer name cable netns {pid}; \
+             ip addr add 10.87.0.2/24 dev cable; ip link set cable up"
+        ));
+        if !made {
+            eprintln!("skipped: needs veth interfaces");
+            return None;
+        }
+        there.sh(&format!(
+            "ip addr add {THERE}/24 dev cable; ip link set cable up"
+        ));
+        Some(Self { here, there })
+    }
+
+    pub(crate) fn pull(&self) {
+        self.there.sh("ip link set cable down");
+    }
+
+    pub(crate) fn plug_in(&self) {
+        self.there.sh("ip link set cable up");
+    }
+
+    /// False where the kernel has no rules by protocol.
+    pub(crate) fn drop_udp(&self) -> bool {
+        // In front of the table of all other addresses: what arrives is not answered.
+        let rule = "ip rule add ipproto udp prio 5 blackhole";
+        self.there.try_sh(rule) && self.here.try_sh(rule)
+    }
+}
