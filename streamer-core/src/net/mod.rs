@@ -2,6 +2,7 @@
 //! sessions of [`crate::session`] over them. Drivers move; they decide nothing.
 
 mod buffer;
+mod congestion;
 pub mod control;
 
 pub mod dial;

@@ -11,6 +11,7 @@ use quinn::{
     TokioRuntime, TransportConfig, VarInt,
 };
 
+use crate::net::congestion::RateBased;
 use crate::net::path_mtu::udp_payload_ceiling;
 use crate::net::socket::BatchedSocket;
 use crate::net::tls::{self, IdentityError, SERVER_NAME};
@@ -224,6 +225,7 @@ fn transport_config(payload_ceiling: u16) -> TransportConfig {
         .max_idle_timeout(IdleTimeout::try_from(IDLE_TIMEOUT).ok())
         .keep_alive_interval(Some(KEEP_ALIVE))
         .datagram_receive_buffer_size(None)
+        .congestion_controller_factory(Arc::new(RateBased))
         .mtu_discovery_config(Some(discovery));
     config
 }

@@ -1,0 +1,118 @@
+//! Congestion control for QUIC: how many bytes may be on the way.
+//!
+//! [`rate`] measures how fast bytes arrive, [`filter`] remembers the best of it, [`control`]
+//! decides about the window, all without a clock; this file lets quinn drive them. Why not
+//! one of quinn's own: `docs/design/0004-congestion.md`.
+
+mod control;
+mod filter;
+mod rate;
+#[cfg(test)]
+mod simulation;
+#[cfg(test)]
+mod tests;
+
+use std::any::Any;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use quinn::congestion::{Controller, ControllerFactory};
+use quinn_proto::RttEstimator;
+
+use control::Control;
+
+/// Makes a controller for each path.
+#[derive(Debug, Default, Clone, Copy)]
+pub(crate) struct RateBased;
+
+impl ControllerFactory for RateBased {
+    fn build(self: Arc<Self>, now: Instant, current_mtu: u16) -> Box<dyn Controller> {
+        Box::new(Adapter {
+            epoch: now,
+            newest_acked: None,
+            control: Control::new(current_mtu),
+        })
+    }
+}
+
+/// Translates quinn's calls: instants become times since the first of them, and the packets of
+/// one acknowledgement become one.
+#[derive(Debug, Clone)]
+struct Adapter {
+    epoch: Instant,
+    /// When the newest packet of this acknowledgement was sent.
+    newest_acked: Option<Duration>,
+    control: Control,
+}
+
+impl Adapter {
+    fn time(&self, at: Instant) -> Duration {
+        at.saturating_duration_since(self.epoch)
+    }
+}
+
+impl Controller for Adapter {
+    fn on_sent(&mut self, now: Instant, _bytes: u64, _last_packet_number: u64) {
+        self.control.on_sent(self.time(now));
+    }
+
+    fn on_ack(
+        &mut self,
+        _now: Instant,
+        sent: Instant,
+        bytes: u64,
+        _app_limited: bool,
+        _rtt: &RttEstimator,
+    ) {
+        let sent = self.time(sent);
+        self.newest_acked = self.newest_acked.max(Some(sent));
+        self.control.on_delivered(bytes);
+    }
+
+    fn on_end_acks(
+        &mut self,
+        now: Instant,
+        in_flight: u64,
+        app_limited: bool,
+        _largest_packet_num_acked: Option<u64>,
+    ) {
+        if let Some(sent) = self.newest_acked.take() {
+            self.control
+                .on_acknowledgement(self.time(now), sent, in_flight, app_limited);
+        }
+    }
+
+    fn on_congestion_event(
+        &mut self,
+        _now: Instant,
+        _sent: Instant,
+        is_persistent_congestion: bool,
+        lost_bytes: u64,
+    ) {
+        if is_persistent_congestion {
+            self.control.on_persistent_congestion();
+        } else {
+            self.control.on_lost(lost_bytes);
+        }
+    }
+
+    fn on_mtu_update(&mut self, new_mtu: u16) {
+        self.control.on_packet_size(new_mtu);
+    }
+
+    fn window(&self) -> u64 {
+        self.control.window()
+    }
+
+    fn clone_box(&self) -> Box<dyn Controller> {
+        Box::new(self.clone())
+    }
+
+    fn initial_window(&self) -> u64 {
+        self.control.initial_window()
+    }
+
+    fn into_any(self: Box<Self>) -> Box<dyn Any> {
+        self
+    }
+}
