@@ -7,12 +7,16 @@ use streamer_core::Hash;
 use streamer_core::limits::{BATCH_MAX_ENTRIES, HELD_MAX_HASHES};
 use streamer_core::path::RelPath;
 use streamer_core::wire::codec::{decode, encode};
-use streamer_core::wire::message::{Complete, Entry, EntryKind, Held, Message, Offer, Timestamp};
+use streamer_core::wire::message::{
+    Complete, Entry, EntryKind, EntryRoot, Held, Message, Offer, Timestamp,
+};
 
 fn complete() -> Message {
     Message::Complete(Complete {
-        entry: 7,
-        root: Hash::of(b"root"),
+        roots: vec![EntryRoot {
+            entry: 7,
+            root: Hash::of(b"root"),
+        }],
     })
 }
 

@@ -7,8 +7,8 @@ use streamer_core::session::{
 };
 use streamer_core::wire::codec::{decode_body, encode};
 use streamer_core::wire::message::{
-    Again, Answer, Complete, Decision, Done, Entry, EntryFailure, EntryKind, Finish, Held, Message,
-    Offer, Outcome, Receipt, Role, SessionId, Timestamp, Verdict,
+    Again, Answer, Complete, Decision, Done, Entry, EntryFailure, EntryKind, EntryRoot, Finish, Held,
+    Message, Offer, Outcome, Receipt, Role, SessionId, Timestamp, Verdict,
 };
 use streamer_core::{ErrorCode, Hash};
 
@@ -47,6 +47,7 @@ fn drive_sender(input: &mut Unstructured<'_>) -> arbitrary::Result<()> {
 fn drive_receiver(input: &mut Unstructured<'_>) -> arbitrary::Result<()> {
     let config = ReceiverConfig {
         inbound_limit_bytes: input.arbitrary()?,
+        ..ReceiverConfig::default()
     };
     let mut receiver = Receiver::new(SESSION, config);
     if input.ratio(9u8, 10u8)? {
@@ -172,10 +173,17 @@ pub fn any_message(input: &mut Unstructured<'_>) -> arbitrary::Result<Message> {
             entry: entry(input)?,
             block: number(input)?,
         }),
-        5 => Message::Complete(Complete {
-            entry: entry(input)?,
-            root: hash(input)?,
-        }),
+        5 => {
+            let root = |input: &mut Unstructured<'_>| {
+                Ok(EntryRoot {
+                    entry: entry(input)?,
+                    root: hash(input)?,
+                })
+            };
+            Message::Complete(Complete {
+                roots: some(input, root)?,
+            })
+        }
         6 => Message::Failed(EntryFailure {
             entry: entry(input)?,
             code: known_code(input)?,
@@ -276,6 +284,7 @@ fn preparation(input: &mut Unstructured<'_>) -> arbitrary::Result<Preparation> {
 fn entries(input: &mut Unstructured<'_>) -> arbitrary::Result<Vec<Entry>> {
     some(input, |input| {
         let kind = match input.int_in_range(0..=4)? {
+            0 if input.arbitrary()? => EntryKind::Unsent { code: code(input)? },
             0 => EntryKind::Directory,
             1 => EntryKind::Symlink {
                 target: b"x".to_vec(),

@@ -25,10 +25,10 @@ pub struct Args {
 /// The verbs.
 #[derive(Debug, Subcommand)]
 pub enum Command {
-    /// Send a file to the endpoint that the coordinates lead to
+    /// Send a file or directory to the endpoint that the coordinates lead to
     #[command(after_help = SEND_EXAMPLES)]
     Send(SendArgs),
-    /// Receive a file from the endpoint that the coordinates lead to
+    /// Receive a file or directory from the endpoint that the coordinates lead to
     #[command(after_help = RECEIVE_EXAMPLES)]
     Receive(ReceiveArgs),
     /// Be the endpoint: listen, serve one transfer, leave
@@ -99,12 +99,29 @@ pub struct OutputArgs {
     pub no_progress: bool,
 }
 
+/// What of a tree is moved.
+#[derive(Debug, clap::Args)]
+pub struct FilterArgs {
+    /// Of a directory, move only files that match; may be repeated. A pattern without a slash
+    /// matches a name at any depth, one with a slash the path below the directory, one that
+    /// ends in a slash directories; * and ? stay within a name, ** does not
+    #[arg(long, value_name = "GLOB")]
+    pub include: Vec<String>,
+    /// Of a directory, leave out what matches, with all that is in it; may be repeated, and
+    /// wins over --include
+    #[arg(long, value_name = "GLOB")]
+    pub exclude: Vec<String>,
+}
+
 /// `streamer send`.
 #[derive(Debug, clap::Args)]
 pub struct SendArgs {
-    /// The file to send
+    /// The file or directory to send
     #[arg(long, value_name = "SOURCE")]
     pub path: PathBuf,
+    /// What of a directory.
+    #[command(flatten)]
+    pub filter: FilterArgs,
     /// What both verbs take.
     #[command(flatten)]
     pub client: ClientArgs,
@@ -113,15 +130,19 @@ pub struct SendArgs {
 /// `streamer receive`.
 #[derive(Debug, clap::Args)]
 pub struct ReceiveArgs {
-    /// The file to create
+    /// The file or directory to create: a directory gets what is in that of the other side
     #[arg(long, value_name = "TARGET")]
     pub path: PathBuf,
-    /// Replace the target if it exists, once the new file is complete
+    /// Replace the target if it exists, once the new file is complete. Of a directory, replace
+    /// files that differ in size or time, one by one; others in it stay
     #[arg(long, conflicts_with = "skip_existing")]
     pub overwrite: bool,
-    /// Keep the target if it exists, and succeed
+    /// Keep the target if it exists, and succeed. Of a directory, keep the files that exist
     #[arg(long)]
     pub skip_existing: bool,
+    /// What of a directory.
+    #[command(flatten)]
+    pub filter: FilterArgs,
     /// Throw away what an earlier run has received instead of continuing it
     #[arg(long)]
     pub restart: bool,
@@ -191,16 +212,16 @@ pub struct ServerArgs {
 /// What an endpoint does.
 #[derive(Debug, Subcommand)]
 pub enum ServerOperation {
-    /// Send a file to the client that calls
+    /// Send a file or directory to the client that calls
     Send(PathArgs),
-    /// Receive a file from the client that calls
+    /// Receive a file or directory from the client that calls
     Receive(PathArgs),
 }
 
 /// The endpoint's side.
 #[derive(Debug, clap::Args)]
 pub struct PathArgs {
-    /// The file to send, or to create
+    /// The file or directory to send, or to create
     #[arg(long, value_name = "PATH")]
     pub path: PathBuf,
 }
@@ -209,6 +230,7 @@ const RECEIVE_EXAMPLES: &str = "\
 Examples:
   STREAMER_COORDINATES=… streamer receive --path result.h5
   streamer receive --coordinates-file coordinates --path result.h5 --json
+  streamer receive --coordinates-file coordinates --path run42 --include '*.h5' --exclude tmp/
   streamer receive --coordinates-file - --path result.h5 < coordinates";
 
 const SEND_EXAMPLES: &str = "\

@@ -14,9 +14,10 @@ use streamer_core::net::ws::{self, PlainLink};
 use streamer_core::net::{Progress, TransferError, Transferred, receive, send};
 use streamer_core::session::ReceiverConfig;
 use streamer_core::store::StoreError;
-use streamer_core::store::source::SourceFile;
+use streamer_core::store::filter::{Filter, FilterError};
+use streamer_core::store::source::Source;
 use streamer_core::store::target::Target;
-use streamer_core::wire::message::{Role, SessionId};
+use streamer_core::wire::message::{Role, SessionId, Wanted};
 use streamer_core::{Coordinates, CoordinatesError, ErrorCode, Operation, Transport};
 
 use crate::line::Line;
@@ -25,24 +26,24 @@ use crate::line::Line;
 #[derive(Debug, Clone)]
 pub enum Local {
     /// To be sent.
-    Source(Arc<SourceFile>),
-    /// To be received.
-    Target(Target),
+    Source(Source, Option<Filter>),
+    /// To be received, as far as it is wanted.
+    Target(Target, Wanted),
 }
 
 impl Local {
     fn role(&self) -> Role {
         match self {
-            Self::Source(_) => Role::Sender,
-            Self::Target(_) => Role::Receiver,
+            Self::Source(..) => Role::Sender,
+            Self::Target(..) => Role::Receiver,
         }
     }
 
     /// What the client does.
     pub fn operation(&self) -> Operation {
         match self {
-            Self::Source(_) => Operation::Send,
-            Self::Target(_) => Operation::Receive,
+            Self::Source(..) => Operation::Send,
+            Self::Target(..) => Operation::Receive,
         }
     }
 }
@@ -201,10 +202,11 @@ async fn run_plain(
 ) -> Result<Transferred, TransferError> {
     let (progress, stop) = (Arc::clone(progress), stopped(stop));
     match local {
-        Local::Source(source) => {
-            ws::send::send(link, Arc::clone(source), path, progress, stop).await
+        Local::Source(source, _) => {
+            let source = source.one_file()?;
+            ws::send::send(link, source, path, progress, stop).await
         }
-        Local::Target(target) => {
+        Local::Target(target, _) => {
             let config = ReceiverConfig::default();
             ws::receive::receive(link, target.clone(), config, progress, stop).await
         }
@@ -260,9 +262,14 @@ async fn run_session(
 ) -> Result<Transferred, TransferError> {
     let (progress, stop) = (Arc::clone(progress), stopped(stop));
     match local {
-        Local::Source(source) => send::send(link, Arc::clone(source), progress, stop).await,
-        Local::Target(target) => {
-            let config = ReceiverConfig::default();
+        Local::Source(source, filter) => {
+            send::send(link, source.clone(), filter.clone(), progress, stop).await
+        }
+        Local::Target(target, wanted) => {
+            let config = ReceiverConfig {
+                wanted: wanted.clone(),
+                ..ReceiverConfig::default()
+            };
             receive::receive(link, target.clone(), config, progress, stop).await
         }
     }
@@ -300,6 +307,9 @@ pub enum ClientError {
     /// The source or the target.
     #[error(transparent)]
     Store(#[from] StoreError),
+    /// A pattern of the filter.
+    #[error(transparent)]
+    Filter(#[from] FilterError),
     /// The endpoint was not found.
     #[error(transparent)]
     Dial(#[from] DialError),

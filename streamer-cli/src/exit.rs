@@ -59,6 +59,7 @@ impl From<&ClientError> for ExitStatus {
         match error {
             ClientError::Coordinates(_) | ClientError::WrongDirection { .. } => Self::Coordinates,
             ClientError::Input { .. } | ClientError::Store(_) => Self::File,
+            ClientError::Filter(_) => Self::Usage,
             ClientError::Dial(DialError::Stranger { .. }) => Self::Coordinates,
             // A Python endpoint is a stranger to TLS, whatever the coordinates.
             ClientError::NotProven { .. } => Self::Unreachable,

@@ -34,6 +34,15 @@ pub const PATH_MAX_BYTES: usize = 4096;
 /// Longest single name in a path, in bytes (`NAME_MAX` of Linux).
 pub const NAME_MAX_BYTES: usize = 255;
 
+/// Most names in a path: how deep a tree may be. A walk holds a directory open for each.
+pub const PATH_MAX_NAMES: usize = 256;
+
+/// Most patterns that a receiver filters a tree by.
+pub const FILTER_MAX_PATTERNS: usize = 128;
+
+/// Longest pattern of a filter, in bytes.
+pub const FILTER_PATTERN_MAX_BYTES: usize = 1024;
+
 /// Largest file, in bytes: what a signed 64-bit offset reaches.
 pub const FILE_MAX_BYTES: u64 = i64::MAX as u64;
 

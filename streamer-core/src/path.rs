@@ -28,6 +28,35 @@ impl RelPath {
         &self.0
     }
 
+    /// The path of what this is in, and its name there; `None` for the root.
+    pub fn split_last(&self) -> Option<(Self, &[u8])> {
+        if self.is_root() {
+            return None;
+        }
+        Some(match self.0.iter().rposition(|byte| *byte == b'/') {
+            Some(slash) => (Self(self.0[..slash].to_vec()), &self.0[slash + 1..]),
+            None => (Self::root(), &self.0),
+        })
+    }
+
+    /// Whether this is in `directory`, however deep. The root is in nothing, and everything
+    /// else is in the root.
+    pub fn is_in(&self, directory: &Self) -> bool {
+        match self.0.strip_prefix(directory.as_bytes()) {
+            Some(rest) if directory.is_root() => !rest.is_empty(),
+            Some(rest) => rest.first() == Some(&b'/'),
+            None => false,
+        }
+    }
+
+    /// How many names it has.
+    pub fn depth(&self) -> usize {
+        match self.0.is_empty() {
+            true => 0,
+            false => 1 + self.0.iter().filter(|byte| **byte == b'/').count(),
+        }
+    }
+
     /// This path with one more name.
     ///
     /// # Errors
@@ -49,6 +78,9 @@ impl RelPath {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum PathError {
+    /// More than [`limits::PATH_MAX_NAMES`] names.
+    #[error("a path holds more than {} names", limits::PATH_MAX_NAMES)]
+    TooDeep,
     /// Over [`limits::PATH_MAX_BYTES`].
     #[error("a path is longer than {} bytes", limits::PATH_MAX_BYTES)]
     TooLong,
@@ -73,6 +105,9 @@ impl TryFrom<Vec<u8>> for RelPath {
         };
         if !bytes.is_empty() && !bytes.split(|b| *b == b'/').all(allowed) {
             return Err(PathError::BadName);
+        }
+        if bytes.iter().filter(|byte| **byte == b'/').count() >= limits::PATH_MAX_NAMES {
+            return Err(PathError::TooDeep);
         }
         Ok(Self(bytes))
     }
@@ -136,7 +171,34 @@ mod tests {
         assert_eq!(RelPath::try_from(vec![b'a'; 256]), Err(PathError::BadName));
         let long = b"a/".repeat(2100);
         assert_eq!(RelPath::try_from(long), Err(PathError::TooLong));
+        let deep = |names: usize| vec!["a"; names].join("/").into_bytes();
+        assert!(RelPath::try_from(deep(limits::PATH_MAX_NAMES)).is_ok());
+        let too_deep = deep(limits::PATH_MAX_NAMES + 1);
+        assert_eq!(RelPath::try_from(too_deep), Err(PathError::TooDeep));
         assert_eq!(RelPath::root().join(b"a/b"), Err(PathError::BadName));
+    }
+
+    #[test]
+    fn a_path_is_in_its_ancestors_and_in_nothing_else() {
+        let path = |text: &str| RelPath::try_from(text.as_bytes().to_vec()).unwrap();
+        let (parent, name) = path("a/b/c")
+            .split_last()
+            .map(|(p, n)| (p, n.to_vec()))
+            .unwrap();
+        assert_eq!((parent, name.as_slice()), (path("a/b"), &b"c"[..]));
+        assert_eq!(path("a").split_last().unwrap().0, RelPath::root());
+        assert!(RelPath::root().split_last().is_none());
+        assert!(path("a/b").is_in(&path("a")) && path("a").is_in(&RelPath::root()));
+        assert!(!path("ab").is_in(&path("a")) && !path("a").is_in(&path("a")));
+        assert!(!RelPath::root().is_in(&RelPath::root()));
+        assert_eq!(
+            [
+                RelPath::root().depth(),
+                path("a").depth(),
+                path("a/b").depth()
+            ],
+            [0, 1, 2]
+        );
     }
 
     #[test]

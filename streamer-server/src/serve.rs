@@ -14,9 +14,9 @@ use streamer_core::net::tls::IdentityError;
 use streamer_core::net::ws::{self, PlainLink};
 use streamer_core::net::{Progress, TransferError, Transferred, receive, send};
 use streamer_core::secret::SecretError;
-use streamer_core::session::ReceiverConfig;
+use streamer_core::session::{ReceiverConfig, SessionError};
 use streamer_core::store::StoreError;
-use streamer_core::store::source::SourceFile;
+use streamer_core::store::source::Source;
 use streamer_core::store::target::{Target, TargetPolicy};
 use streamer_core::websocket::bearer::BearerCheck;
 use streamer_core::wire::message::{Abort, Message, Role};
@@ -160,14 +160,14 @@ pub enum ServeError {
 /// Source or target, by operation.
 #[derive(Clone)]
 enum EndpointFile {
-    Source(Arc<SourceFile>),
+    Source(Source),
     Target(Target, ReceiverConfig),
 }
 
 impl EndpointFile {
     fn open(config: &Config) -> Result<Self, StoreError> {
         match config.operation {
-            Operation::Send => Ok(Self::Source(Arc::new(SourceFile::open(&config.path)?))),
+            Operation::Send => Ok(Self::Source(Source::open(&config.path)?)),
             Operation::Receive => {
                 let target = Target::new(&config.path, TargetPolicy::default());
                 target.check()?;
@@ -176,6 +176,7 @@ impl EndpointFile {
                     target,
                     ReceiverConfig {
                         inbound_limit_bytes,
+                        ..ReceiverConfig::default()
                     },
                 ))
             }
@@ -235,6 +236,9 @@ impl Life {
                 Err(error) => {
                     if let Some(code) = *self.stop.borrow() {
                         return Err(ServeError::Stopped(code));
+                    }
+                    if let TransferError::Store(error) = error {
+                        return Err(error.into());
                     }
                     notify(Notice::Lost { error: &error });
                 }
@@ -368,9 +372,11 @@ impl Life {
         let file = self.file.clone();
         async move {
             match file {
-                EndpointFile::Source(source) => {
-                    ws::send::send(link, source, &path, progress, stop).await
-                }
+                EndpointFile::Source(source) => match source.one_file() {
+                    Ok(source) => ws::send::send(link, source, &path, progress, stop).await,
+                    // Of this client; another one may speak what can carry a tree.
+                    Err(error) => Err(SessionError::Ours(error.code).into()),
+                },
                 EndpointFile::Target(target, config) => {
                     ws::receive::receive(link, target, config, progress, stop).await
                 }
@@ -397,7 +403,9 @@ impl Life {
         let file = self.file.clone();
         async move {
             match file {
-                EndpointFile::Source(source) => send::send(link, source, progress, stop).await,
+                EndpointFile::Source(source) => {
+                    send::send(link, source, None, progress, stop).await
+                }
                 EndpointFile::Target(target, config) => {
                     receive::receive(link, target, config, progress, stop).await
                 }

@@ -6,10 +6,12 @@ use std::sync::Arc;
 use streamer_core::net::Progress;
 use streamer_core::net::dial::Choice;
 use streamer_core::net::ws::dial::Plaintext;
-use streamer_core::store::source::SourceFile;
+use streamer_core::store::filter::Filter;
+use streamer_core::store::source::Source;
 use streamer_core::store::target::{Existing, Target, TargetPolicy};
+use streamer_core::wire::message::Wanted;
 
-use crate::args::{ClientArgs, ReceiveArgs, SendArgs, TransportArg};
+use crate::args::{ClientArgs, FilterArgs, ReceiveArgs, SendArgs, TransportArg};
 use crate::client::{ClientError, Local, Options, Outcome, transfer};
 use crate::config;
 use crate::exit::ExitStatus;
@@ -17,25 +19,38 @@ use crate::signals;
 use crate::ui::summary::Summary;
 use crate::ui::{Printer, hint};
 
-/// Sends a file.
+/// Sends a file or directory.
 pub(crate) async fn send(args: SendArgs) -> ExitStatus {
     let printer = Printer::new(args.client.output);
-    let source = match SourceFile::open(&args.path) {
+    let filter = match filter(&args.filter) {
+        Ok((wanted, filter)) => (!wanted.is_everything()).then_some(filter),
+        Err(error) => return fail(&printer, &error),
+    };
+    let source = match Source::open(&args.path) {
         Ok(source) => source,
         Err(error) => return fail(&printer, &error.into()),
     };
-    run(
-        &printer,
-        &args.path,
-        Local::Source(Arc::new(source)),
-        &args.client,
-    )
-    .await
+    let local = Local::Source(source, filter);
+    run(&printer, &args.path, local, &args.client).await
 }
 
-/// Receives a file.
+/// What is wanted of a tree, and the same compiled.
+fn filter(args: &FilterArgs) -> Result<(Wanted, Filter), ClientError> {
+    let wanted = Wanted {
+        include: args.include.clone(),
+        exclude: args.exclude.clone(),
+    };
+    let filter = Filter::new(&wanted)?;
+    Ok((wanted, filter))
+}
+
+/// Receives a file or directory.
 pub(crate) async fn receive(args: ReceiveArgs) -> ExitStatus {
     let printer = Printer::new(args.client.output);
+    let wanted = match filter(&args.filter) {
+        Ok((wanted, _)) => wanted,
+        Err(error) => return fail(&printer, &error),
+    };
     let existing = match (args.overwrite, args.skip_existing) {
         (true, _) => Existing::Overwrite,
         (false, true) => Existing::Skip,
@@ -51,28 +66,24 @@ pub(crate) async fn receive(args: ReceiveArgs) -> ExitStatus {
     if let Err(error) = target.check() {
         return fail(&printer, &error.into());
     }
-    run(&printer, &args.path, Local::Target(target), &args.client).await
+    let local = Local::Target(target, wanted);
+    run(&printer, &args.path, local, &args.client).await
 }
 
 async fn run(printer: &Printer, path: &Path, local: Local, args: &ClientArgs) -> ExitStatus {
     match try_run(printer, path, &local, args).await {
         Ok((outcome, progress)) => {
-            let status = ExitStatus::from(&outcome.transferred);
-            if status == ExitStatus::Success {
-                let operation = local.operation();
-                let moved = progress.snapshot();
-                let Outcome {
-                    transferred,
-                    retries,
-                    elapsed,
-                    transport,
-                } = &outcome;
-                let summary = Summary::new(operation, path, transferred, moved, *elapsed)
-                    .over(*transport, *retries);
-                printer.summary(&summary);
-                return status;
-            }
-            printer.failures(&outcome.transferred, status)
+            let operation = local.operation();
+            let moved = progress.snapshot();
+            let Outcome {
+                transferred,
+                retries,
+                elapsed,
+                transport,
+            } = &outcome;
+            let summary = Summary::new(operation, path, transferred, moved, *elapsed)
+                .over(*transport, *retries);
+            printer.outcome(&summary, transferred)
         }
         Err(error) => fail(printer, &error),
     }
@@ -104,8 +115,7 @@ async fn try_run(
         transport,
         plaintext,
     };
-    let progress = Arc::new(Progress::default());
-    let ticker = printer.progress(Arc::clone(&progress));
+    let (progress, ticker) = printer.progress(local.operation());
     let result = transfer(
         &coordinates,
         local,

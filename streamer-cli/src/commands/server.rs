@@ -3,7 +3,6 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use streamer_core::net::Progress;
 use streamer_server::{Notice, ServeError, Served, serve};
 
 use crate::args::ServerArgs;
@@ -38,7 +37,7 @@ pub(crate) async fn server(args: ServerArgs) -> ExitStatus {
         Err(error) => return printer.error(&error, None, ExitStatus::Failure),
     };
     let (operation, path) = (config.operation, config.path.clone());
-    let progress = Arc::new(Progress::default());
+    let progress = printer.watch(operation);
     let counted = Arc::clone(&progress);
     let status = StatusFile::start(
         args.status_file.as_deref(),
@@ -73,16 +72,11 @@ pub(crate) async fn server(args: ServerArgs) -> ExitStatus {
             elapsed,
             transport,
         }) => {
-            let status = ExitStatus::from(&transferred);
-            if status == ExitStatus::Success {
-                let moved = progress.snapshot();
-                let retries = sessions.saturating_sub(1);
-                let summary = Summary::new(operation, &path, &transferred, moved, elapsed)
-                    .over(transport, retries);
-                printer.summary(&summary);
-                return status;
-            }
-            printer.failures(&transferred, status)
+            let moved = progress.snapshot();
+            let retries = sessions.saturating_sub(1);
+            let summary = Summary::new(operation, &path, &transferred, moved, elapsed)
+                .over(transport, retries);
+            printer.outcome(&summary, &transferred)
         }
         Err(error) => fail(&printer, &error),
     }

@@ -27,6 +27,7 @@ pub(crate) fn of(error: &ClientError) -> Option<&'static str> {
         ClientError::LostForGood { .. } | ClientError::Interrupted => RESUME,
         ClientError::Transfer(error) if error.is_lost() => RESUME,
         ClientError::Dial(_)
+        | ClientError::Filter(_)
         | ClientError::Input { .. }
         | ClientError::Signals { .. }
         | ClientError::NoRandomness => return None,
@@ -66,7 +67,12 @@ pub(crate) fn of_code(code: ErrorCode) -> Option<&'static str> {
         ErrorCode::OverInboundLimit => {
             "the centre limits what one transfer may send; see inboundTransferLimit in /status/systems"
         }
-        ErrorCode::UnsupportedType => "only regular files can be transferred",
+        ErrorCode::UnsupportedType => {
+            "only files, directories and symbolic links can be transferred"
+        }
+        ErrorCode::LinkLeavesTree => {
+            "links are kept that lead to something in the same tree, by a relative path"
+        }
         ErrorCode::TargetBusy => "wait until the other transfer is over",
         ErrorCode::Busy => "wait until the other client is done, or request a transfer of your own",
         ErrorCode::WrongDirection => "use the other verb: 'streamer send' or 'streamer receive'",

@@ -1,6 +1,7 @@
 //! Everything that is printed. [`Printer`] is the sole owner of stdout and stderr.
 
 pub(crate) mod announce;
+mod entry;
 pub(crate) mod hint;
 mod progress;
 pub(crate) mod summary;
@@ -10,6 +11,8 @@ use std::io::{IsTerminal as _, Write as _};
 use std::sync::Arc;
 
 use serde::Serialize;
+use streamer_core::Operation;
+use streamer_core::net::progress::EntryReport;
 use streamer_core::net::{Progress, Transferred};
 
 use crate::args::OutputArgs;
@@ -81,7 +84,33 @@ impl Printer {
         say(&format!("warning: {text}"));
     }
 
-    pub(crate) fn summary(&self, summary: &Summary) {
+    /// How a transfer ended for which a receipt was given. Returns the status to exit with.
+    pub(crate) fn outcome(&self, summary: &Summary, transferred: &Transferred) -> ExitStatus {
+        let status = ExitStatus::from(transferred);
+        match &transferred.tree {
+            None if status != ExitStatus::Success => self.failures(transferred, status),
+            None => {
+                self.summary(summary);
+                status
+            }
+            Some(counts) => {
+                self.summary(summary);
+                if status == ExitStatus::Success {
+                    return status;
+                }
+                // Each of them was told when it failed.
+                let hint = transferred.conclusion.failures.first();
+                let hint = hint.and_then(|failure| hint::of_code(failure.code));
+                let text = match counts.failed {
+                    1 => "1 entry failed; the others are in place".to_owned(),
+                    failed => format!("{failed} entries failed; the others are in place"),
+                };
+                self.failure(&text, hint, status)
+            }
+        }
+    }
+
+    fn summary(&self, summary: &Summary) {
         match (self.json, self.quiet) {
             (true, _) => self.json_line(summary),
             (false, true) => {}
@@ -100,7 +129,7 @@ impl Printer {
     }
 
     /// What failed after a receipt was given.
-    pub(crate) fn failures(&self, transferred: &Transferred, status: ExitStatus) -> ExitStatus {
+    fn failures(&self, transferred: &Transferred, status: ExitStatus) -> ExitStatus {
         for failure in &transferred.conclusion.failures {
             let ours = transferred
                 .failures
@@ -115,9 +144,23 @@ impl Printer {
         status
     }
 
-    /// A ticker that shows counters while it lives.
-    pub(crate) fn progress(&self, progress: Arc<Progress>) -> Ticker {
-        Ticker::start(*self, progress, self.bar)
+    /// Counters of a transfer that tell of each entry of a tree.
+    pub(crate) fn watch(&self, operation: Operation) -> Arc<Progress> {
+        let printer = *self;
+        let observer = move |report: &EntryReport<'_>| entry::print(&printer, operation, report);
+        Arc::new(Progress::observed(observer))
+    }
+
+    /// The same, with a ticker that shows the counters while it lives.
+    pub(crate) fn progress(&self, operation: Operation) -> (Arc<Progress>, Ticker) {
+        let bar = Ticker::bar(self.bar);
+        let (printer, around) = (*self, bar.clone());
+        let observer = move |report: &EntryReport<'_>| {
+            around.suspend(|| entry::print(&printer, operation, report));
+        };
+        let progress = Arc::new(Progress::observed(observer));
+        let ticker = Ticker::start(*self, Arc::clone(&progress), bar, self.bar);
+        (progress, ticker)
     }
 
     fn failure(&self, text: &str, hint: Option<&'static str>, status: ExitStatus) -> ExitStatus {

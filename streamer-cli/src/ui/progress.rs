@@ -24,13 +24,22 @@ pub(crate) struct Ticker {
 }
 
 impl Ticker {
-    pub(crate) fn start(printer: Printer, progress: Arc<Progress>, show_bar: bool) -> Self {
-        let target = if show_bar {
+    /// A bar that is not ticking yet.
+    pub(crate) fn bar(show: bool) -> ProgressBar {
+        let target = if show {
             ProgressDrawTarget::stderr()
         } else {
             ProgressDrawTarget::hidden()
         };
-        let bar = ProgressBar::with_draw_target(Some(0), target).with_style(style());
+        ProgressBar::with_draw_target(Some(0), target).with_style(style())
+    }
+
+    pub(crate) fn start(
+        printer: Printer,
+        progress: Arc<Progress>,
+        bar: ProgressBar,
+        show_bar: bool,
+    ) -> Self {
         let mut task = JoinSet::new();
         if show_bar || printer.is_json() {
             task.spawn(tick(printer, progress, bar.clone()));
@@ -81,6 +90,9 @@ async fn tick(printer: Printer, progress: Arc<Progress>, bar: ProgressBar) {
         if printer.is_json() && now != before {
             printer.json_line(&StatusLine::new(now, before, interval));
         }
+        if now.entries > 1 {
+            bar.set_message(format!("{} of {} files", now.entries_done, now.entries));
+        }
         bar.set_length(now.total_bytes);
         bar.set_position(
             now.resumed_bytes
@@ -107,6 +119,9 @@ struct StatusLine {
     bytes_moved: u64,
     bytes_resumed: u64,
     bytes_per_second: f64,
+    /// Files, directories and links found so far, and how many are in place or have failed.
+    entries_total: u64,
+    entries_done: u64,
     #[serde(skip_serializing_if = "Option::is_none")]
     seconds_left: Option<f64>,
 }
@@ -125,6 +140,8 @@ impl StatusLine {
             bytes_moved: now.moved_bytes,
             bytes_resumed: now.resumed_bytes,
             bytes_per_second: rate,
+            entries_total: now.entries,
+            entries_done: now.entries_done,
             seconds_left: (rate > 0.0).then(|| left as f64 / rate),
         }
     }

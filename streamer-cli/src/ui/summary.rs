@@ -6,8 +6,8 @@ use std::path::Path;
 use std::time::Duration;
 
 use serde::Serialize;
-use streamer_core::net::Transferred;
 use streamer_core::net::progress::Snapshot;
+use streamer_core::net::{Counts, Transferred};
 use streamer_core::path::Shown;
 use streamer_core::{Operation, Transport};
 
@@ -19,7 +19,10 @@ pub(crate) struct Summary {
     message_type: &'static str,
     operation: Operation,
     path: String,
-    files: u32,
+    files: u64,
+    /// Of a tree: directories, links, what failed, and files that were there before.
+    #[serde(skip_serializing_if = "Option::is_none", flatten)]
+    tree: Option<TreeSummary>,
     /// Size of all files.
     bytes: u64,
     /// Of these, moved by an earlier run.
@@ -30,7 +33,7 @@ pub(crate) struct Summary {
     transport: Transport,
     connections: u32,
     retries: u32,
-    /// BLAKE3 of the file.
+    /// BLAKE3 of the file, or of the tree where every file of it was read.
     #[serde(skip_serializing_if = "Option::is_none")]
     root: Option<String>,
     /// The target existed and was kept.
@@ -54,7 +57,10 @@ impl Summary {
             message_type: "summary",
             operation,
             path: Shown(path.as_os_str().as_bytes()).to_string(),
-            files: receipt.entries,
+            files: transferred
+                .tree
+                .map_or_else(|| receipt.entries.into(), |tree| tree.files),
+            tree: transferred.tree.map(TreeSummary::from),
             bytes: receipt.bytes,
             bytes_resumed: moved.resumed_bytes,
             seconds,
@@ -67,7 +73,7 @@ impl Summary {
             connections: transferred.lanes,
             retries: 0,
             root: transferred.root.map(|root| root.to_string()),
-            skipped: transferred.root.is_none(),
+            skipped: transferred.tree.is_none() && transferred.root.is_none(),
             verified: transferred.root.is_some(),
         }
     }
@@ -93,17 +99,18 @@ impl Summary {
 
 impl fmt::Display for Summary {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Some(root) = &self.root else {
+        if self.skipped {
             return write!(f, "kept {}: it exists", self.path);
-        };
+        }
         let done = match self.operation {
             Operation::Send => "sent",
             Operation::Receive => "received",
         };
         writeln!(
             f,
-            "{done} {}: {} in {:.2} s, {}/s",
+            "{done} {}: {}{} in {:.2} s, {}/s",
             self.path,
+            self.contents(),
             show_bytes(self.bytes),
             self.seconds,
             show_bytes(self.bytes_per_second as u64),
@@ -121,12 +128,54 @@ impl fmt::Display for Summary {
             "{}, {} connection{plural}, {} retries",
             self.transport, self.connections, self.retries
         )?;
-        match self.confirmed() {
-            true => write!(f, "verified: blake3 {root}"),
-            false => write!(
+        match &self.root {
+            Some(root) if self.confirmed() => write!(f, "verified: blake3 {root}"),
+            Some(root) => write!(
                 f,
                 "not confirmed, this protocol has no receipt: blake3 {root}"
             ),
+            None => write!(f, "verified: every file that was moved"),
+        }
+    }
+}
+
+impl Summary {
+    /// What a tree was made of; nothing for a file.
+    fn contents(&self) -> String {
+        let Some(tree) = &self.tree else {
+            return String::new();
+        };
+        let many = |count: u64, one: &str, many: &str| match count {
+            1 => format!("1 {one}, "),
+            _ => format!("{count} {many}, "),
+        };
+        let mut text = many(self.files, "file", "files");
+        text += &many(tree.directories, "directory", "directories");
+        if tree.links > 0 {
+            text += &many(tree.links, "link", "links");
+        }
+        if tree.failed > 0 {
+            text += &format!("{} failed, ", tree.failed);
+        }
+        text
+    }
+}
+
+#[derive(Debug, Serialize)]
+struct TreeSummary {
+    directories: u64,
+    links: u64,
+    failed: u64,
+    files_kept: u64,
+}
+
+impl From<Counts> for TreeSummary {
+    fn from(counts: Counts) -> Self {
+        Self {
+            directories: counts.directories,
+            links: counts.links,
+            failed: counts.failed,
+            files_kept: counts.kept,
         }
     }
 }

@@ -18,4 +18,5 @@ mod output;
 mod refused;
 mod secrets;
 mod system;
+mod trees;
 mod whole;

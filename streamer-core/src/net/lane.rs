@@ -5,7 +5,10 @@
 //! control slows the sender.
 
 use std::collections::VecDeque;
+use std::future::poll_fn;
+use std::pin::pin;
 use std::sync::Arc;
+use std::task::Poll;
 
 use bytes::{Buf as _, Bytes};
 use tokio::io::AsyncReadExt as _;
@@ -14,13 +17,14 @@ use tokio::task::JoinSet;
 
 use crate::error::ProtocolError;
 use crate::hash::{BlockHasher, Hash};
+use crate::net::keeper::{During, OpenFile, OpenFiles};
 use crate::net::link::Lane;
-use crate::net::receive::{During, OpenFiles};
 use crate::net::stall::Arrivals;
 use crate::net::tcp::TlsStream;
 use crate::session::Preparation;
 use crate::store::StoreError;
 use crate::store::partial::PartialFile;
+use crate::store::small::SmallFile;
 use crate::wire::record::{HEADER_BYTES, RecordHeader, TRAILER_BYTES};
 
 /// What threads tell the driver of a receiver.
@@ -48,7 +52,8 @@ pub(crate) enum Event {
         during: During,
         error: StoreError,
     },
-    Synced,
+    /// Everything is durable, and a tree has its name; or why not.
+    Synced(Result<(), StoreError>),
 }
 
 /// Receives what comes over one lane until it ends.
@@ -123,14 +128,40 @@ async fn receive_all(
     full: &mpsc::Sender<Step>,
     empty: &mut mpsc::Receiver<Vec<u8>>,
 ) -> Result<(), End> {
-    while let Some(header) = stream.header().await? {
-        let file = open.get(header.entry);
-        let Some(file) = file else {
-            // An entry that failed here meanwhile: the sender did not know yet.
-            let rest = header.length.saturating_add(TRAILER_BYTES as u64);
-            stream.skip(rest, arrivals).await?;
-            continue;
+    let mut pack = Pack::default();
+    loop {
+        let next = {
+            let mut header = pin!(stream.header());
+            match poll_fn(|context| Poll::Ready(header.as_mut().poll(context))).await {
+                Poll::Ready(header) => header?,
+                // Nothing more for now: what is here need not wait for it.
+                Poll::Pending => {
+                    pack.hand_over(full, arrivals).await?;
+                    header.await?
+                }
+            }
         };
+        let Some(header) = next else {
+            return pack.hand_over(full, arrivals).await;
+        };
+        let file = match open.get(header.entry) {
+            Some(OpenFile::Blocks(file, _)) => file,
+            Some(OpenFile::Small(file)) => {
+                if header.offset != 0 || header.length != file.size() || header.length == 0 {
+                    return Err(End::Misbehaved("sent what is no block of the file"));
+                }
+                pack.add(stream, header, file, full, empty, arrivals)
+                    .await?;
+                continue;
+            }
+            None => {
+                // An entry that failed here meanwhile: the sender did not know yet.
+                let rest = header.length.saturating_add(TRAILER_BYTES as u64);
+                stream.skip(rest, arrivals).await?;
+                continue;
+            }
+        };
+        pack.hand_over(full, arrivals).await?;
         let Some(block) = file.plan().block_at(header.offset, header.length) else {
             return Err(End::Misbehaved("sent what is no block of the file"));
         };
@@ -165,7 +196,6 @@ async fn receive_all(
         let hash = Hash(hash.try_into().map_err(|_| End::Broken)?);
         send_step(full, Step::End { hash }).await?;
     }
-    Ok(())
 }
 
 async fn send_step(full: &mpsc::Sender<Step>, step: Step) -> Result<(), End> {
@@ -185,6 +215,81 @@ enum Step {
     End {
         hash: Hash,
     },
+    Pack(Pack),
+}
+
+/// Small files, in one buffer: the bytes of each and its hash behind them.
+#[derive(Default)]
+struct Pack {
+    buffer: Vec<u8>,
+    files: Vec<(u32, Arc<SmallFile>)>,
+}
+
+impl Pack {
+    /// Takes in the record that `header` begins.
+    async fn add(
+        &mut self,
+        stream: &mut RecordStream,
+        header: RecordHeader,
+        file: Arc<SmallFile>,
+        full: &mpsc::Sender<Step>,
+        empty: &mut mpsc::Receiver<Vec<u8>>,
+        arrivals: &Arrivals,
+    ) -> Result<(), End> {
+        let length = header.length as usize + TRAILER_BYTES;
+        if self.buffer.len() + length > BUFFER_BYTES {
+            self.hand_over(full, arrivals).await?;
+        }
+        if self.files.is_empty() {
+            self.buffer = empty.recv().await.ok_or(End::Broken)?;
+            self.buffer.clear();
+        }
+        stream.extend(&mut self.buffer, length).await?;
+        arrivals.on_bytes(length);
+        self.files.push((header.entry, file));
+        Ok(())
+    }
+
+    async fn hand_over(
+        &mut self,
+        full: &mpsc::Sender<Step>,
+        arrivals: &Arrivals,
+    ) -> Result<(), End> {
+        if self.files.is_empty() {
+            return Ok(());
+        }
+        arrivals.on_filled();
+        send_step(full, Step::Pack(std::mem::take(self))).await
+    }
+
+    /// Hashes and writes each file. Returns the buffer.
+    fn write(self, events: &mpsc::Sender<Event>) -> Vec<u8> {
+        let mut rest = self.buffer.as_slice();
+        for (entry, file) in self.files {
+            let (bytes, after) = rest.split_at(file.size() as usize);
+            let (announced, after) = after.split_at(TRAILER_BYTES);
+            rest = after;
+            let hash = Hash::of(bytes);
+            let event = if hash.0 != announced {
+                Event::Damaged { entry, block: 0 }
+            } else {
+                match file.write(bytes, hash) {
+                    Ok(()) => Event::Proven {
+                        entry,
+                        block: 0,
+                        bytes: file.size(),
+                    },
+                    Err(error) => Event::Failed {
+                        entry,
+                        during: During::Write,
+                        error,
+                    },
+                }
+            };
+            let _ = events.blocking_send(event);
+        }
+        self.buffer
+    }
 }
 
 enum End {
@@ -226,16 +331,22 @@ impl RecordStream {
     /// Makes `buffer` hold the next `length` bytes.
     async fn fill(&mut self, buffer: &mut Vec<u8>, length: usize) -> Result<(), End> {
         buffer.clear();
+        self.extend(buffer, length).await
+    }
+
+    /// Adds the next `length` bytes to `buffer`.
+    async fn extend(&mut self, buffer: &mut Vec<u8>, length: usize) -> Result<(), End> {
+        let end = buffer.len() + length;
         match self {
             Self::Quic { stream, pending } => {
-                while buffer.len() < length {
-                    let chunk = next_chunk(stream, pending, length - buffer.len()).await?;
+                while buffer.len() < end {
+                    let chunk = next_chunk(stream, pending, end - buffer.len()).await?;
                     buffer.extend_from_slice(&chunk);
                 }
             }
             Self::Tls(stream) => {
                 let mut limited = stream.take(length as u64);
-                while buffer.len() < length {
+                while buffer.len() < end {
                     match limited.read_buf(buffer).await {
                         Ok(1..) => {}
                         Ok(0) | Err(_) => return Err(End::Broken),
@@ -316,6 +427,11 @@ fn write_blocks(
                 }
                 arrivals.on_written();
                 // Never full: buffers only go round.
+                let _ = empty.try_send(buffer);
+            }
+            Step::Pack(pack) => {
+                let buffer = pack.write(events);
+                arrivals.on_written();
                 let _ = empty.try_send(buffer);
             }
             Step::End { hash } => {

@@ -7,8 +7,10 @@ pub mod control;
 
 pub mod dial;
 pub mod error;
+mod keeper;
 mod lane;
 pub mod link;
+mod manifest;
 pub mod path_mtu;
 pub mod progress;
 mod queue;
@@ -18,12 +20,14 @@ pub mod send;
 mod socket;
 mod stall;
 pub mod stop;
+mod tally;
 pub mod tcp;
 pub mod tls;
 pub mod ws;
 
 pub use error::TransferError;
 pub use progress::Progress;
+pub use tally::Counts;
 
 use crate::hash::Hash;
 use crate::session::Conclusion;
@@ -36,8 +40,10 @@ pub struct Transferred {
     pub conclusion: Conclusion,
     /// What failed on this side, in the words of this side.
     pub failures: Vec<StoreError>,
-    /// BLAKE3 of the file, where the transfer was of one.
+    /// BLAKE3 of the file, or of the tree; `None` when not all of it was read.
     pub root: Option<Hash>,
+    /// What a tree was made of; `None` where the transfer was of one file.
+    pub tree: Option<Counts>,
     /// Connections that carried records.
     pub lanes: u32,
 }

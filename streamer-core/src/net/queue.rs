@@ -52,6 +52,29 @@ impl<T> WorkQueue<T> {
         }
     }
 
+    /// Adds work that comes before all other.
+    pub(crate) fn push_first(&self, work: T) {
+        self.lock().work.push_front(work);
+        self.changed.notify_one();
+    }
+
+    /// Work that is there now, without waiting.
+    pub(crate) fn try_pop(&self) -> Option<T> {
+        let mut inner = self.lock();
+        match inner.closed {
+            true => None,
+            false => inner.work.pop_front(),
+        }
+    }
+
+    /// Waits for work and takes all of it; `None` once the queue is closed.
+    pub(crate) fn pop_all(&self) -> Option<VecDeque<T>> {
+        let first = self.pop()?;
+        let mut all = std::mem::take(&mut self.lock().work);
+        all.push_front(first);
+        Some(all)
+    }
+
     /// Lets every thread leave.
     pub(crate) fn close(&self) {
         self.lock().closed = true;

@@ -1,7 +1,8 @@
 //! Drives a [`Receiver`]: reads records, hashes and writes them on threads of their own.
 
-use std::collections::{HashMap, VecDeque};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::collections::VecDeque;
+use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::mpsc;
@@ -9,20 +10,19 @@ use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep_until};
 
 use crate::error::{ErrorCode, ProtocolError};
-use crate::hash::Hash;
+use crate::net::keeper::{During, Keeper, OpenFiles};
 use crate::net::lane::{Event, receive_lane};
 use crate::net::link::{Connection, ControlTasks, Lane, Link, reserve};
 use crate::net::progress::Progress;
-use crate::net::queue::WorkQueue;
 use crate::net::stall::{Arrivals, Watch};
+use crate::net::tally::Tally;
 use crate::net::{TransferError, Transferred};
 use crate::session::{
     Conclusion, Preparation, Receiver, ReceiverConfig, ReceiverInput, ReceiverOutput,
 };
-use crate::store::StoreError;
-use crate::store::partial::PartialFile;
-use crate::store::target::{Prepared, Target};
-use crate::wire::message::{Entry, Message};
+use crate::store::target::Target;
+use crate::store::{StoreError, beneath};
+use crate::wire::message::{Entry, EntryKind, Message};
 
 /// Receives what the peer sends over `link` into `target`, and waits until the peer closes
 /// the connection.
@@ -45,54 +45,41 @@ pub async fn receive(
     let control = ControlTasks::spawn(link.control_send, link.control_receive, link.greeting);
     let (events_tx, events) = mpsc::channel(EVENT_QUEUE);
     let open = Arc::new(OpenFiles::default());
-    let queue = Arc::new(WorkQueue::new());
     let path = target.path().to_owned();
-    let keeper = spawn_keeper(
-        target,
-        Arc::clone(&queue),
-        Arc::clone(&open),
-        events_tx.clone(),
-    );
+    let keeper = Keeper::spawn(target, Arc::clone(&open), events_tx.clone());
     let mut driver = Driver {
         session: Receiver::new(link.session, config),
         control,
         outbox: VecDeque::new(),
         events,
         events_tx,
-        queue,
+        keeper,
         open,
         arrivals: Arc::default(),
+        path,
         lanes: JoinSet::new(),
         progress,
-        failures: Vec::new(),
-        root: None,
+        tally: Tally::default(),
         lane_count: 0,
     };
     let result = driver.run(&connection, link.lanes, stop).await;
     connection.hang_up();
     driver.leave(&connection, &result).await;
-    // The keeper is what makes partials durable: wait for it, however slow the disk.
-    let _ = keeper.await;
     let Driver {
-        mut failures,
-        root,
+        keeper,
+        tally,
         lane_count: lanes,
         ..
     } = driver;
+    // The keeper is what makes partials durable.
+    keeper.left().await;
     let conclusion = result?;
-    // Decided by the session, before any file was looked at: nobody but a receiver does.
-    let over = ErrorCode::OverInboundLimit;
-    if conclusion
-        .failures
-        .iter()
-        .any(|failure| failure.code == over)
-    {
-        failures.push(StoreError::refused(over, "receive", &path));
-    }
+    let (root, tree, failures) = tally.finish();
     Ok(Transferred {
         conclusion,
         failures,
         root,
+        tree,
         lanes,
     })
 }
@@ -103,13 +90,14 @@ struct Driver {
     outbox: VecDeque<Message>,
     events: mpsc::Receiver<Event>,
     events_tx: mpsc::Sender<Event>,
-    queue: Arc<WorkQueue<Work>>,
+    keeper: Keeper,
     open: Arc<OpenFiles>,
     arrivals: Arc<Arrivals>,
+    /// Of the target, for messages.
+    path: PathBuf,
     lanes: JoinSet<Result<(), ProtocolError>>,
     progress: Arc<Progress>,
-    failures: Vec<StoreError>,
-    root: Option<Hash>,
+    tally: Tally,
     lane_count: u32,
 }
 
@@ -142,7 +130,11 @@ impl Driver {
                     Some(Err(error)) => return Err(connection.lost(error)),
                     None => return Err(TransferError::Lost("the control stream ended".into())),
                 },
-                Some(event) = self.events.recv() => self.on_event(event),
+                Some(event) = self.events.recv() => {
+                    watch.on_input();
+                    self.on_events(event)?;
+                    continue;
+                }
                 Some(lane) = new_lanes.recv() => {
                     self.lane_count += 1;
                     let (open, events) = (Arc::clone(&self.open), self.events_tx.clone());
@@ -174,11 +166,29 @@ impl Driver {
                 }
             };
             watch.on_input();
-            let result = self.session.handle(input);
-            if result.is_err() {
-                self.do_outputs();
-            }
-            result?;
+            self.feed(input)?;
+        }
+    }
+
+    fn feed(&mut self, input: ReceiverInput) -> Result<(), TransferError> {
+        let result = self.session.handle(input);
+        if result.is_err() {
+            self.do_outputs();
+        }
+        Ok(result?)
+    }
+
+    /// Takes all events that are there, so that what is said about them fits in few messages.
+    fn on_events(&mut self, first: Event) -> Result<(), TransferError> {
+        let mut next = Some(first);
+        for _ in 0..EVENT_QUEUE {
+            let Some(event) = next else { break };
+            self.on_event(event)?;
+            next = self.events.try_recv().ok();
+        }
+        match next {
+            Some(event) => self.on_event(event),
+            None => Ok(()),
         }
     }
 
@@ -198,22 +208,39 @@ impl Driver {
                 ReceiverOutput::Prepare { entry, offered } => {
                     let bytes = offered.plan().map_or(0, |plan| plan.size());
                     self.progress.on_offered(1, bytes);
-                    self.queue.push(Work::Prepare { entry, offered });
+                    let offered = self.tally.offered(entry, offered);
+                    self.keeper.prepare(entry, offered);
                 }
+                ReceiverOutput::Refuse { entry, offered } => self.refuse(entry, offered),
                 ReceiverOutput::Finish { entry, root } => {
-                    self.root = Some(root);
-                    self.queue.push(Work::Finish { entry, root });
+                    self.tally.rooted(entry, root);
+                    self.keeper.finish(entry, root);
                 }
-                ReceiverOutput::Suspend { entry } => self.queue.push(Work::Suspend { entry }),
-                ReceiverOutput::Sync => self.queue.push(Work::Sync),
+                ReceiverOutput::Suspend { entry } => self.keeper.suspend(entry),
+                ReceiverOutput::Release { entry, failure } => {
+                    self.tally.released(entry, failure, &self.progress);
+                }
+                ReceiverOutput::Sync => self.keeper.sync(),
                 ReceiverOutput::Close(conclusion) => return Some(conclusion),
             }
         }
         None
     }
 
-    fn on_event(&mut self, event: Event) -> ReceiverInput {
-        match event {
+    /// Remembers what the session refuses by itself.
+    fn refuse(&mut self, entry: u32, offered: Entry) {
+        self.progress.on_offered(1, 0);
+        let is_ours = !matches!(offered.kind, EntryKind::Unsent { .. });
+        let offered = self.tally.offered(entry, offered);
+        if is_ours {
+            let path = beneath::shown(&self.path, &offered.path);
+            let error = StoreError::refused(ErrorCode::OverInboundLimit, "receive", &path);
+            self.tally.failed(entry, error);
+        }
+    }
+
+    fn on_event(&mut self, event: Event) -> Result<(), TransferError> {
+        let input = match event {
             Event::Prepared {
                 entry,
                 preparation,
@@ -231,20 +258,22 @@ impl Driver {
                 ReceiverInput::BlockProven { entry, block }
             }
             Event::Damaged { entry, block } => ReceiverInput::BlockDamaged { entry, block },
-            Event::Finished { entry } => {
-                self.progress.on_entry_done();
-                ReceiverInput::Finished {
-                    entry,
-                    failure: None,
-                }
-            }
+            Event::Finished { entry } => ReceiverInput::Finished {
+                entry,
+                failure: None,
+            },
             Event::Failed {
                 entry,
                 during,
                 error,
             } => {
                 let code = error.code;
-                self.failures.push(error);
+                if self.ends_tree(entry, code) {
+                    // What has arrived stays, and the same command goes on from there.
+                    let _ = self.give_up(code);
+                    return Err(error.into());
+                }
+                self.tally.failed(entry, error);
                 match during {
                     During::Prepare => ReceiverInput::Prepared {
                         entry,
@@ -257,13 +286,28 @@ impl Driver {
                     },
                 }
             }
-            Event::Synced => ReceiverInput::Synced,
-        }
+            Event::Synced(Ok(())) => ReceiverInput::Synced,
+            Event::Synced(Err(error)) => {
+                let _ = self.give_up(error.code);
+                return Err(error.into());
+            }
+        };
+        self.feed(input)
+    }
+
+    /// Whether a tree cannot go on without this entry: it is the root, or there is no room
+    /// for the others either.
+    fn ends_tree(&self, entry: u32, code: ErrorCode) -> bool {
+        let is_root = self
+            .tally
+            .entry(entry)
+            .is_some_and(|entry| entry.path.is_root());
+        self.tally.is_tree() && (is_root || code == ErrorCode::NoSpace)
     }
 
     /// Says the last words, waits for the peer to close, and puts partials away.
     async fn leave(&mut self, connection: &Connection, result: &Result<Conclusion, TransferError>) {
-        self.queue.push(Work::Leave);
+        self.keeper.leave();
         let farewell = std::mem::take(&mut self.outbox);
         // Bounded: the peer may be gone.
         let _ = tokio::time::timeout(FAREWELL, async {
@@ -281,116 +325,8 @@ impl Driver {
     }
 }
 
-/// The partials that lanes write to.
-#[derive(Debug, Default)]
-pub(crate) struct OpenFiles(Mutex<HashMap<u32, Arc<PartialFile>>>);
-
-impl OpenFiles {
-    pub(crate) fn get(&self, entry: u32) -> Option<Arc<PartialFile>> {
-        self.lock().get(&entry).cloned()
-    }
-
-    fn lock(&self) -> MutexGuard<'_, HashMap<u32, Arc<PartialFile>>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-/// What an entry was at when it failed.
-#[derive(Debug, Clone, Copy)]
-pub(crate) enum During {
-    Prepare,
-    Write,
-    Finish,
-}
-
-enum Work {
-    Prepare { entry: u32, offered: Entry },
-    Finish { entry: u32, root: Hash },
-    Suspend { entry: u32 },
-    Sync,
-    Leave,
-}
-
-/// A thread that prepares, names and syncs files: all that is neither quick nor a block.
-fn spawn_keeper(
-    target: Target,
-    queue: Arc<WorkQueue<Work>>,
-    open: Arc<OpenFiles>,
-    events: mpsc::Sender<Event>,
-) -> tokio::task::JoinHandle<()> {
-    tokio::task::spawn_blocking(move || {
-        while let Some(work) = queue.pop() {
-            let event = match work {
-                Work::Prepare { entry, offered } => prepare(&target, &open, entry, &offered),
-                Work::Finish { entry, root } => {
-                    let Some(file) = open.lock().remove(&entry) else {
-                        continue;
-                    };
-                    match file.finish(root) {
-                        Ok(()) => Event::Finished { entry },
-                        Err(error) => Event::Failed {
-                            entry,
-                            during: During::Finish,
-                            error,
-                        },
-                    }
-                }
-                Work::Suspend { entry } => {
-                    let file = open.lock().remove(&entry);
-                    file.iter().for_each(|file| put_away(file));
-                    continue;
-                }
-                // Every file was synced before it got its name, and its directory after.
-                Work::Sync => Event::Synced,
-                Work::Leave => {
-                    let left: Vec<_> = open.lock().drain().collect();
-                    left.iter().for_each(|(_, file)| put_away(file));
-                    return;
-                }
-            };
-            // The driver may have left; partials still have to be put away.
-            let _ = events.blocking_send(event);
-        }
-    })
-}
-
-fn prepare(target: &Target, open: &OpenFiles, entry: u32, offered: &Entry) -> Event {
-    match target.prepare(offered) {
-        Ok(Prepared::File(file, held)) => {
-            let plan = file.plan();
-            let blocks = held
-                .iter()
-                .flat_map(|(first, hashes)| *first..*first + hashes.len() as u64);
-            let held_bytes = blocks.map(|block| plan.len(block)).sum();
-            open.lock().insert(entry, file);
-            Event::Prepared {
-                entry,
-                preparation: Preparation::Data(held),
-                held_bytes,
-            }
-        }
-        Ok(Prepared::Present) => Event::Prepared {
-            entry,
-            preparation: Preparation::NoData,
-            held_bytes: 0,
-        },
-        Err(error) => Event::Failed {
-            entry,
-            during: During::Prepare,
-            error,
-        },
-    }
-}
-
-fn put_away(file: &PartialFile) {
-    file.discard_if_useless();
-    if let Err(error) = file.suspend() {
-        tracing::warn!(%error, "a partial may not be durable");
-    }
-}
-
 /// Events between threads and the driver.
-const EVENT_QUEUE: usize = 64;
+const EVENT_QUEUE: usize = 1024;
 
 /// Longest wait for the reason why no data connection is left.
 const STARVED: Duration = Duration::from_secs(2);

@@ -1,10 +1,10 @@
 //! Drives a [`Sender`]: reads the source on a thread of its own, writes records.
 
-use std::collections::VecDeque;
-use std::sync::Arc;
+use std::collections::{HashMap, VecDeque};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
@@ -14,19 +14,24 @@ use crate::error::ErrorCode;
 use crate::hash::{BlockHasher, Hash};
 use crate::net::buffer::BufferPool;
 use crate::net::link::{Connection, ControlTasks, Lane, Link, reserve};
+use crate::net::manifest::{self, Batch, Manifest};
 use crate::net::progress::Progress;
 use crate::net::queue::WorkQueue;
 use crate::net::quic::fit_send_window;
 use crate::net::stall::Watch;
+use crate::net::tally::Tally;
 use crate::net::tcp::TlsStream;
 use crate::net::{TransferError, Transferred};
 use crate::session::{Conclusion, Sender, SenderInput, SenderOutput, SessionError};
 use crate::store::StoreError;
-use crate::store::source::SourceFile;
-use crate::wire::message::{Held, Message};
-use crate::wire::record::RecordHeader;
+use crate::store::filter::Filter;
+use crate::store::source::{Source, SourceFile, read_whole};
+use crate::store::walk::SourceTree;
+use crate::wire::message::{Entry, EntryKind, Held, Message, Wanted};
+use crate::wire::record::{HEADER_BYTES, RecordHeader, TRAILER_BYTES};
 
-/// Sends `source` over `link` and closes the connection.
+/// Sends `source` over `link` and closes the connection. Of a tree only what `filter`, and
+/// the receiver's own, let through.
 ///
 /// Not cancel-safe, but dropping it loses nothing at the receiver. `stop` ends it early with
 /// the given code.
@@ -36,7 +41,8 @@ use crate::wire::record::RecordHeader;
 /// reported in the returned failures.
 pub async fn send(
     link: Link,
-    source: Arc<SourceFile>,
+    source: Source,
+    filter: Option<Filter>,
     progress: Arc<Progress>,
     stop: impl Future<Output = ErrorCode>,
 ) -> Result<Transferred, TransferError> {
@@ -52,10 +58,13 @@ pub async fn send(
         events_tx,
         queue: Arc::new(WorkQueue::new()),
         source,
+        filter,
+        manifest: None,
+        wants_manifest: false,
+        offered: HashMap::new(),
         lanes: JoinSet::new(),
         progress,
-        failures: Vec::new(),
-        root: None,
+        tally: Tally::default(),
         lane_count: 0,
     };
     let result = driver.run(&connection, link.lanes, stop).await;
@@ -69,15 +78,17 @@ pub async fn send(
     }
     connection.close(reason);
     let Driver {
-        failures,
-        root,
+        tally,
         lane_count: lanes,
         ..
     } = driver;
-    result.map(|conclusion| Transferred {
+    let conclusion = result?;
+    let (root, tree, failures) = tally.finish();
+    Ok(Transferred {
         conclusion,
         failures,
         root,
+        tree,
         lanes,
     })
 }
@@ -89,12 +100,61 @@ struct Driver {
     events: mpsc::Receiver<Event>,
     events_tx: mpsc::Sender<Event>,
     queue: Arc<WorkQueue<Work>>,
-    source: Arc<SourceFile>,
+    source: Source,
+    filter: Option<Filter>,
+    /// Read from the first question on.
+    manifest: Option<Manifest>,
+    wants_manifest: bool,
+    /// Files that are offered and not over.
+    offered: HashMap<u32, Arc<OfferedFile>>,
     lanes: JoinSet<Result<(), LaneLost>>,
     progress: Arc<Progress>,
-    failures: Vec<StoreError>,
-    root: Option<Hash>,
+    tally: Tally,
     lane_count: u32,
+}
+
+/// A file as it was offered. It is open only while it is being sent: an offer may hold
+/// thousands.
+struct OfferedFile {
+    source: Source,
+    entry: Arc<Entry>,
+    file: Mutex<Option<Arc<SourceFile>>>,
+    /// Of a small file, from when it was read.
+    root: Mutex<Option<Hash>>,
+}
+
+impl OfferedFile {
+    /// The file, opened if it is not.
+    fn open(&self) -> Result<Arc<SourceFile>, StoreError> {
+        let mut file = self.file.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(file) = &*file {
+            return Ok(Arc::clone(file));
+        }
+        let opened = self.source.file(&self.entry)?;
+        *file = Some(Arc::clone(&opened));
+        Ok(opened)
+    }
+
+    fn close(&self) {
+        *self.file.lock().unwrap_or_else(PoisonError::into_inner) = None;
+    }
+
+    fn root(&self) -> std::sync::MutexGuard<'_, Option<Hash>> {
+        self.root.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The tree it is in, and its size, if it is sent whole with many others.
+    fn small(&self) -> Option<(&SourceTree, usize)> {
+        match (&self.source, &self.entry.kind) {
+            (
+                Source::Tree(tree),
+                EntryKind::File {
+                    size: size @ 1..=SMALL_MAX_BYTES,
+                },
+            ) => Some((tree, *size as usize)),
+            _ => None,
+        }
+    }
 }
 
 impl Driver {
@@ -125,7 +185,16 @@ impl Driver {
                     Some(Err(error)) => return Err(connection.lost(error)),
                     None => return Err(TransferError::Lost("the control stream ended".into())),
                 },
-                Some(event) = self.events.recv() => self.on_event(event),
+                Some(event) = self.events.recv() => {
+                    watch.on_input();
+                    self.on_events(event)?;
+                    continue;
+                }
+                Some(batch) = next_batch(self.manifest.as_mut()), if self.wants_manifest => {
+                    watch.on_input();
+                    self.on_batch(batch)?;
+                    continue;
+                }
                 Some(lane) = new_lanes.recv() => {
                     self.lane_count += 1;
                     self.add_lane(lane);
@@ -147,11 +216,74 @@ impl Driver {
                 }
             };
             watch.on_input();
-            let result = self.session.handle(input);
-            if result.is_err() {
-                self.do_outputs()?;
+            self.feed(input)?;
+        }
+    }
+
+    fn feed(&mut self, input: SenderInput) -> Result<(), TransferError> {
+        let result = self.session.handle(input);
+        if result.is_err() {
+            self.do_outputs()?;
+        }
+        Ok(result?)
+    }
+
+    /// Takes all events that are there, so that what is said about them fits in few messages.
+    fn on_events(&mut self, first: Event) -> Result<(), TransferError> {
+        let mut next = Some(first);
+        for _ in 0..EVENT_QUEUE {
+            let Some(event) = next else { break };
+            self.on_event(event)?;
+            next = self.events.try_recv().ok();
+        }
+        match next {
+            Some(event) => self.on_event(event),
+            None => Ok(()),
+        }
+    }
+
+    fn on_batch(&mut self, batch: Result<Batch, StoreError>) -> Result<(), TransferError> {
+        self.wants_manifest = false;
+        let Batch { entries, last } = match batch {
+            Ok(batch) => batch,
+            Err(error) => {
+                let _ = self.feed(SenderInput::Stop(error.code));
+                return Err(error.into());
             }
-            result?;
+        };
+        let first = self.session.offered();
+        for (number, entry) in (first..).zip(&entries) {
+            let bytes = entry.plan().map_or(0, |plan| plan.size());
+            self.progress.on_offered(1, bytes);
+            let entry = self.tally.offered(number, entry.clone());
+            if let EntryKind::File { .. } = entry.kind {
+                let file = OfferedFile {
+                    source: self.source.clone(),
+                    entry,
+                    file: Mutex::default(),
+                    root: Mutex::default(),
+                };
+                self.offered.insert(number, Arc::new(file));
+            }
+        }
+        self.feed(SenderInput::Manifest { entries, last })
+    }
+
+    /// Lets through what both sides want.
+    fn add_filter(&mut self, wanted: &Wanted) -> Result<(), SessionError> {
+        match Filter::new(wanted) {
+            Ok(theirs) => {
+                self.filter = Some(match self.filter.take() {
+                    Some(ours) => ours.and(theirs),
+                    None => theirs,
+                });
+                Ok(())
+            }
+            Err(error) => {
+                tracing::warn!(%error, "the receiver's filter makes no sense");
+                self.session
+                    .handle(SenderInput::Stop(ErrorCode::ProtocolViolation))
+            }
         }
     }
 
@@ -165,20 +297,14 @@ impl Driver {
 
     fn add_lane(&mut self, lane: Lane) {
         let (pieces, pieces_rx) = mpsc::channel(PIECE_QUEUE);
-        let mut reader = LaneReader {
-            source: Arc::clone(&self.source),
+        let reader = LaneReader {
             pieces,
             events: self.events_tx.clone(),
             pool: BufferPool::new(PIECE_BYTES),
+            pack: Pack::default(),
         };
         let queue = Arc::clone(&self.queue);
-        tokio::task::spawn_blocking(move || {
-            while let Some(work) = queue.pop() {
-                if reader.work(work).is_none() {
-                    return;
-                }
-            }
-        });
+        tokio::task::spawn_blocking(move || reader.run(&queue));
         match lane {
             Lane::Quic(connection) => {
                 fit_send_window(&connection);
@@ -192,18 +318,21 @@ impl Driver {
         while let Some(output) = self.session.poll_output() {
             match output {
                 SenderOutput::Send(message) => self.outbox.push_back(message),
+                SenderOutput::Filter(wanted) => self.add_filter(&wanted)?,
                 SenderOutput::ReadManifest => {
-                    let entries = vec![self.source.entry()];
-                    self.progress.on_offered(1, self.source.plan().size());
-                    self.session.handle(SenderInput::Manifest {
-                        entries,
-                        last: true,
-                    })?;
+                    self.wants_manifest = true;
+                    if self.manifest.is_none() {
+                        let filter = self.filter.take();
+                        self.manifest = Some(manifest::read(&self.source, filter));
+                    }
                 }
-                SenderOutput::CheckHeld(held) => self.queue.push(Work::Check(held)),
+                SenderOutput::CheckHeld(held) => self.queue_work(held.entry, Task::Check(held)),
                 SenderOutput::SendBlocks { entry, run } => self.queue_blocks(entry, run),
-                SenderOutput::Seal { entry } => self.queue.push(Work::Seal { entry }),
-                SenderOutput::Release { .. } => self.progress.on_entry_done(),
+                SenderOutput::Seal { entry } => self.seal(entry)?,
+                SenderOutput::Release { entry, failure } => {
+                    self.offered.remove(&entry);
+                    self.tally.released(entry, failure, &self.progress);
+                }
                 SenderOutput::Close(conclusion) => return Ok(Some(conclusion)),
             }
         }
@@ -215,15 +344,47 @@ impl Driver {
         let blocks = run.blocks();
         for first in blocks.clone().step_by(WORK_BLOCKS as usize) {
             let count = (blocks.end - first).min(WORK_BLOCKS);
-            self.queue.push(Work::Send {
-                entry,
-                run: BlockRun { first, count },
-            });
+            self.queue_work(entry, Task::Send(BlockRun { first, count }));
         }
     }
 
-    fn on_event(&mut self, event: Event) -> SenderInput {
-        match event {
+    fn queue_work(&self, entry: u32, task: Task) {
+        if let Some(file) = self.offered.get(&entry).map(Arc::clone) {
+            self.queue.push(Work { entry, file, task });
+        }
+    }
+
+    /// Comes before what other files have to send, so that few are open at a time.
+    fn seal(&mut self, entry: u32) -> Result<(), SessionError> {
+        let Some(file) = self.offered.get(&entry).map(Arc::clone) else {
+            return Ok(());
+        };
+        let known = file.root().take();
+        match known {
+            Some(root) => {
+                self.tally.rooted(entry, root);
+                self.session.handle(SenderInput::Sealed { entry, root })
+            }
+            None => {
+                let task = Task::Seal;
+                self.queue.push_first(Work { entry, file, task });
+                Ok(())
+            }
+        }
+    }
+
+    fn on_event(&mut self, event: Event) -> Result<(), TransferError> {
+        let input = match event {
+            Event::SmallSent(sent) => {
+                for (entry, root, bytes) in sent {
+                    self.progress.on_moved(bytes);
+                    if let Some(file) = self.offered.get(&entry) {
+                        *file.root() = Some(root);
+                    }
+                    self.feed(SenderInput::BlocksSent { entry, count: 1 })?;
+                }
+                return Ok(());
+            }
             Event::BlockSent { entry, bytes } => {
                 self.progress.on_moved(bytes);
                 SenderInput::BlocksSent { entry, count: 1 }
@@ -237,25 +398,39 @@ impl Driver {
                 SenderInput::HeldChecked { entry, agrees }
             }
             Event::Sealed { entry, root } => {
-                self.root = Some(root);
+                self.tally.rooted(entry, root);
                 SenderInput::Sealed { entry, root }
             }
             Event::Failed { entry, error } => {
                 let code = error.code;
-                self.failures.push(error);
+                self.tally.failed(entry, error);
                 SenderInput::SourceFailed { entry, code }
             }
-        }
+        };
+        self.feed(input)
     }
 }
 
-enum Work {
+/// Waits for the next part of the manifest. Cancel-safe.
+async fn next_batch(manifest: Option<&mut Manifest>) -> Option<Result<Batch, StoreError>> {
+    manifest?.recv().await
+}
+
+struct Work {
+    entry: u32,
+    file: Arc<OfferedFile>,
+    task: Task,
+}
+
+enum Task {
     Check(Held),
-    Send { entry: u32, run: BlockRun },
-    Seal { entry: u32 },
+    Send(BlockRun),
+    Seal,
 }
 
 enum Event {
+    /// Files that were sent whole, with root and size.
+    SmallSent(Vec<(u32, Hash, u64)>),
     HeldChecked {
         entry: u32,
         agrees: bool,
@@ -347,27 +522,46 @@ enum Piece {
 }
 
 struct LaneReader {
-    source: Arc<SourceFile>,
     pieces: mpsc::Sender<Piece>,
     events: mpsc::Sender<Event>,
     pool: BufferPool,
+    pack: Pack,
+}
+
+/// Records of small files in one buffer, until it is full or there is nothing else to send.
+#[derive(Default)]
+struct Pack {
+    buffer: Option<BytesMut>,
+    filled: usize,
+    sent: Vec<(u32, Hash, u64)>,
 }
 
 /// `None` once the other end of a channel is gone: the transfer is over.
 type Open = Option<()>;
 
 impl LaneReader {
-    fn work(&mut self, work: Work) -> Open {
-        let entry = match &work {
-            Work::Check(held) => held.entry,
-            Work::Send { entry, .. } | Work::Seal { entry } => *entry,
-        };
-        let done = match work {
-            Work::Check(held) => self.check(&held),
-            Work::Send { entry, run } => run
-                .blocks()
-                .try_for_each(|block| self.send_block(entry, block)),
-            Work::Seal { entry } => self.seal(entry),
+    fn run(mut self, queue: &WorkQueue<Work>) {
+        loop {
+            let work = match queue.try_pop() {
+                Some(work) => work,
+                None => {
+                    if let Err(Stop::Over) = self.flush() {
+                        return;
+                    }
+                    let Some(work) = queue.pop() else { return };
+                    work
+                }
+            };
+            if self.work(work).is_none() {
+                return;
+            }
+        }
+    }
+
+    fn work(&mut self, Work { entry, file, task }: Work) -> Open {
+        let done = match (task, file.small()) {
+            (Task::Send(_), Some((tree, size))) => self.send_small(entry, &file, tree, size),
+            (task, _) => self.work_on_blocks(entry, &file, task),
         };
         match done {
             Ok(()) => Some(()),
@@ -379,12 +573,78 @@ impl LaneReader {
         }
     }
 
-    fn check(&mut self, held: &Held) -> Result<(), Stop> {
-        let plan = self.source.plan();
+    fn work_on_blocks(&mut self, entry: u32, file: &OfferedFile, task: Task) -> Result<(), Stop> {
+        self.flush()?;
+        let source = file.open()?;
+        match task {
+            Task::Check(held) => self.check(&source, &held),
+            Task::Send(run) => run
+                .blocks()
+                .try_for_each(|block| self.send_block(&source, entry, block)),
+            Task::Seal => {
+                let root = source.seal();
+                file.close();
+                let root = root?;
+                self.event(Event::Sealed { entry, root })
+            }
+        }
+    }
+
+    /// Adds a file to the pack: header, bytes, hash.
+    fn send_small(
+        &mut self,
+        entry: u32,
+        file: &OfferedFile,
+        tree: &SourceTree,
+        size: usize,
+    ) -> Result<(), Stop> {
+        if self.pack.filled + HEADER_BYTES + size + TRAILER_BYTES > PIECE_BYTES {
+            self.flush()?;
+        }
+        let Pack {
+            buffer,
+            filled,
+            sent,
+        } = &mut self.pack;
+        let buffer = buffer.get_or_insert_with(|| self.pool.take());
+        let (header, rest) = buffer[*filled..].split_at_mut(HEADER_BYTES);
+        let (bytes, rest) = rest.split_at_mut(size);
+        let root = read_whole(tree, &file.entry, bytes)?;
+        let length = size as u64;
+        let offset = 0;
+        header.copy_from_slice(
+            &RecordHeader {
+                entry,
+                offset,
+                length,
+            }
+            .encode(),
+        );
+        rest[..TRAILER_BYTES].copy_from_slice(&root.0);
+        *filled += HEADER_BYTES + size + TRAILER_BYTES;
+        sent.push((entry, root, length));
+        Ok(())
+    }
+
+    /// Sends the pack.
+    fn flush(&mut self) -> Result<(), Stop> {
+        let Pack {
+            buffer,
+            filled,
+            sent,
+        } = std::mem::take(&mut self.pack);
+        let Some(buffer) = buffer else { return Ok(()) };
+        let piece = self.pool.share(buffer, filled);
+        self.piece(piece)?;
+        self.event(Event::SmallSent(sent))
+    }
+
+    fn check(&mut self, source: &SourceFile, held: &Held) -> Result<(), Stop> {
+        let plan = source.plan();
         let blocks = held.first_block..held.first_block + held.hashes.len() as u64;
         let bytes = blocks.map(|block| plan.len(block)).sum();
         let mut buffer = self.pool.take();
-        let agrees = self.source.check_held(held, &mut buffer)?;
+        let agrees = source.check_held(held, &mut buffer)?;
         self.event(Event::HeldChecked {
             entry: held.entry,
             agrees,
@@ -392,13 +652,8 @@ impl LaneReader {
         })
     }
 
-    fn seal(&self, entry: u32) -> Result<(), Stop> {
-        let root = self.source.seal()?;
-        self.event(Event::Sealed { entry, root })
-    }
-
-    fn send_block(&mut self, entry: u32, block: u64) -> Result<(), Stop> {
-        let plan = self.source.plan();
+    fn send_block(&mut self, source: &SourceFile, entry: u32, block: u64) -> Result<(), Stop> {
+        let plan = source.plan();
         let range = plan.range(block);
         let bytes = range.end - range.start;
         let header = RecordHeader {
@@ -411,7 +666,7 @@ impl LaneReader {
         for start in range.clone().step_by(PIECE_BYTES) {
             let length = (range.end - start).min(PIECE_BYTES as u64) as usize;
             let mut buffer = self.pool.take();
-            if let Err(error) = self.source.read_exact_at(&mut buffer[..length], start) {
+            if let Err(error) = source.read_exact_at(&mut buffer[..length], start) {
                 self.send_piece(Piece::Broken(error.code))?;
                 return Err(Stop::Failed(error));
             }
@@ -420,7 +675,7 @@ impl LaneReader {
             self.piece(piece)?;
         }
         let hash = hasher.finish();
-        self.source.put_hash(block, hash);
+        source.put_hash(block, hash);
         self.piece(Bytes::copy_from_slice(&hash.0))?;
         self.event(Event::BlockSent { entry, bytes })
     }
@@ -457,7 +712,10 @@ const PIECE_BYTES: usize = 256 << 10;
 const PIECE_QUEUE: usize = 8;
 
 /// Events between the reader and the driver.
-const EVENT_QUEUE: usize = 64;
+const EVENT_QUEUE: usize = 1024;
+
+/// Files that are read whole and sent many in a piece.
+const SMALL_MAX_BYTES: u64 = 128 << 10;
 
 /// Blocks that a lane takes at a time.
 const WORK_BLOCKS: u64 = 16;

@@ -29,7 +29,7 @@ pub use sender::{Sender, SenderInput, SenderOutput};
 
 use crate::error::{ErrorCode, ProtocolError};
 use crate::wire::VERSION;
-use crate::wire::message::{EntryFailure, Hello, Receipt, Role, SessionId};
+use crate::wire::message::{EntryFailure, Hello, Receipt, Role, SessionId, Wanted};
 
 /// How a session ended.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -83,6 +83,7 @@ pub fn hello(role: Role, session: SessionId, lane: u16) -> Hello {
         session,
         lane,
         software,
+        wanted: Wanted::default(),
     }
 }
 

@@ -8,8 +8,8 @@ use crate::hash::Hash;
 use crate::limits;
 use crate::session::{Conclusion, SessionError, check_control, check_hello, hello};
 use crate::wire::message::{
-    Abort, Again, Answer, Complete, Decision, Done, Entry, EntryFailure, Finish, Held, Hello,
-    Message, Offer, Outcome, Receipt, Role, SessionId, Verdict,
+    Abort, Again, Answer, Complete, Decision, Done, Entry, EntryFailure, EntryKind, EntryRoot,
+    Finish, Held, Hello, Message, Offer, Outcome, Receipt, Role, SessionId, Verdict, Wanted,
 };
 
 /// State machine of the receiver. See the module for how to drive it.
@@ -17,17 +17,19 @@ use crate::wire::message::{
 pub struct Receiver {
     session: SessionId,
     state: State,
-    config: ReceiverConfig,
+    inbound_limit_bytes: Option<u64>,
     outputs: VecDeque<ReceiverOutput>,
     failures: Vec<EntryFailure>,
     totals: Receipt,
 }
 
 /// What a receiver accepts.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct ReceiverConfig {
     /// Most bytes offered in one transfer; `None`: any number. One byte over is refused.
     pub inbound_limit_bytes: Option<u64>,
+    /// What the sender is asked for, of a tree.
+    pub wanted: Wanted,
 }
 
 /// What happened at the receiver.
@@ -100,6 +102,13 @@ pub enum ReceiverOutput {
         /// What was offered.
         offered: Entry,
     },
+    /// This entry is refused as it is offered: there is nothing to look at.
+    Refuse {
+        /// Its number.
+        entry: u32,
+        /// What was offered.
+        offered: Entry,
+    },
     /// Every block is proven: compare the root, make the file durable, name it.
     Finish {
         /// Which entry.
@@ -111,6 +120,13 @@ pub enum ReceiverOutput {
     Suspend {
         /// Which entry.
         entry: u32,
+    },
+    /// The entry is over; forget it.
+    Release {
+        /// Which entry.
+        entry: u32,
+        /// `None`: it is in place.
+        failure: Option<ErrorCode>,
     },
     /// Make everything durable, then feed [`ReceiverInput::Synced`].
     Sync,
@@ -154,12 +170,14 @@ enum Phase {
 impl Receiver {
     /// Starts a session with our `Hello` as first output.
     pub fn new(session: SessionId, config: ReceiverConfig) -> Self {
-        let hello = Message::Hello(hello(Role::Receiver, session, 0));
+        let mut hello = hello(Role::Receiver, session, 0);
+        hello.wanted = config.wanted;
+        let hello = ReceiverOutput::Send(Message::Hello(hello));
         Self {
             session,
             state: State::ExpectHello,
-            config,
-            outputs: VecDeque::from([ReceiverOutput::Send(hello)]),
+            inbound_limit_bytes: config.inbound_limit_bytes,
+            outputs: VecDeque::from([hello]),
             failures: Vec::new(),
             totals: Receipt::default(),
         }
@@ -270,7 +288,7 @@ impl Receiver {
         match (&mut self.state, message) {
             (State::ExpectHello, Message::Hello(hello)) => self.on_hello(&hello),
             (State::Transferring(_), Message::Offer(offer)) => self.on_offer(offer),
-            (State::Transferring(_), Message::Complete(complete)) => self.on_complete(complete),
+            (State::Transferring(_), Message::Complete(complete)) => self.on_complete(&complete),
             (State::Transferring(_), Message::Failed(failure)) => self.on_failed(failure),
             (State::Transferring(_), Message::Finish(finish)) => self.on_finish(finish),
             _ => Err(self.unexpected(name).into()),
@@ -285,7 +303,7 @@ impl Receiver {
     }
 
     fn on_offer(&mut self, offer: Offer) -> Result<(), SessionError> {
-        let limit = self.config.inbound_limit_bytes;
+        let limit = self.inbound_limit_bytes;
         let State::Transferring(transfer) = &mut self.state else {
             return Ok(());
         };
@@ -315,17 +333,23 @@ impl Receiver {
             let bytes = transfer
                 .offered_bytes
                 .saturating_add(plan.map_or(0, BlockPlan::size));
-            if limit.is_some_and(|limit| bytes > limit) {
-                refused.push(entry);
+            let refusal = match offered.kind {
+                EntryKind::Unsent { code } => Some(code),
+                _ if limit.is_some_and(|limit| bytes > limit) => Some(ErrorCode::OverInboundLimit),
+                _ => None,
+            };
+            if let Some(code) = refusal {
+                refused.push((entry, code));
+                self.outputs
+                    .push_back(ReceiverOutput::Refuse { entry, offered });
                 continue;
             }
             transfer.offered_bytes = bytes;
             self.outputs
                 .push_back(ReceiverOutput::Prepare { entry, offered });
         }
-        for entry in refused {
-            let preparation = Preparation::Refused(ErrorCode::OverInboundLimit);
-            self.on_prepared(entry, preparation);
+        for (entry, code) in refused {
+            self.on_prepared(entry, Preparation::Refused(code));
         }
         Ok(())
     }
@@ -425,15 +449,25 @@ impl Receiver {
         self.outputs.push_back(ReceiverOutput::Send(again));
     }
 
-    fn on_complete(&mut self, complete: Complete) -> Result<(), SessionError> {
-        let entry = complete.entry;
+    fn on_complete(&mut self, complete: &Complete) -> Result<(), SessionError> {
+        let mut roots = complete.roots.iter();
+        roots.try_for_each(|root| self.on_root(*root))
+    }
+
+    fn on_root(
+        &mut self,
+        EntryRoot {
+            entry,
+            root: theirs,
+        }: EntryRoot,
+    ) -> Result<(), SessionError> {
         let Some(pending) = self.pending(entry) else {
             return self.check_past(entry);
         };
         match &mut pending.phase {
             Phase::Receiving {
                 root: root @ None, ..
-            } => *root = Some(complete.root),
+            } => *root = Some(theirs),
             _ => return Err(ProtocolError::Misbehaved("completed an entry out of order").into()),
         }
         self.finish_entry_if_complete(entry);
@@ -501,6 +535,13 @@ impl Receiver {
             && self.failures.len() < limits::RECEIPT_MAX_FAILURES
         {
             self.failures.push(EntryFailure { entry, code });
+        }
+        let release = ReceiverOutput::Release { entry, failure };
+        // In front of what is still waiting to be sent, so that messages can grow.
+        match self.outputs.pop_back() {
+            Some(last @ ReceiverOutput::Send(_)) => self.outputs.extend([release, last]),
+            Some(other) => self.outputs.extend([other, release]),
+            None => self.outputs.push_back(release),
         }
     }
 

@@ -8,8 +8,8 @@ use crate::hash::Hash;
 use crate::limits;
 use crate::session::{Conclusion, SessionError, check_control, check_hello, hello};
 use crate::wire::message::{
-    Abort, Again, Answer, Complete, Decision, Done, Entry, EntryFailure, EntryKind, Finish, Held,
-    Hello, Message, Offer, Receipt, Role, SessionId,
+    Abort, Again, Answer, Complete, Decision, Done, Entry, EntryFailure, EntryKind, EntryRoot,
+    Finish, Held, Hello, Message, Offer, Receipt, Role, SessionId, Wanted,
 };
 
 /// State machine of the sender. See the module for how to drive it.
@@ -71,6 +71,9 @@ pub enum SenderInput {
 pub enum SenderOutput {
     /// Send this on the control stream.
     Send(Message),
+    /// Comes first, if the receiver does not want everything: leave the rest out of the
+    /// manifest.
+    Filter(Wanted),
     /// Read on in the source, then feed [`SenderInput::Manifest`].
     ReadManifest,
     /// Hash these blocks of the source and compare.
@@ -91,6 +94,8 @@ pub enum SenderOutput {
     Release {
         /// Which entry.
         entry: u32,
+        /// `None`: it is in place.
+        failure: Option<ErrorCode>,
     },
     /// The transfer is over; close the connection.
     Close(Conclusion),
@@ -189,6 +194,14 @@ impl Sender {
         self.outputs.pop_front()
     }
 
+    /// Entries offered so far: the number of the next one.
+    pub fn offered(&self) -> u32 {
+        match &self.state {
+            State::Transferring(transfer) => transfer.offered,
+            State::ExpectHello | State::ExpectReceipt | State::Closed => 0,
+        }
+    }
+
     /// Name of the state, for errors and logs.
     pub fn state_name(&self) -> &'static str {
         match self.state {
@@ -245,7 +258,7 @@ impl Sender {
         }
         let name = message.name();
         match (&mut self.state, message) {
-            (State::ExpectHello, Message::Hello(hello)) => self.on_hello(&hello),
+            (State::ExpectHello, Message::Hello(hello)) => self.on_hello(hello),
             (State::Transferring(_), Message::Held(held)) => self.on_held(held),
             (State::Transferring(_), Message::Answer(answer)) => self.on_answer(&answer),
             (State::Transferring(_), Message::Again(again)) => self.on_again(again),
@@ -255,10 +268,13 @@ impl Sender {
         }
     }
 
-    fn on_hello(&mut self, theirs: &Hello) -> Result<(), SessionError> {
-        check_hello(Role::Sender, theirs).map_err(SessionError::Ours)?;
-        check_control(self.session, theirs)?;
+    fn on_hello(&mut self, theirs: Hello) -> Result<(), SessionError> {
+        check_hello(Role::Sender, &theirs).map_err(SessionError::Ours)?;
+        check_control(self.session, &theirs)?;
         self.state = State::Transferring(Transferring::default());
+        if !theirs.wanted.is_everything() {
+            self.outputs.push_back(SenderOutput::Filter(theirs.wanted));
+        }
         self.read_on();
         Ok(())
     }
@@ -445,9 +461,19 @@ impl Sender {
         };
         if matches!(pending.phase, Phase::Sealing) {
             pending.phase = Phase::ExpectDone;
-            let complete = Message::Complete(Complete { entry, root });
-            self.outputs.push_back(SenderOutput::Send(complete));
+            self.complete(EntryRoot { entry, root });
         }
+    }
+
+    /// Adds a root to the message that is still waiting to be sent, or starts one.
+    fn complete(&mut self, root: EntryRoot) {
+        if let Some(SenderOutput::Send(Message::Complete(complete))) = self.outputs.back_mut()
+            && complete.roots.len() < limits::BATCH_MAX_ENTRIES
+        {
+            return complete.roots.push(root);
+        }
+        let complete = Message::Complete(Complete { roots: vec![root] });
+        self.outputs.push_back(SenderOutput::Send(complete));
     }
 
     /// Tells the receiver that an entry cannot be sent. It stays pending until the receiver
@@ -477,7 +503,8 @@ impl Sender {
         {
             self.failures.push(EntryFailure { entry, code });
         }
-        self.outputs.push_back(SenderOutput::Release { entry });
+        let release = SenderOutput::Release { entry, failure };
+        self.outputs.push_back(release);
         self.read_on();
     }
 
@@ -546,7 +573,7 @@ fn offers_of(mut first: u32, entries: Vec<Entry>, last: bool) -> Vec<Offer> {
 fn encoded_bytes(entry: &Entry) -> usize {
     let target = match &entry.kind {
         EntryKind::Symlink { target } => target.len(),
-        EntryKind::File { .. } | EntryKind::Directory => 0,
+        EntryKind::File { .. } | EntryKind::Directory | EntryKind::Unsent { .. } => 0,
     };
     ENTRY_OVERHEAD_BYTES + entry.path.as_bytes().len() + target
 }

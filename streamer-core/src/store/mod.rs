@@ -2,16 +2,23 @@
 //!
 //! Everything here blocks; `net` calls it on threads of its own.
 
+pub(crate) mod beneath;
+pub mod filter;
 pub mod journal;
 pub mod partial;
 pub mod place;
+pub mod small;
 pub mod source;
 pub mod target;
+pub mod tree;
 pub mod umask;
+pub mod walk;
 
 use std::io;
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
+
+use rustix::io::Errno;
 
 use crate::error::ErrorCode;
 use crate::path::Shown;
@@ -53,6 +60,23 @@ impl StoreError {
         }
     }
 
+    /// The same error about one more entry.
+    pub(crate) fn again(&self) -> Self {
+        let reason = match &self.reason {
+            Reason::Io(error) => match error.raw_os_error() {
+                Some(number) => Reason::Io(io::Error::from_raw_os_error(number)),
+                None => Reason::Io(error.kind().into()),
+            },
+            Reason::Code(code) => Reason::Code(*code),
+        };
+        Self {
+            code: self.code,
+            action: self.action,
+            path: self.path.clone(),
+            reason,
+        }
+    }
+
     /// An error of the operating system about a source.
     pub(crate) fn source(error: impl Into<io::Error>, action: &'static str, path: &Path) -> Self {
         Self::io(error.into(), ErrorCode::SourceMissing, action, path)
@@ -74,6 +98,10 @@ impl StoreError {
             | io::ErrorKind::FileTooLarge => ErrorCode::NoSpace,
             io::ErrorKind::AlreadyExists => ErrorCode::TargetExists,
             io::ErrorKind::InvalidFilename => ErrorCode::NameRefused,
+            // A symlink where there must be none.
+            _ if error.raw_os_error() == Some(Errno::LOOP.raw_os_error()) => {
+                ErrorCode::TargetExists
+            }
             _ => ErrorCode::FileSystem,
         };
         Self {

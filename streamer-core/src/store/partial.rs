@@ -53,10 +53,22 @@ impl PartialFile {
         replace: bool,
         restart: bool,
     ) -> Result<(Self, HeldRuns), StoreError> {
+        let part = target.with_suffix(".part");
+        Self::open_as(target, part, offered, replace, restart)
+    }
+
+    /// The same, with the partial elsewhere in the same file system.
+    pub(crate) fn open_as(
+        target: &Place,
+        part: Place,
+        offered: &Entry,
+        replace: bool,
+        restart: bool,
+    ) -> Result<(Self, HeldRuns), StoreError> {
         let places = Places {
             target: target.clone(),
-            part: target.with_suffix(".part"),
-            journal: target.with_suffix(".part.journal"),
+            journal: part.with_suffix(".journal"),
+            part,
         };
         let plan = offered.plan().ok_or_else(|| {
             StoreError::refused(ErrorCode::UnsupportedType, "create", target.shown())
@@ -135,6 +147,20 @@ impl PartialFile {
     /// [`ErrorCode::HashMismatch`] when the root differs; [`ErrorCode::TargetExists`] when
     /// somebody took the name meanwhile; the partial stays in both cases.
     pub fn finish(&self, root: Hash) -> Result<(), StoreError> {
+        self.accept(root)?;
+        self.sync()?;
+        let Places {
+            target,
+            part,
+            journal,
+        } = &self.places;
+        part.rename_to(target, self.replace)?;
+        target.sync_directory()?;
+        journal.remove()
+    }
+
+    /// Compares the root, and gives the file its mode and time. Nothing is written any more.
+    pub(crate) fn accept(&self, root: Hash) -> Result<(), StoreError> {
         let target = self.places.target.shown();
         self.finished.store(true, Ordering::Release);
         let hashes: Option<Vec<Hash>> = self.hashes().iter().copied().collect();
@@ -146,13 +172,24 @@ impl PartialFile {
             ));
         }
         self.dress()
-            .and_then(|()| self.file.sync_all())
-            .map_err(|error| StoreError::target(error, "finish", self.places.part.shown()))?;
-        self.places
-            .part
-            .rename_to(&self.places.target, self.replace)?;
-        self.places.target.sync_directory()?;
-        self.places.journal.remove()
+            .map_err(|error| StoreError::target(error, "finish", self.places.part.shown()))
+    }
+
+    /// Makes the file durable, but not its name.
+    pub(crate) fn sync(&self) -> Result<(), StoreError> {
+        let synced = self.file.sync_all();
+        synced.map_err(|error| StoreError::target(error, "finish", self.places.part.shown()))
+    }
+
+    /// Gives an accepted and synced file its name, which its caller makes durable.
+    pub(crate) fn give_name(&self) -> Result<(), StoreError> {
+        let Places {
+            target,
+            part,
+            journal,
+        } = &self.places;
+        part.rename_to(target, self.replace)?;
+        journal.remove()
     }
 
     /// Makes what is there durable, for a later resume.

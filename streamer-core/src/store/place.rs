@@ -2,9 +2,9 @@
 //!
 //! The directory is held open, so that nobody can swap it for another while bytes arrive.
 
-use std::ffi::{OsStr, OsString};
+use std::ffi::{CStr, CString, OsStr, OsString};
 use std::fs::File;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::{OsStrExt as _, OsStringExt as _};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -47,6 +47,47 @@ impl Place {
             name: name.to_owned(),
             shown: path.to_owned(),
         })
+    }
+
+    /// A name in a directory that is open.
+    pub(crate) fn within(directory: Arc<OwnedFd>, name: &[u8], shown: PathBuf) -> Self {
+        Self {
+            directory,
+            name: OsStr::from_bytes(name).to_owned(),
+            shown,
+        }
+    }
+
+    /// Makes a directory here with mode 0700; `false` when something is here already.
+    ///
+    /// # Errors
+    /// As the operating system says.
+    pub(crate) fn make_directory(&self) -> Result<bool, StoreError> {
+        match rustix::fs::mkdirat(&self.directory, self.name(), Mode::RWXU) {
+            Ok(()) => Ok(true),
+            Err(Errno::EXIST) => Ok(false),
+            Err(error) => Err(StoreError::target(error, "create", &self.shown)),
+        }
+    }
+
+    /// Opens the directory that is here, never through a symlink.
+    ///
+    /// # Errors
+    /// As the operating system says; also when it is no directory.
+    pub(crate) fn open_directory(&self) -> Result<OwnedFd, StoreError> {
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        rustix::fs::openat(&self.directory, self.name(), flags, Mode::empty())
+            .map_err(|error| StoreError::target(error, "open the directory", &self.shown))
+    }
+
+    /// Removes whatever is here, and all that is in it; follows no symlink.
+    ///
+    /// # Errors
+    /// As the operating system says.
+    pub(crate) fn remove_all(&self) -> Result<(), StoreError> {
+        let name = CString::new(self.name.as_bytes()).unwrap_or_default();
+        remove_all(self.directory.as_fd(), &name, limits::PATH_MAX_NAMES + 2)
+            .map_err(|error| StoreError::target(error, "remove", &self.shown))
     }
 
     /// The path, for messages.
@@ -151,9 +192,28 @@ impl Place {
         Some(stat.f_bavail.saturating_mul(stat.f_frsize))
     }
 
-    fn name(&self) -> &OsStr {
+    pub(crate) fn name(&self) -> &OsStr {
         &self.name
     }
+}
+
+fn remove_all(directory: BorrowedFd<'_>, name: &CStr, depth: usize) -> Result<(), Errno> {
+    match rustix::fs::unlinkat(directory, name, AtFlags::empty()) {
+        Err(Errno::ISDIR | Errno::PERM) if depth > 0 => {}
+        Ok(()) | Err(Errno::NOENT) => return Ok(()),
+        Err(error) => return Err(error),
+    }
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let inner = rustix::fs::openat(directory, name, flags, Mode::empty())?;
+    // It may have got its own mode already.
+    rustix::fs::fchmod(&inner, Mode::RWXU)?;
+    for found in rustix::fs::Dir::read_from(&inner)? {
+        let found = found?;
+        if found.file_name() != c"." && found.file_name() != c".." {
+            remove_all(inner.as_fd(), found.file_name(), depth - 1)?;
+        }
+    }
+    rustix::fs::unlinkat(directory, name, AtFlags::REMOVEDIR)
 }
 
 #[cfg(test)]

@@ -3,14 +3,67 @@
 use std::fs::{File, Metadata};
 use std::os::unix::fs::{FileExt as _, MetadataExt as _};
 use std::path::{Path, PathBuf};
-use std::sync::Mutex;
+use std::sync::{Arc, Mutex};
+
+use rustix::fs::FileType;
 
 use crate::blocks::BlockPlan;
 use crate::error::ErrorCode;
 use crate::hash::{BlockHasher, Hash, root_of};
 use crate::path::RelPath;
 use crate::store::StoreError;
+use crate::store::walk::SourceTree;
 use crate::wire::message::{Entry, EntryKind, Held, Timestamp};
+
+/// What is being sent, as the user named it.
+#[derive(Debug, Clone)]
+pub enum Source {
+    /// One file.
+    File(Arc<SourceFile>),
+    /// A directory and all that is in it.
+    Tree(Arc<SourceTree>),
+}
+
+impl Source {
+    /// Opens a file or directory. A symlink is followed: the user named it.
+    ///
+    /// # Errors
+    /// When it is missing, cannot be read, or is neither.
+    pub fn open(path: &Path) -> Result<Self, StoreError> {
+        let found = std::fs::metadata(path);
+        let found = found.map_err(|error| StoreError::source(error, "read", path))?;
+        Ok(if found.is_dir() {
+            Self::Tree(Arc::new(SourceTree::open(path)?))
+        } else {
+            Self::File(Arc::new(SourceFile::open(path)?))
+        })
+    }
+
+    /// The file, where it is one: all that the plaintext protocol can carry.
+    ///
+    /// # Errors
+    /// [`ErrorCode::UnsupportedType`] when it is a directory.
+    pub fn one_file(&self) -> Result<Arc<SourceFile>, StoreError> {
+        match self {
+            Self::File(file) => Ok(Arc::clone(file)),
+            Self::Tree(tree) => {
+                let code = ErrorCode::UnsupportedType;
+                Err(StoreError::refused(code, "send by WebSocket", tree.path()))
+            }
+        }
+    }
+
+    /// Opens what was offered as `entry`.
+    ///
+    /// # Errors
+    /// When it cannot be read, or is not any more what was offered.
+    pub(crate) fn file(&self, entry: &Entry) -> Result<Arc<SourceFile>, StoreError> {
+        match self {
+            Self::File(file) => Ok(Arc::clone(file)),
+            Self::Tree(tree) => Ok(Arc::new(SourceFile::open_in(tree, entry)?)),
+        }
+    }
+}
 
 /// An open regular file that is being sent.
 #[derive(Debug)]
@@ -39,14 +92,32 @@ impl SourceFile {
             ));
         }
         let file = File::open(path).map_err(failed)?;
-        let opened = file.metadata().map_err(failed)?;
+        Self::of(file, path.to_owned())
+    }
+
+    fn open_in(tree: &SourceTree, entry: &Entry) -> Result<Self, StoreError> {
+        let file = File::from(tree.open_file(&entry.path)?);
+        let source = Self::of(file, tree.shown(&entry.path))?;
+        let EntryKind::File { size } = entry.kind else {
+            let code = ErrorCode::UnsupportedType;
+            return Err(StoreError::refused(code, "send", &source.path));
+        };
+        if source.plan.size() != size || modified(&source.opened) != entry.modified {
+            return Err(source.changed());
+        }
+        Ok(source)
+    }
+
+    fn of(file: File, path: PathBuf) -> Result<Self, StoreError> {
+        let opened = file.metadata();
+        let opened = opened.map_err(|error| StoreError::source(error, "read", &path))?;
         let plan = BlockPlan::new(opened.len())
             .filter(|_| opened.is_file())
-            .ok_or_else(|| StoreError::refused(ErrorCode::UnsupportedType, "send", path))?;
+            .ok_or_else(|| StoreError::refused(ErrorCode::UnsupportedType, "send", &path))?;
         let hashes = Mutex::new(vec![None; plan.count() as usize]);
         Ok(Self {
             file,
-            path: path.to_owned(),
+            path,
             opened,
             plan,
             hashes,
@@ -122,15 +193,18 @@ impl SourceFile {
     /// [`ErrorCode::SourceChanged`] when size, time of modification or identity differ from
     /// when it was opened.
     pub fn seal(&self) -> Result<Hash, StoreError> {
-        let changed = || StoreError::refused(ErrorCode::SourceChanged, "send", &self.path);
         let open = self.file.metadata();
         let now = open.map_err(|error| StoreError::source(error, "read", &self.path))?;
         if now.len() != self.opened.len() || modified(&now) != modified(&self.opened) {
-            return Err(changed());
+            return Err(self.changed());
         }
         let hashes: Option<Vec<Hash>> = self.hashes().iter().copied().collect();
         // Local invariant: the session seals only when every block was sent or checked.
-        Ok(root_of(&hashes.ok_or_else(changed)?))
+        Ok(root_of(&hashes.ok_or_else(|| self.changed())?))
+    }
+
+    fn changed(&self) -> StoreError {
+        StoreError::refused(ErrorCode::SourceChanged, "send", &self.path)
     }
 
     fn hashes(&self) -> std::sync::MutexGuard<'_, Vec<Option<Hash>>> {
@@ -145,6 +219,41 @@ fn modified(metadata: &Metadata) -> Timestamp {
         seconds: metadata.mtime(),
         nanos: metadata.mtime_nsec() as u32,
     }
+}
+
+/// Reads a small file of a tree in one visit: fills `buffer` with all of it. Its root.
+///
+/// # Errors
+/// When it cannot be read, or is not any more what was offered.
+pub(crate) fn read_whole(
+    tree: &SourceTree,
+    entry: &Entry,
+    buffer: &mut [u8],
+) -> Result<Hash, StoreError> {
+    let shown = || tree.shown(&entry.path);
+    let failed = |error: rustix::io::Errno| StoreError::source(error, "read", &shown());
+    let changed = || StoreError::refused(ErrorCode::SourceChanged, "send", &shown());
+    let file = File::from(tree.open_file(&entry.path)?);
+    let mut filled = 0;
+    while filled < buffer.len() {
+        match rustix::io::read(&file, &mut buffer[filled..]) {
+            Ok(0) => return Err(changed()),
+            Ok(count) => filled += count,
+            Err(rustix::io::Errno::INTR) => {}
+            Err(error) => return Err(failed(error)),
+        }
+    }
+    // Looked at after it was read: what is the same now was the same all the time.
+    let now = rustix::fs::fstat(&file).map_err(failed)?;
+    let is_file = FileType::from_raw_mode(now.st_mode) == FileType::RegularFile;
+    let modified = Timestamp {
+        seconds: now.st_mtime,
+        nanos: u32::try_from(now.st_mtime_nsec).unwrap_or_default(),
+    };
+    if !is_file || now.st_size as u64 != buffer.len() as u64 || modified != entry.modified {
+        return Err(changed());
+    }
+    Ok(Hash::of(buffer))
 }
 
 #[cfg(test)]

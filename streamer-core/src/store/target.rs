@@ -9,6 +9,7 @@ use crate::error::ErrorCode;
 use crate::store::StoreError;
 use crate::store::partial::{HeldRuns, PartialFile};
 use crate::store::place::Place;
+use crate::store::tree::TreeTarget;
 use crate::wire::message::{Entry, EntryKind};
 
 /// Where a transfer goes, and what to do about what is there.
@@ -70,6 +71,14 @@ impl Target {
         self.check_existing(&Place::of(&self.path)?).map(|_| ())
     }
 
+    /// Opens or makes the directory that is offered as root of a tree.
+    ///
+    /// # Errors
+    /// When it cannot be received.
+    pub(crate) fn prepare_tree(&self, offered: &Entry) -> Result<TreeTarget, StoreError> {
+        TreeTarget::open(&Place::of(&self.path)?, offered, self.policy)
+    }
+
     /// Finds or makes the partial of what is offered. Reads and hashes what it holds.
     ///
     /// # Errors
@@ -84,8 +93,17 @@ impl Target {
             ));
         };
         let place = Place::of(&self.path)?;
-        if self.check_existing(&place)? == Found::Keep {
-            return Ok(Prepared::Present);
+        match self.check_existing(&place)? {
+            Found::Keep => return Ok(Prepared::Present),
+            Found::Directory => {
+                let code = ErrorCode::TargetExists;
+                return Err(StoreError::refused(
+                    code,
+                    "replace the directory",
+                    &self.path,
+                ));
+            }
+            Found::Free => {}
         }
         let replace = self.policy.existing == Existing::Overwrite;
         let (file, held) = PartialFile::open(&place, offered, replace, self.policy.restart)?;
@@ -100,7 +118,8 @@ impl Target {
         match self.policy.existing {
             Existing::Skip => Ok(Found::Keep),
             Existing::Overwrite if !is_directory => Ok(Found::Free),
-            Existing::Overwrite | Existing::Refuse => Err(StoreError::refused(
+            Existing::Overwrite => Ok(Found::Directory),
+            Existing::Refuse => Err(StoreError::refused(
                 ErrorCode::TargetExists,
                 "create",
                 place.shown(),
@@ -113,4 +132,6 @@ impl Target {
 enum Found {
     Free,
     Keep,
+    /// Only a tree may go there.
+    Directory,
 }

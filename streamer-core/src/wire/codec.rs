@@ -99,6 +99,10 @@ mod tests {
                 session: SessionId([7; 16]),
                 lane: 0,
                 software: "streamer 0.1.0".into(),
+                wanted: Wanted {
+                    include: vec!["*.h5".into()],
+                    exclude: vec!["tmp/".into()],
+                },
             }),
             Message::Offer(Offer {
                 first: 0,
@@ -118,8 +122,10 @@ mod tests {
                 block: u64::MAX,
             }),
             Message::Complete(Complete {
-                entry: 1,
-                root: Hash([2; 32]),
+                roots: vec![EntryRoot {
+                    entry: 1,
+                    root: Hash([2; 32]),
+                }],
             }),
             Message::Failed(EntryFailure {
                 entry: 1,

@@ -23,7 +23,7 @@ pub enum Message {
     Answer(Answer),
     /// Receiver: a block arrived damaged; send it again.
     Again(Again),
-    /// Sender: every block of an entry has been sent, and this is its root.
+    /// Sender: every block of these entries has been sent, and these are their roots.
     Complete(Complete),
     /// Sender: an entry cannot be sent after all.
     Failed(EntryFailure),
@@ -61,11 +61,14 @@ impl Message {
     /// Names the bound.
     pub fn check_bounds(&self) -> Result<(), ProtocolError> {
         match self {
-            Self::Hello(hello) => within(
-                hello.software.len(),
-                limits::SOFTWARE_MAX_BYTES,
-                "name of the software",
-            ),
+            Self::Hello(hello) => {
+                within(
+                    hello.software.len(),
+                    limits::SOFTWARE_MAX_BYTES,
+                    "name of the software",
+                )?;
+                hello.wanted.check_bounds()
+            }
             Self::Offer(offer) => {
                 within(
                     offer.entries.len(),
@@ -85,8 +88,12 @@ impl Message {
                 limits::BATCH_MAX_ENTRIES,
                 "outcomes in a message",
             ),
+            Self::Complete(complete) => within(
+                complete.roots.len(),
+                limits::BATCH_MAX_ENTRIES,
+                "roots in a message",
+            ),
             Self::Again(_)
-            | Self::Complete(_)
             | Self::Failed(_)
             | Self::Finish(_)
             | Self::Receipt(_)
@@ -117,6 +124,39 @@ pub struct Hello {
     pub lane: u16,
     /// Program and version, for logs.
     pub software: String,
+    /// Receiver: what it wants of a tree. The sender leaves it empty.
+    pub wanted: Wanted,
+}
+
+/// What a receiver wants of a tree: names that match a pattern of `include`, where there is
+/// one, and none of `exclude` (`docs/PROTOCOL.md#filters`).
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct Wanted {
+    /// Of files and links; empty: all.
+    pub include: Vec<String>,
+    /// Of everything; what is in an excluded directory is excluded with it.
+    pub exclude: Vec<String>,
+}
+
+impl Wanted {
+    /// Whether it is everything.
+    pub fn is_everything(&self) -> bool {
+        self.include.is_empty() && self.exclude.is_empty()
+    }
+
+    /// Checks number and length of the patterns.
+    ///
+    /// # Errors
+    /// Names the bound.
+    pub fn check_bounds(&self) -> Result<(), ProtocolError> {
+        let count = self.include.len() + self.exclude.len();
+        within(count, limits::FILTER_MAX_PATTERNS, "patterns of a filter")?;
+        let mut patterns = self.include.iter().chain(&self.exclude);
+        patterns.try_for_each(|pattern| {
+            let most = limits::FILTER_PATTERN_MAX_BYTES;
+            within(pattern.len(), most, "length of a pattern")
+        })
+    }
 }
 
 /// Who has the bytes. Independent of who listens.
@@ -171,6 +211,11 @@ pub enum EntryKind {
         /// What it says, as bytes.
         target: Vec<u8>,
     },
+    /// Something that the sender cannot send: offered so that both sides report it.
+    Unsent {
+        /// Why.
+        code: ErrorCode,
+    },
 }
 
 impl Entry {
@@ -185,7 +230,7 @@ impl Entry {
             EntryKind::Symlink { target } => {
                 within(target.len(), limits::PATH_MAX_BYTES, "target of a symlink")
             }
-            EntryKind::File { .. } | EntryKind::Directory => Ok(()),
+            EntryKind::File { .. } | EntryKind::Directory | EntryKind::Unsent { .. } => Ok(()),
         }
     }
 
@@ -193,7 +238,7 @@ impl Entry {
     pub fn plan(&self) -> Option<BlockPlan> {
         match self.kind {
             EntryKind::File { size } => BlockPlan::new(size),
-            EntryKind::Directory | EntryKind::Symlink { .. } => None,
+            EntryKind::Directory | EntryKind::Symlink { .. } | EntryKind::Unsent { .. } => None,
         }
     }
 }
@@ -254,9 +299,16 @@ pub struct Again {
     pub block: u64,
 }
 
+/// Entries whose blocks have all been sent.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Complete {
+    /// In any order.
+    pub roots: Vec<EntryRoot>,
+}
+
 /// The end of an entry's blocks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Complete {
+pub struct EntryRoot {
     /// Which entry.
     pub entry: u32,
     /// BLAKE3 of the whole file.

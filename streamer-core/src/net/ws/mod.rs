@@ -237,6 +237,7 @@ fn conclude(
         },
         failures,
         root: None,
+        tree: None,
         lanes: 1,
     })
 }

@@ -245,6 +245,7 @@ fn transferred(bytes: u64, root: Option<Hash>) -> Transferred {
         },
         failures: Vec::new(),
         root,
+        tree: None,
         lanes: 1,
     }
 }

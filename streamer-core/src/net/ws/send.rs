@@ -102,6 +102,7 @@ async fn run(
                 },
                 failures: Vec::new(),
                 root,
+                tree: None,
                 lanes: 1,
             });
         }

@@ -186,7 +186,11 @@ fn offers_out_of_order_after_the_last_or_over_the_window_are_refused() {
 
 #[test]
 fn a_complete_before_the_verdict_or_twice_is_misbehaviour() {
-    let complete = |entry| Message::Complete(Complete { entry, root: ROOT });
+    let complete = |entry| {
+        Message::Complete(Complete {
+            roots: vec![EntryRoot { entry, root: ROOT }],
+        })
+    };
     for state in ["preparing", "root known", "finishing"] {
         misbehaved(receiver_fault(state, complete(0)));
     }
@@ -233,6 +237,9 @@ fn a_failed_that_comes_while_the_file_gets_its_name_is_too_late() {
     let done = Message::Done(Done {
         outcomes: vec![outcome],
     });
+    let (entry, failure) = (0, None);
+    let release = ReceiverOutput::Release { entry, failure };
+    assert_eq!(receiver.poll_output(), Some(release));
     assert_eq!(receiver.poll_output(), Some(ReceiverOutput::Send(done)));
 }
 
@@ -304,6 +311,9 @@ fn a_partial_that_claims_impossible_blocks_is_refused_here_not_announced() {
         let decision = Decision::Refuse(ErrorCode::Internal);
         let verdicts = vec![Verdict { entry: 0, decision }];
         let answer = Message::Answer(Answer { verdicts });
+        let (entry, failure) = (0, Some(ErrorCode::Internal));
+        let release = ReceiverOutput::Release { entry, failure };
+        assert_eq!(receiver.poll_output(), Some(release));
         assert_eq!(receiver.poll_output(), Some(ReceiverOutput::Send(answer)));
     }
 }

@@ -15,7 +15,7 @@ use crate::session::{
     SenderInput, SenderOutput, SessionError,
 };
 use crate::wire::codec;
-use crate::wire::message::{Entry, Message, SessionId};
+use crate::wire::message::{Entry, Message, SessionId, Wanted};
 use crate::wire::record::{HEADER_BYTES, RecordHeader, TRAILER_BYTES};
 
 /// What a run is like and what goes wrong in it.
@@ -124,6 +124,7 @@ pub(super) fn run(source: &mut Source, store: &mut Store, plan: &Plan) -> Report
     let session = SessionId([7; 16]);
     let config = ReceiverConfig {
         inbound_limit_bytes: plan.limit,
+        wanted: Wanted::default(),
     };
     Pair {
         sender: Sender::new(session),
@@ -323,7 +324,8 @@ impl Pair<'_> {
                         .for_each(|block| self.soon(Event::Read { entry, block }));
                 }
                 SenderOutput::Seal { entry } => self.seal(entry),
-                SenderOutput::Release { entry } => {
+                SenderOutput::Filter(_) => {}
+                SenderOutput::Release { entry, .. } => {
                     assert!(self.released.insert(entry), "released twice: {entry}");
                 }
                 SenderOutput::Close(end) => self.sender_end = Some(Ending::Concluded(end)),
@@ -377,6 +379,7 @@ impl Pair<'_> {
                         preparation,
                     }));
                 }
+                ReceiverOutput::Refuse { .. } | ReceiverOutput::Release { .. } => {}
                 ReceiverOutput::Finish { entry, root } => {
                     let failure = self.store.finish(&self.paths[&entry].0, root);
                     self.soon(Event::Receiver(ReceiverInput::Finished { entry, failure }));

@@ -191,7 +191,10 @@ fn message(role: Role) -> impl Strategy<Value = Message> {
             Message::Answer(Answer { verdicts: verdicts.into_iter().map(verdict).collect() })
         }),
         2 => (entry(), number()).prop_map(|(entry, block)| Message::Again(Again { entry, block })),
-        2 => entry().prop_map(|entry| Message::Complete(Complete { entry, root: ROOT })),
+        2 => proptest::collection::vec(entry(), 0..3).prop_map(|entries| {
+            let root = |entry| EntryRoot { entry, root: ROOT };
+            Message::Complete(Complete { roots: entries.into_iter().map(root).collect() })
+        }),
         1 => (entry(), code()).prop_map(|(entry, code)| Message::Failed(EntryFailure { entry, code })),
         2 => proptest::collection::vec((entry(), proptest::option::of(code())), 0..4).prop_map(|outcomes| {
             let outcome = |(entry, failure)| Outcome { entry, failure };
@@ -267,7 +270,7 @@ proptest! {
         inputs in proptest::collection::vec(receiver_input(), 0..60),
         limit in proptest::option::of(number()),
     ) {
-        let config = ReceiverConfig { inbound_limit_bytes: limit };
+        let config = ReceiverConfig { inbound_limit_bytes: limit, ..ReceiverConfig::default() };
         let mut receiver = Receiver::new(SESSION, config);
         let hello = messages(Role::Sender).swap_remove(0);
         receiver.handle(ReceiverInput::Message(hello)).unwrap();

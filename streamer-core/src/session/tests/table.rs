@@ -50,8 +50,10 @@ pub(super) fn messages(role: Role) -> Vec<Message> {
         }),
         Message::Again(Again { entry: 0, block: 0 }),
         Message::Complete(Complete {
-            entry: 0,
-            root: ROOT,
+            roots: vec![EntryRoot {
+                entry: 0,
+                root: ROOT,
+            }],
         }),
         Message::Failed(EntryFailure {
             entry: 0,

@@ -30,7 +30,7 @@ impl Source {
         let number = self.entries.len();
         let size = match kind {
             EntryKind::File { size } => size,
-            EntryKind::Directory | EntryKind::Symlink { .. } => 0,
+            EntryKind::Directory | EntryKind::Symlink { .. } | EntryKind::Unsent { .. } => 0,
         };
         self.entries.push(Entry {
             path: RelPath::try_from(format!("entry-{number}").into_bytes()).unwrap(),

@@ -1,0 +1,318 @@
+//! Directories: everything in them arrives as it was, or is reported.
+
+use std::ffi::OsStr;
+use std::os::unix::ffi::OsStrExt as _;
+use std::os::unix::fs::{FileTypeExt as _, MetadataExt as _, PermissionsExt, symlink};
+use std::path::Path;
+use std::time::{Duration, SystemTime};
+
+use rustix::process::Signal;
+
+use crate::harness::{Exit, Process, World, beside, bytes, client, run, wait_until};
+
+/// A tree with something of everything that is kept.
+fn plant(root: &Path) {
+    std::fs::create_dir_all(root.join("deep/er/still")).unwrap();
+    std::fs::create_dir(root.join("empty")).unwrap();
+    for (name, size) in [
+        (&b"zero"[..], 0),
+        (b"small", 10_000),
+        (b"deep/er/still/large", (3 << 20) + 17),
+        (b"deep/medium", 200_000),
+        (b"with space", 1),
+        (b"two\nlines", 2),
+        (b"not \xff UTF-8", 3),
+        // Names that a partial might have.
+        (b"small.part", 4),
+        (b"small.part.journal", 5),
+        (&[b'n'; 255], 6),
+    ] {
+        std::fs::write(root.join(OsStr::from_bytes(name)), bytes(size)).unwrap();
+    }
+    symlink("deep/er", root.join("link")).unwrap();
+    symlink("../../small", root.join("deep/er/up")).unwrap();
+    symlink("nowhere", root.join("dangling")).unwrap();
+    mode(&root.join("small"), 0o640);
+    mode(&root.join("deep/medium"), 0o4755);
+    for (name, seconds) in [
+        ("small", 1_234_567_890),
+        ("deep/er", 1_111_111_111),
+        ("", 1_000),
+    ] {
+        let modified = SystemTime::UNIX_EPOCH + Duration::new(seconds, 123_456_789);
+        let file = std::fs::File::open(root.join(name)).unwrap();
+        file.set_modified(modified).unwrap();
+    }
+    mode(&root.join("deep/er"), 0o550);
+}
+
+fn mode(path: &Path, mode: u32) {
+    std::fs::set_permissions(path, PermissionsExt::from_mode(mode)).unwrap();
+}
+
+/// Every name, kind, byte, mode and time.
+#[track_caller]
+fn assert_same(source: &Path, target: &Path) {
+    let (old, new) = (
+        source.symlink_metadata().unwrap(),
+        target.symlink_metadata().unwrap(),
+    );
+    assert_eq!(old.file_type(), new.file_type(), "{target:?}");
+    let time = |found: &std::fs::Metadata| (found.mtime(), found.mtime_nsec());
+    assert_eq!(time(&old), time(&new), "{target:?}");
+    if old.is_symlink() {
+        let link = |path: &Path| std::fs::read_link(path).unwrap();
+        assert_eq!(link(source), link(target));
+        return;
+    }
+    assert_eq!(old.mode() & 0o777, new.mode() & 0o7777, "{target:?}");
+    if old.is_file() {
+        assert!(std::fs::read(source).unwrap() == std::fs::read(target).unwrap());
+        return;
+    }
+    assert_eq!(names(source), names(target));
+    for name in names(source) {
+        assert_same(&source.join(&name), &target.join(&name));
+    }
+}
+
+fn names(directory: &Path) -> Vec<std::ffi::OsString> {
+    let names = std::fs::read_dir(directory).unwrap();
+    let mut names: Vec<_> = names.map(|entry| entry.unwrap().file_name()).collect();
+    names.sort();
+    names
+}
+
+/// Moves `source` to `target` of a world, either way. How both ended, the client first.
+#[track_caller]
+fn move_tree(world: &World, verb: &str, options: &[&str]) -> [Exit; 2] {
+    let (source, target) = (world.path("source"), world.path("target"));
+    let (theirs, mine) = match verb {
+        "receive" => (("send", &source), &target),
+        _ => (("receive", &target), &source),
+    };
+    let (endpoint, coordinates) = world.endpoint(&["--json"], theirs.0, theirs.1);
+    let exit = run(client(&coordinates, options, verb, mine));
+    [exit, endpoint.wait()]
+}
+
+#[test]
+fn everything_in_a_tree_arrives_as_it_was() {
+    for (verb, transport) in [
+        ("receive", "quic"),
+        ("receive", "tls"),
+        ("send", "quic"),
+        ("send", "tls"),
+    ] {
+        let world = World::new();
+        plant(&world.path("source"));
+        let exits = move_tree(&world, verb, &["--json", "--transport", transport]);
+        for exit in &exits {
+            exit.assert(0, &[]);
+            let summary = exit.message("summary");
+            assert_eq!(summary["files"], 10, "{summary}");
+            assert_eq!(summary["directories"], 5);
+            assert_eq!(summary["links"], 3);
+            assert_eq!(summary["failed"], 0);
+        }
+        let [root, other] = exits.map(|exit| exit.message("summary")["root"].clone());
+        assert_eq!(root, other);
+        assert_eq!(root.as_str().unwrap().len(), 64);
+        assert_same(&world.path("source"), &world.path("target"));
+        assert_eq!(names(world.dir()), ["source", "target"]);
+    }
+}
+
+#[test]
+fn one_file_may_be_all_of_a_tree_and_an_empty_tree_is_one() {
+    let world = World::new();
+    std::fs::create_dir(world.path("source")).unwrap();
+    let [exit, _] = move_tree(&world, "receive", &["--json"]);
+    exit.assert(0, &[]);
+    assert_eq!(exit.message("summary")["directories"], 1);
+    assert_same(&world.path("source"), &world.path("target"));
+}
+
+#[test]
+fn what_cannot_be_sent_is_reported_and_the_rest_arrives() {
+    for verb in ["receive", "send"] {
+        let world = World::new();
+        let source = world.path("source");
+        plant(&source);
+        symlink("/etc/passwd", source.join("absolute")).unwrap();
+        symlink("../outside", source.join("deep/er/../../leaves")).unwrap();
+        rustix::fs::mknodat(
+            rustix::fs::CWD,
+            source.join("pipe"),
+            rustix::fs::FileType::Fifo,
+            rustix::fs::Mode::RUSR,
+            0,
+        )
+        .unwrap();
+        assert!(
+            source
+                .join("pipe")
+                .metadata()
+                .unwrap()
+                .file_type()
+                .is_fifo()
+        );
+        let [exit, other] = move_tree(&world, verb, &[]);
+        exit.assert(
+            3,
+            &["'", "pipe'", "absolute'", "leaves'", "3 entries failed"],
+        );
+        assert_eq!(other.status.code(), Some(3), "{other:#?}");
+        let failed = |line: &&str| line.contains("\"failed\",\"code\"");
+        assert_eq!(other.stdout.lines().filter(failed).count(), 3, "{other:#?}");
+        for name in ["pipe", "absolute", "leaves"] {
+            std::fs::remove_file(source.join(name)).unwrap();
+        }
+        let modified = SystemTime::UNIX_EPOCH + Duration::new(1_000, 123_456_789);
+        let root = std::fs::File::open(&source).unwrap();
+        root.set_modified(modified).unwrap();
+        std::fs::File::open(world.path("target"))
+            .unwrap()
+            .set_modified(modified)
+            .unwrap();
+        assert_same(&source, &world.path("target"));
+    }
+}
+
+#[test]
+fn a_tree_on_something_that_exists() {
+    let world = World::new();
+    let (source, target) = (world.path("source"), world.path("target"));
+    plant(&source);
+    std::fs::create_dir(&target).unwrap();
+    std::fs::write(target.join("small"), "mine").unwrap();
+    std::fs::write(target.join("other"), "mine too").unwrap();
+    std::fs::write(target.join("deep"), "a file where a directory is offered").unwrap();
+    let (endpoint, coordinates) = world.endpoint(&[], "send", &source);
+    run(client(&coordinates, &[], "receive", &target)).assert(13, &["already exists"]);
+    drop(endpoint);
+    let [exit, _] = move_tree(&world, "receive", &["--skip-existing"]);
+    exit.assert(3, &["target/deep'", "already exists"]);
+    assert_eq!(std::fs::read(target.join("small")).unwrap(), b"mine");
+    std::fs::remove_file(target.join("deep")).unwrap();
+    let [exit, _] = move_tree(&world, "receive", &["--overwrite", "--json"]);
+    exit.assert(0, &[]);
+    // What the first try left is recognised by size and time.
+    assert_eq!(exit.message("summary")["files_kept"], 7);
+    assert_eq!(std::fs::read(target.join("other")).unwrap(), b"mine too");
+    std::fs::remove_file(target.join("other")).unwrap();
+    let root = std::fs::File::open(&target).unwrap();
+    root.set_modified(source.metadata().unwrap().modified().unwrap())
+        .unwrap();
+    assert_same(&source, &target);
+    assert_eq!(names(world.dir()), ["source", "target"]);
+}
+
+#[test]
+fn only_what_is_wanted_is_moved() {
+    for verb in ["receive", "send"] {
+        let world = World::new();
+        plant(&world.path("source"));
+        let options = [
+            "--include",
+            "*.part",
+            "--include",
+            "/deep/**",
+            "--exclude",
+            "still/",
+        ];
+        let [exit, _] = move_tree(&world, verb, &options);
+        exit.assert(0, &[]);
+        let target = world.path("target");
+        assert_eq!(names(&target), ["deep", "small.part"]);
+        assert_eq!(names(&target.join("deep")), ["er", "medium"]);
+        assert_eq!(names(&target.join("deep/er")), ["up"]);
+    }
+    let world = World::new();
+    let options = ["--include", "a["];
+    run(client("x", &options, "send", world.dir())).assert(2, &["'a['"]);
+}
+
+/// Enough to be caught in the middle.
+fn plant_many(root: &Path) {
+    for directory in 0..40 {
+        let directory = root.join(format!("{directory:03}"));
+        std::fs::create_dir_all(&directory).unwrap();
+        for file in 0..60 {
+            std::fs::write(directory.join(format!("{file}")), bytes(20_000 + file)).unwrap();
+        }
+        std::fs::write(directory.join("large"), bytes(5 << 20)).unwrap();
+    }
+}
+
+fn count_files(directory: &Path) -> usize {
+    let Ok(entries) = std::fs::read_dir(directory) else {
+        return 0;
+    };
+    let count = |entry: std::fs::DirEntry| match entry.file_type().unwrap().is_dir() {
+        true => count_files(&entry.path()),
+        false => 1,
+    };
+    entries.map(|entry| count(entry.unwrap())).sum()
+}
+
+#[test]
+fn a_tree_that_is_cut_off_is_continued() {
+    for (verb, victim, signal) in [
+        ("receive", "client", Signal::KILL),
+        ("receive", "client", Signal::INT),
+        ("send", "endpoint", Signal::KILL),
+        ("send", "endpoint", Signal::TERM),
+    ] {
+        let world = World::new();
+        let (source, target) = (world.path("source"), world.path("target"));
+        plant_many(&source);
+        let there = if verb == "receive" { "send" } else { "receive" };
+        let (theirs, mine) = match verb {
+            "receive" => (&source, &target),
+            _ => (&target, &source),
+        };
+        let (endpoint, coordinates) = world.endpoint(&[], there, theirs);
+        let options = ["--transport", "tls", "--wait", "1s"];
+        let client = Process::start(client(&coordinates, &options, verb, mine));
+        let part = beside(&target, ".part");
+        wait_until("some files", || count_files(&part) > 200);
+        let process = if victim == "client" {
+            &client
+        } else {
+            &endpoint
+        };
+        process.signal(signal);
+        if victim == "client" {
+            assert_ne!(client.wait().status.code(), Some(0));
+            drop(endpoint);
+        } else {
+            assert_ne!(endpoint.wait().status.code(), Some(0));
+            assert_eq!(client.wait().status.code(), Some(10));
+        }
+        assert!(!target.exists() && part.exists());
+        let [exit, other] = move_tree(&world, verb, &["--json"]);
+        exit.assert(0, &[]);
+        other.assert(0, &[]);
+        let kept = other.message("summary")["files_kept"].as_u64().unwrap();
+        assert!(kept >= 200, "{kept}");
+        assert_same(&source, &target);
+        assert_eq!(names(world.dir()), ["source", "target"]);
+    }
+}
+
+#[test]
+fn the_inbound_limit_counts_all_files() {
+    let world = World::new();
+    let (source, target) = (world.path("source"), world.path("target"));
+    std::fs::create_dir(&source).unwrap();
+    for name in ["a", "b", "c"] {
+        std::fs::write(source.join(name), bytes(400)).unwrap();
+    }
+    let limit = ["--inbound-transfer-limit", "1000"];
+    let (endpoint, coordinates) = world.endpoint(&limit, "receive", &target);
+    let exit = run(client(&coordinates, &[], "send", &source));
+    exit.assert(3, &["'c'", "larger than the inbound transfer limit"]);
+    endpoint.wait().assert(3, &["target/c'"]);
+    assert_eq!(names(&target), ["a", "b"]);
+}

@@ -1,0 +1,388 @@
+//! The threads of a receiver that look after files: one finds the place of what is offered,
+//! the other gives finished files their names, as many at once as are finished.
+
+use std::collections::{HashMap, VecDeque};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+
+use tokio::sync::mpsc;
+use tokio::task::JoinHandle;
+
+use crate::hash::Hash;
+use crate::net::lane::Event;
+use crate::net::queue::WorkQueue;
+use crate::session::Preparation;
+use crate::store::StoreError;
+use crate::store::partial::{HeldRuns, PartialFile};
+use crate::store::small::SmallFile;
+use crate::store::target::{Prepared, Target};
+use crate::store::tree::{Directory, LargePlace, Located, TreeTarget};
+use crate::wire::message::{Entry, EntryKind};
+
+/// What an entry was at when it failed.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum During {
+    Prepare,
+    Write,
+    Finish,
+}
+
+/// A file that lanes write to.
+#[derive(Debug, Clone)]
+pub(crate) enum OpenFile {
+    /// Block by block. Its directory, in a tree, is not finished before it.
+    Blocks(Arc<PartialFile>, Option<Arc<Directory>>),
+    /// In one go.
+    Small(Arc<SmallFile>),
+}
+
+/// The files that lanes write to.
+#[derive(Debug, Default)]
+pub(crate) struct OpenFiles(Mutex<HashMap<u32, OpenFile>>);
+
+impl OpenFiles {
+    pub(crate) fn get(&self, entry: u32) -> Option<OpenFile> {
+        self.lock().get(&entry).cloned()
+    }
+
+    fn lock(&self) -> MutexGuard<'_, HashMap<u32, OpenFile>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Both threads, and the queues that feed them.
+#[derive(Debug)]
+pub(crate) struct Keeper {
+    finder: Arc<WorkQueue<Find>>,
+    namer: Arc<WorkQueue<Name>>,
+    threads: [JoinHandle<()>; 2],
+}
+
+#[derive(Debug)]
+enum Find {
+    Prepare {
+        entry: u32,
+        offered: Arc<Entry>,
+    },
+    Suspend {
+        entry: u32,
+    },
+    /// A file of several blocks is over: another one may be opened.
+    Room,
+    Leave,
+}
+
+#[derive(Debug)]
+enum Name {
+    Finish { entry: u32, root: Hash },
+    Sync,
+    Leave,
+}
+
+/// What both threads share.
+struct Files {
+    target: Target,
+    tree: OnceLock<TreeTarget>,
+    open: Arc<OpenFiles>,
+    events: mpsc::Sender<Event>,
+    finder: Arc<WorkQueue<Find>>,
+}
+
+impl Keeper {
+    pub(crate) fn spawn(target: Target, open: Arc<OpenFiles>, events: mpsc::Sender<Event>) -> Self {
+        let (finder, namer) = (Arc::new(WorkQueue::new()), Arc::new(WorkQueue::new()));
+        let files = Arc::new(Files {
+            target,
+            tree: OnceLock::new(),
+            open,
+            events,
+            finder: Arc::clone(&finder),
+        });
+        let finding = Finder {
+            files: Arc::clone(&files),
+            waiting: VecDeque::new(),
+            large: 0,
+        };
+        let names = Arc::clone(&namer);
+        let threads = [
+            tokio::task::spawn_blocking(move || finding.run()),
+            tokio::task::spawn_blocking(move || files.name_all(&names)),
+        ];
+        Self {
+            finder,
+            namer,
+            threads,
+        }
+    }
+
+    pub(crate) fn prepare(&self, entry: u32, offered: Arc<Entry>) {
+        self.finder.push(Find::Prepare { entry, offered });
+    }
+
+    pub(crate) fn suspend(&self, entry: u32) {
+        self.finder.push(Find::Suspend { entry });
+    }
+
+    pub(crate) fn finish(&self, entry: u32, root: Hash) {
+        self.namer.push(Name::Finish { entry, root });
+    }
+
+    pub(crate) fn sync(&self) {
+        self.namer.push(Name::Sync);
+    }
+
+    /// Lets go of what was not begun.
+    pub(crate) fn leave(&self) {
+        self.finder.push_first(Find::Leave);
+    }
+
+    /// Waits until what is finished has its name and partials are put away, however slow
+    /// the disk.
+    pub(crate) async fn left(self) {
+        let [finder, namer] = self.threads;
+        let _ = finder.await;
+        self.namer.push(Name::Leave);
+        let _ = namer.await;
+    }
+}
+
+/// Finds places in the order of the manifest; opens only so many partials at a time.
+struct Finder {
+    files: Arc<Files>,
+    waiting: VecDeque<(u32, LargePlace)>,
+    large: usize,
+}
+
+impl Finder {
+    fn run(mut self) {
+        while let Some(work) = self.files.finder.pop() {
+            match work {
+                Find::Prepare { entry, offered } => {
+                    if let Some(event) = self.prepare(entry, &offered) {
+                        self.files.tell(event);
+                    }
+                }
+                Find::Suspend { entry } => {
+                    self.waiting.retain(|(waiting, _)| *waiting != entry);
+                    let file = self.files.open.lock().remove(&entry);
+                    if file.is_some_and(|file| file.put_away()) {
+                        self.large -= 1;
+                    }
+                }
+                Find::Room => self.large = self.large.saturating_sub(1),
+                Find::Leave => return,
+            }
+            while self.large < PARTIALS_AT_A_TIME
+                && let Some((entry, place)) = self.waiting.pop_front()
+            {
+                let event = self.open(entry, &place);
+                self.files.tell(event);
+            }
+        }
+    }
+
+    /// `None` when it has to wait.
+    fn prepare(&mut self, entry: u32, offered: &Entry) -> Option<Event> {
+        Some(match self.locate(entry, offered) {
+            Ok(Some(Located::Large(place))) => {
+                self.waiting.push_back((entry, place));
+                return None;
+            }
+            Ok(Some(Located::Small(file))) => {
+                let file = OpenFile::Small(Arc::new(file));
+                self.files.open.lock().insert(entry, file);
+                found(entry, Preparation::Data(Vec::new()))
+            }
+            Ok(Some(Located::Present)) => found(entry, Preparation::NoData),
+            Ok(None) => self.prepare_file(entry, offered),
+            Err(error) => failed(entry, During::Prepare, error),
+        })
+    }
+
+    /// `None` when the transfer is of one file.
+    fn locate(&self, entry: u32, offered: &Entry) -> Result<Option<Located>, StoreError> {
+        let files = &self.files;
+        if let Some(tree) = files.tree.get() {
+            return tree.locate(entry, offered).map(Some);
+        }
+        if !offered.path.is_root() || offered.kind != EntryKind::Directory {
+            return Ok(None);
+        }
+        let tree = files.target.prepare_tree(offered)?;
+        // Local invariant: only this thread sets it, once.
+        let _ = files.tree.set(tree);
+        Ok(Some(Located::Present))
+    }
+
+    fn prepare_file(&self, entry: u32, offered: &Entry) -> Event {
+        match self.files.target.prepare(offered) {
+            Ok(Prepared::File(file, held)) => self.opened(entry, file, held, None),
+            Ok(Prepared::Present) => found(entry, Preparation::NoData),
+            Err(error) => failed(entry, During::Prepare, error),
+        }
+    }
+
+    fn open(&mut self, entry: u32, place: &LargePlace) -> Event {
+        match place.open() {
+            Ok((file, held)) => {
+                self.large += 1;
+                let parent = Some(Arc::clone(&place.parent));
+                self.opened(entry, Arc::new(file), held, parent)
+            }
+            Err(error) => failed(entry, During::Prepare, error),
+        }
+    }
+
+    fn opened(
+        &self,
+        entry: u32,
+        file: Arc<PartialFile>,
+        held: HeldRuns,
+        parent: Option<Arc<Directory>>,
+    ) -> Event {
+        let plan = file.plan();
+        let blocks = held
+            .iter()
+            .flat_map(|(first, hashes)| *first..*first + hashes.len() as u64);
+        let held_bytes = blocks.map(|block| plan.len(block)).sum();
+        let file = OpenFile::Blocks(file, parent);
+        self.files.open.lock().insert(entry, file);
+        Event::Prepared {
+            entry,
+            preparation: Preparation::Data(held),
+            held_bytes,
+        }
+    }
+}
+
+impl Files {
+    /// Names what is finished until it is told to leave, then puts the rest away.
+    fn name_all(&self, names: &WorkQueue<Name>) {
+        while let Some(work) = names.pop_all() {
+            let mut finished = Vec::new();
+            for work in work {
+                match work {
+                    Name::Finish { entry, root } => {
+                        let file = self.open.lock().remove(&entry);
+                        finished.extend(file.map(|file| (entry, file, root)));
+                    }
+                    Name::Sync => {
+                        self.name(std::mem::take(&mut finished));
+                        // A file was synced before it got its name, and its directory after.
+                        let synced = self.tree.get().map_or(Ok(()), TreeTarget::finish);
+                        self.tell(Event::Synced(synced));
+                    }
+                    Name::Leave => {
+                        self.name(finished);
+                        return self.put_all_away();
+                    }
+                }
+            }
+            self.name(finished);
+        }
+    }
+
+    fn name(&self, finished: Vec<(u32, OpenFile, Hash)>) {
+        let mut synced = Vec::with_capacity(finished.len());
+        for (entry, file, root) in finished {
+            let accepted = match &file {
+                OpenFile::Small(file) => file.accept(root),
+                OpenFile::Blocks(file, Some(_)) => file.accept(root),
+                OpenFile::Blocks(file, None) => file.finish(root),
+            };
+            match (accepted, &file) {
+                (Ok(()), OpenFile::Blocks(_, None)) => self.tell(Event::Finished { entry }),
+                (Ok(()), _) => synced.push((entry, file)),
+                (Err(error), _) => self.end(entry, &file, Err(error)),
+            }
+        }
+        let Some(tree) = self.tree.get().filter(|_| !synced.is_empty()) else {
+            return;
+        };
+        // One large file alone need not wait for all that others write to this file system.
+        let result = match synced.as_slice() {
+            [(_, OpenFile::Blocks(file, _))] => file.sync(),
+            _ => tree.sync(),
+        };
+        let mut failure = result.err();
+        for (entry, file) in &synced {
+            let named = match failure.take() {
+                // The first one tells; the others say the same.
+                Some(error) => {
+                    failure = Some(error.again());
+                    Err(error)
+                }
+                None => match file {
+                    OpenFile::Small(file) => file.give_name(),
+                    OpenFile::Blocks(file, _) => file.give_name(),
+                },
+            };
+            self.end(*entry, file, named);
+        }
+    }
+
+    fn end(&self, entry: u32, file: &OpenFile, result: Result<(), StoreError>) {
+        if let OpenFile::Blocks(_, Some(_)) = file {
+            self.finder.push(Find::Room);
+        }
+        self.tell(match result {
+            Ok(()) => Event::Finished { entry },
+            Err(error) => failed(entry, During::Finish, error),
+        });
+    }
+
+    fn put_all_away(&self) {
+        let left: Vec<_> = self.open.lock().drain().collect();
+        for (_, file) in &left {
+            file.put_away();
+        }
+        if let Some(tree) = self.tree.get()
+            && let Err(error) = tree.sync()
+        {
+            tracing::warn!(%error, "what has arrived may not be durable");
+        }
+    }
+
+    fn tell(&self, event: Event) {
+        // The driver may have left; partials still have to be put away.
+        let _ = self.events.blocking_send(event);
+    }
+}
+
+impl OpenFile {
+    /// Whether it took one of the places of partials.
+    fn put_away(&self) -> bool {
+        match self {
+            Self::Small(file) => {
+                file.discard();
+                false
+            }
+            Self::Blocks(file, parent) => {
+                file.discard_if_useless();
+                if let Err(error) = file.suspend() {
+                    tracing::warn!(%error, "a partial may not be durable");
+                }
+                parent.is_some()
+            }
+        }
+    }
+}
+
+fn found(entry: u32, preparation: Preparation) -> Event {
+    Event::Prepared {
+        entry,
+        preparation,
+        held_bytes: 0,
+    }
+}
+
+fn failed(entry: u32, during: During, error: StoreError) -> Event {
+    Event::Failed {
+        entry,
+        during,
+        error,
+    }
+}
+
+/// Partials of a tree that are open at a time: each takes three file descriptors, of which a
+/// process has 1024 as a rule.
+const PARTIALS_AT_A_TIME: usize = 64;

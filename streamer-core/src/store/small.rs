@@ -1,0 +1,129 @@
+//! A small file of a tree that is being received: written in one go, named with many others.
+
+use std::os::fd::AsFd as _;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use rustix::fs::{Mode, OFlags};
+use rustix::io::Errno;
+
+use crate::error::ErrorCode;
+use crate::hash::Hash;
+use crate::store::StoreError;
+use crate::store::place::Place;
+use crate::store::tree::{Attributes, Directory};
+
+/// A file that arrives in one record. Until it has its name it lies with what is not finished.
+#[derive(Debug)]
+pub struct SmallFile {
+    parent: Arc<Directory>,
+    name: Box<[u8]>,
+    number: u32,
+    size: u64,
+    attributes: Attributes,
+    replace: bool,
+    /// Of what was written.
+    written: Mutex<Option<Hash>>,
+}
+
+impl SmallFile {
+    /// The largest file that is received like this, in bytes: one buffer.
+    pub const MAX_BYTES: u64 = 128 << 10;
+
+    pub(crate) fn new(
+        parent: Arc<Directory>,
+        name: &[u8],
+        number: u32,
+        size: u64,
+        attributes: Attributes,
+        replace: bool,
+    ) -> Self {
+        Self {
+            parent,
+            name: name.into(),
+            number,
+            size,
+            attributes,
+            replace,
+            written: Mutex::new(None),
+        }
+    }
+
+    /// Its size, in bytes.
+    pub fn size(&self) -> u64 {
+        self.size
+    }
+
+    /// Writes all of it, with its mode and time. What was written once is not written again.
+    ///
+    /// # Errors
+    /// As the operating system says.
+    pub fn write(&self, bytes: &[u8], hash: Hash) -> Result<(), StoreError> {
+        let mut written = self.written.lock().unwrap_or_else(PoisonError::into_inner);
+        if written.is_none() {
+            self.create(bytes).map_err(|error| {
+                let shown = self.parent.shared.shown(&self.parent.path, &self.name);
+                StoreError::target(error, "write", &shown)
+            })?;
+            *written = Some(hash);
+        }
+        Ok(())
+    }
+
+    fn create(&self, mut bytes: &[u8]) -> Result<(), Errno> {
+        let flags =
+            OFlags::CREATE | OFlags::WRONLY | OFlags::TRUNC | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let work = self.scratch();
+        let mode = Mode::RUSR | Mode::WUSR;
+        let file = rustix::fs::openat(self.parent.shared.work.as_fd(), work.name(), flags, mode)?;
+        while !bytes.is_empty() {
+            match rustix::io::write(&file, bytes) {
+                Ok(count) => bytes = &bytes[count..],
+                Err(Errno::INTR) => {}
+                Err(error) => return Err(error),
+            }
+        }
+        self.attributes.apply(&file)
+    }
+
+    /// Whether all of it was written, and it is what the sender has.
+    ///
+    /// # Errors
+    /// [`ErrorCode::HashMismatch`] when not.
+    pub(crate) fn accept(&self, root: Hash) -> Result<(), StoreError> {
+        if self.size == 0 {
+            self.write(&[], Hash::of(&[]))?;
+        }
+        let written = *self.written.lock().unwrap_or_else(PoisonError::into_inner);
+        if written == Some(root) {
+            return Ok(());
+        }
+        let shown = self.parent.shared.shown(&self.parent.path, &self.name);
+        Err(StoreError::refused(
+            ErrorCode::HashMismatch,
+            "accept",
+            &shown,
+        ))
+    }
+
+    /// Gives an accepted and synced file its name, which its caller makes durable.
+    ///
+    /// # Errors
+    /// [`ErrorCode::TargetExists`] when somebody took the name meanwhile.
+    pub(crate) fn give_name(&self) -> Result<(), StoreError> {
+        let target = self.parent.place(&self.name).map_err(|error| {
+            let shown = self.parent.shared.shown(&self.parent.path, &self.name);
+            StoreError::target(error, "create", &shown)
+        })?;
+        self.scratch().rename_to(&target, self.replace)
+    }
+
+    /// Throws away what was written.
+    pub(crate) fn discard(&self) {
+        // Best effort: all of it goes when the tree is complete.
+        let _ = self.scratch().remove();
+    }
+
+    fn scratch(&self) -> Place {
+        self.parent.shared.scratch(self.number)
+    }
+}

@@ -1,0 +1,265 @@
+//! A tree that is being sent: walked once, in order, while its first files are on their way.
+//!
+//! The order is that of the bytes of names within a directory, a directory before what is in
+//! it. Memory is that of the names of the directories between the root and here.
+
+use std::collections::VecDeque;
+use std::ffi::CString;
+use std::os::fd::{AsFd as _, OwnedFd};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use rustix::fs::{AtFlags, Dir, FileType, OFlags, Stat};
+use rustix::io::Errno;
+
+use crate::blocks::BlockPlan;
+use crate::error::ErrorCode;
+use crate::limits;
+use crate::path::RelPath;
+use crate::store::filter::Filter;
+use crate::store::{StoreError, beneath};
+use crate::wire::message::{Entry, EntryKind, Timestamp};
+
+/// A directory that is being sent, held open.
+#[derive(Debug)]
+pub struct SourceTree {
+    root: OwnedFd,
+    path: PathBuf,
+}
+
+impl SourceTree {
+    /// Opens a directory. A symlink is followed: the user named it.
+    ///
+    /// # Errors
+    /// When it cannot be read.
+    pub(crate) fn open(path: &Path) -> Result<Self, StoreError> {
+        let file = std::fs::File::open(path);
+        let file = file.map_err(|error| StoreError::source(error, "read", path))?;
+        Ok(Self {
+            root: file.into(),
+            path: path.to_owned(),
+        })
+    }
+
+    /// Where it is.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Opens something in it, never through a symlink, and never waiting for a pipe.
+    pub(crate) fn open_file(&self, path: &RelPath) -> Result<OwnedFd, StoreError> {
+        let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY;
+        beneath::open(self.root.as_fd(), path, flags)
+            .map_err(|error| StoreError::source(error, "read", &self.shown(path)))
+    }
+
+    /// A path in it, for messages.
+    pub(crate) fn shown(&self, path: &RelPath) -> PathBuf {
+        beneath::shown(&self.path, path)
+    }
+}
+
+/// Yields the entries of a tree in order, the root first.
+#[derive(Debug)]
+pub struct Walk {
+    tree: Arc<SourceTree>,
+    filter: Option<Filter>,
+    stack: Vec<Level>,
+    ready: VecDeque<Entry>,
+}
+
+/// A directory that is being read.
+#[derive(Debug)]
+struct Level {
+    directory: OwnedFd,
+    path: RelPath,
+    /// Last name first.
+    names: Vec<CString>,
+    /// Taken when it is offered.
+    entry: Option<Entry>,
+}
+
+impl Walk {
+    /// Starts at the root.
+    ///
+    /// # Errors
+    /// When the root cannot be read.
+    pub fn new(tree: Arc<SourceTree>, filter: Option<Filter>) -> Result<Self, StoreError> {
+        let failed = |error: std::io::Error| StoreError::source(error, "read", &tree.path);
+        let directory = beneath::open_directory(tree.root.as_fd(), &RelPath::root());
+        let directory = directory.map_err(|error| failed(error.into()))?;
+        let stat = rustix::fs::fstat(&directory).map_err(|error| failed(error.into()))?;
+        let names = names_of(&directory).map_err(|error| failed(error.into()))?;
+        let root = entry_of(RelPath::root(), EntryKind::Directory, &stat);
+        let level = Level {
+            directory,
+            path: RelPath::root(),
+            names,
+            entry: None,
+        };
+        Ok(Self {
+            tree,
+            filter,
+            stack: vec![level],
+            ready: VecDeque::from([root]),
+        })
+    }
+
+    /// Looks at one name, or leaves a directory. `None` when the root is left.
+    fn step(&mut self) -> Option<()> {
+        let level = self.stack.last_mut()?;
+        let Some(name) = level.names.pop() else {
+            self.stack.pop();
+            return Some(());
+        };
+        let path = match level.path.join(name.to_bytes()) {
+            Ok(path) => path,
+            Err(error) => {
+                // It cannot even be offered: its directory stands for it.
+                let shown = self.tree.shown(&level.path);
+                tracing::warn!(directory = %shown.display(), %error, "something is left out");
+                let unsent = unsent(level.path.clone(), ErrorCode::NameRefused);
+                self.ready.push_back(unsent);
+                return Some(());
+            }
+        };
+        let found = rustix::fs::statat(&level.directory, &name, AtFlags::SYMLINK_NOFOLLOW);
+        match found {
+            Ok(stat) if FileType::from_raw_mode(stat.st_mode) == FileType::Directory => {
+                self.enter(path, &stat);
+            }
+            Ok(stat) => {
+                if self
+                    .filter
+                    .as_ref()
+                    .is_none_or(|filter| filter.wants(&path))
+                {
+                    let kind = kind_of(level, &name, &stat);
+                    self.offer(entry_of(path, kind, &stat));
+                }
+            }
+            Err(error) => {
+                if self
+                    .filter
+                    .as_ref()
+                    .is_none_or(|filter| filter.wants(&path))
+                {
+                    self.offer(unsent(path, code_of(error)));
+                }
+            }
+        }
+        Some(())
+    }
+
+    fn enter(&mut self, path: RelPath, stat: &Stat) {
+        if !self
+            .filter
+            .as_ref()
+            .is_none_or(|filter| filter.enters(&path))
+        {
+            return;
+        }
+        let opened = beneath::open_directory(self.tree.root.as_fd(), &path)
+            .and_then(|directory| Ok((names_of(&directory)?, directory)));
+        let (names, directory) = match opened {
+            Ok(opened) => opened,
+            Err(error) => return self.offer(unsent(path, code_of(error))),
+        };
+        let entry = entry_of(path.clone(), EntryKind::Directory, stat);
+        self.stack.push(Level {
+            directory,
+            path,
+            names,
+            entry: Some(entry),
+        });
+        if self.filter.as_ref().is_none_or(|filter| !filter.selects()) {
+            self.offer_directories();
+        }
+    }
+
+    fn offer(&mut self, entry: Entry) {
+        self.offer_directories();
+        self.ready.push_back(entry);
+    }
+
+    /// Those above here that were not offered yet.
+    fn offer_directories(&mut self) {
+        let unoffered = self.stack.iter_mut().filter_map(|level| level.entry.take());
+        self.ready.extend(unoffered);
+    }
+}
+
+impl Iterator for Walk {
+    type Item = Entry;
+
+    fn next(&mut self) -> Option<Entry> {
+        loop {
+            if let Some(entry) = self.ready.pop_front() {
+                return Some(entry);
+            }
+            self.step()?;
+        }
+    }
+}
+
+/// Names in a directory, the last one first.
+fn names_of(directory: &OwnedFd) -> Result<Vec<CString>, Errno> {
+    let mut names = Vec::new();
+    for found in Dir::read_from(directory)? {
+        let found = found?;
+        let name = found.file_name();
+        if name != c"." && name != c".." {
+            names.push(name.to_owned());
+        }
+    }
+    names.sort_unstable_by(|a, b| b.cmp(a));
+    Ok(names)
+}
+
+fn kind_of(level: &Level, name: &CString, stat: &Stat) -> EntryKind {
+    let refused = |code| EntryKind::Unsent { code };
+    match FileType::from_raw_mode(stat.st_mode) {
+        FileType::RegularFile => match u64::try_from(stat.st_size).map(BlockPlan::new) {
+            Ok(Some(plan)) => EntryKind::File { size: plan.size() },
+            _ => refused(ErrorCode::LimitExceeded),
+        },
+        FileType::Symlink => match rustix::fs::readlinkat(&level.directory, name, Vec::new()) {
+            Ok(target) if target.as_bytes().len() > limits::PATH_MAX_BYTES => {
+                refused(ErrorCode::NameRefused)
+            }
+            Ok(target) if beneath::link_stays(level.path.depth(), target.as_bytes()) => {
+                EntryKind::Symlink {
+                    target: target.into_bytes(),
+                }
+            }
+            Ok(_) => refused(ErrorCode::LinkLeavesTree),
+            Err(error) => refused(code_of(error)),
+        },
+        _ => refused(ErrorCode::UnsupportedType),
+    }
+}
+
+fn entry_of(path: RelPath, kind: EntryKind, stat: &Stat) -> Entry {
+    Entry {
+        path,
+        kind,
+        mode: stat.st_mode & 0o777,
+        modified: Timestamp {
+            seconds: stat.st_mtime,
+            nanos: u32::try_from(stat.st_mtime_nsec).unwrap_or_default(),
+        },
+    }
+}
+
+fn unsent(path: RelPath, code: ErrorCode) -> Entry {
+    Entry {
+        path,
+        kind: EntryKind::Unsent { code },
+        mode: 0,
+        modified: Timestamp::default(),
+    }
+}
+
+fn code_of(error: Errno) -> ErrorCode {
+    StoreError::source(error, "read", Path::new("")).code
+}
