@@ -235,13 +235,13 @@ fn only_what_is_wanted_is_moved() {
 
 /// Enough to be caught in the middle.
 fn plant_many(root: &Path) {
-    for directory in 0..40 {
+    for directory in 0..20 {
         let directory = root.join(format!("{directory:03}"));
         std::fs::create_dir_all(&directory).unwrap();
         for file in 0..60 {
             std::fs::write(directory.join(format!("{file}")), bytes(20_000 + file)).unwrap();
         }
-        std::fs::write(directory.join("large"), bytes(5 << 20)).unwrap();
+        std::fs::write(directory.join("large"), bytes(2 << 20)).unwrap();
     }
 }
 
