@@ -9,8 +9,9 @@ use streamer_cli::client::{Local, Notice as ClientNotice, Options, transfer};
 use streamer_core::net::Progress;
 use streamer_core::net::dial::Choice;
 use streamer_core::net::ws::dial::Plaintext;
-use streamer_core::store::source::SourceFile;
+use streamer_core::store::source::Source;
 use streamer_core::store::target::{Target, TargetPolicy};
+use streamer_core::wire::message::Wanted;
 use streamer_core::{Coordinates, Operation, PortRange, TransferSecret};
 use streamer_server::{Config, Notice, serve};
 use tokio::runtime::Handle;
@@ -122,12 +123,15 @@ async fn one(dir: &Path, round: u32) {
     let (source, target) = (dir.join("source"), dir.join("target"));
     let choice = [Choice::Quic, Choice::Tls][round as usize % 2];
     let local = match round % 4 < 2 {
-        true => Local::Target(Target::new(&target, TargetPolicy::default())),
-        false => Local::Source(Arc::new(SourceFile::open(&source).unwrap())),
+        true => {
+            let target = Target::new(&target, TargetPolicy::default());
+            Local::Target(target, Wanted::default())
+        }
+        false => Local::Source(Source::open(&source).unwrap(), None),
     };
     let (operation, path, mine) = match local {
-        Local::Target(_) => (Operation::Send, source, target.clone()),
-        Local::Source(_) => (Operation::Receive, target.clone(), source),
+        Local::Target(..) => (Operation::Send, source, target.clone()),
+        Local::Source(..) => (Operation::Receive, target.clone(), source),
     };
     let (_stop, stopped) = watch::channel(None);
     let (tell, listening) = oneshot::channel();

@@ -8,7 +8,8 @@ use streamer_core::net::control::{read_message, write_message};
 use streamer_core::net::tcp::{Connector, TlsStream};
 use streamer_core::session::hello;
 use streamer_core::wire::message::{
-    Abort, Complete, Decision, Entry, EntryKind, Message, Offer, Role, SessionId, Timestamp,
+    Abort, Complete, Decision, Entry, EntryKind, EntryRoot, Message, Offer, Role, SessionId,
+    Timestamp,
 };
 use streamer_core::wire::record::RecordHeader;
 use streamer_core::{ErrorCode, limits};
@@ -29,10 +30,11 @@ async fn a_sender_that_keeps_a_block_to_itself_is_given_up_and_the_rest_is_kept(
     let greeting = Message::Hello(hello(Role::Sender, SESSION, 1));
     write_message(&mut lane, &greeting).await.unwrap();
     send_first_block(&mut lane).await;
-    let complete = Complete {
+    let root = EntryRoot {
         entry: 0,
         root: Hash([1; 32]),
     };
+    let complete = Complete { roots: vec![root] };
     write_message(&mut control, &Message::Complete(complete))
         .await
         .unwrap();
