@@ -54,6 +54,14 @@ fn table() -> Vec<(&'static str, MethodRouter<AppState>)> {
             "/compute/{system_name}/jobs/{job_id}",
             get(compute::show).delete(compute::cancel),
         ),
+        (
+            "/compute/{system_name}/jobs/{job_id}/metadata",
+            get(compute::metadata),
+        ),
+        (
+            "/compute/{system_name}/jobs/{job_id}/attach",
+            put(compute::attach),
+        ),
         ("/filesystem/{system_name}/ops/ls", get(ops::read::ls)),
         ("/filesystem/{system_name}/ops/head", get(ops::read::head)),
         ("/filesystem/{system_name}/ops/tail", get(ops::read::tail)),

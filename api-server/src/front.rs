@@ -159,7 +159,15 @@ fn finish(mut response: Response, context: &RequestContext, user: Option<&str>) 
             response.headers_mut().insert(AUTH_USER, value);
         }
     }
+    let empty = response.status() == StatusCode::NO_CONTENT;
     let headers = response.headers_mut();
+    if empty {
+        // The Python service names a type even where there is nothing.
+        headers.insert(
+            header::CONTENT_TYPE,
+            HeaderValue::from_static("application/json"),
+        );
+    }
     if let Some(allow) = allow {
         headers.insert(header::ALLOW, without_head(&allow));
     }

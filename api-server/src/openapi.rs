@@ -33,6 +33,8 @@ pub const API_VERSION: &str = "2.6.0";
         compute::list,
         compute::show,
         compute::cancel,
+        compute::metadata,
+        compute::attach,
         ops::read::ls,
         ops::read::head,
         ops::read::tail,

@@ -198,11 +198,16 @@ fn is_json(headers: &HeaderMap) -> bool {
     kind == "application/json" || (kind.starts_with("application/") && kind.ends_with("+json"))
 }
 
-/// Where in the text the error is, in characters.
+/// Where in the text the error is, in characters. A word that is none of JSON's is wrong where
+/// it begins.
 fn offset(bytes: &[u8], error: &serde_json::Error) -> usize {
     let text = String::from_utf8_lossy(bytes);
+    let column = error.column().saturating_sub(1);
+    let line = text.split('\n').nth(error.line().saturating_sub(1));
+    let before = line.unwrap_or_default().bytes().take(column);
+    let word = before.rev().take_while(u8::is_ascii_alphabetic).count();
     let lines = text
         .split_inclusive('\n')
         .take(error.line().saturating_sub(1));
-    lines.map(|line| line.chars().count()).sum::<usize>() + error.column().saturating_sub(1)
+    lines.map(|line| line.chars().count()).sum::<usize>() + column - word
 }

@@ -8,7 +8,8 @@ use super::call::Call;
 use super::fields::{Fields, MISSING, NOT_AN_OBJECT};
 use crate::error::{ApiError, ApiResponseError, FieldError, json};
 use crate::model::jobs::{
-    GetJobResponse, JobDescriptionModel, PostJobSubmissionResponse, PostJobSubmitRequest,
+    GetJobMetadataResponse, GetJobResponse, JobDescriptionModel, PostJobAttachRequest,
+    PostJobSubmissionResponse, PostJobSubmitRequest,
 };
 use crate::scheduler::{JobDescription, JobFilter, Script};
 
@@ -104,6 +105,49 @@ pub(crate) async fn cancel(call: Call) -> Result<Response, ApiError> {
     let id = call.job_id()?;
     let caller = call.caller.clone();
     let work = async move { system.scheduler.cancel(&caller, &id).await };
+    call.state.detached(work).await.ok_or_else(interrupted)??;
+    Ok(StatusCode::NO_CONTENT.into_response())
+}
+
+/// Shows what a job was submitted with.
+#[utoipa::path(
+    get, path = "/compute/{system_name}/jobs/{job_id}/metadata", tag = "compute",
+    params(("system_name" = String, Path), ("job_id" = String, Path, description = "Job id")),
+    responses(
+        (status = 200, description = "Script and files of the job", body = GetJobMetadataResponse),
+        (status = "4XX", description = "Client error", body = ApiResponseError),
+        (status = "5XX", description = "Server error", body = ApiResponseError),
+    ),
+    security(("bearer" = []), ("oauth2" = [])),
+)]
+pub(crate) async fn metadata(call: Call) -> Result<Response, ApiError> {
+    let system = call.compute_system()?;
+    let id = call.job_id()?;
+    let jobs = system.scheduler.metadata(&call.caller, &id).await?;
+    Ok(json(StatusCode::OK, &GetJobMetadataResponse { jobs }))
+}
+
+/// Runs a command inside of a running job.
+#[utoipa::path(
+    put, path = "/compute/{system_name}/jobs/{job_id}/attach", tag = "compute",
+    params(("system_name" = String, Path), ("job_id" = String, Path, description = "Job id")),
+    request_body = PostJobAttachRequest,
+    responses(
+        (status = 204, description = "The command has run"),
+        (status = "4XX", description = "Client error", body = ApiResponseError),
+        (status = "5XX", description = "Server error", body = ApiResponseError),
+    ),
+    security(("bearer" = []), ("oauth2" = [])),
+)]
+pub(crate) async fn attach(call: Call) -> Result<Response, ApiError> {
+    let system = call.compute_system()?;
+    let id = call.job_id()?;
+    let mut fields = Fields::new(call.object()?);
+    let Some(command) = fields.required_text(&["command"]) else {
+        return Err(ApiError::validation(fields.into_errors()));
+    };
+    let caller = call.caller.clone();
+    let work = async move { system.scheduler.attach(&caller, &id, &command).await };
     call.state.detached(work).await.ok_or_else(interrupted)??;
     Ok(StatusCode::NO_CONTENT.into_response())
 }
