@@ -12,6 +12,7 @@ use crate::command::CommandError;
 use crate::executor::ExecError;
 use crate::health::GateError;
 use crate::scheduler::SchedulerError;
+use crate::ssh::SshError;
 use crate::transfer::TransferError;
 
 /// An error answer before it is rendered. `message` goes to the client; the source chain goes
@@ -254,24 +255,50 @@ impl Pending {
 
 impl From<ExecError> for ApiError {
     fn from(error: ExecError) -> Self {
-        let status = match &error {
-            ExecError::Timeout => StatusCode::REQUEST_TIMEOUT,
-            ExecError::OutputTooLarge => StatusCode::PAYLOAD_TOO_LARGE,
-            ExecError::Account(account) if account.is_refusal() => StatusCode::FORBIDDEN,
-            _ => StatusCode::INTERNAL_SERVER_ERROR,
-        };
-        Self::new(status, error.to_string()).with_source(error)
+        Self::new(exec_status(&error), error.to_string()).with_source(error)
+    }
+}
+
+fn exec_status(error: &ExecError) -> StatusCode {
+    match error {
+        ExecError::Ssh(ssh) => ssh_status(ssh),
+        ExecError::Timeout => StatusCode::REQUEST_TIMEOUT,
+        ExecError::OutputTooLarge => StatusCode::PAYLOAD_TOO_LARGE,
+        ExecError::Account(account) if account.is_refusal() => StatusCode::FORBIDDEN,
+        _ => StatusCode::INTERNAL_SERVER_ERROR,
+    }
+}
+
+fn ssh_status(error: &SshError) -> StatusCode {
+    match error {
+        SshError::ConnectTimeout | SshError::KeyTimeout => StatusCode::REQUEST_TIMEOUT,
+        SshError::Connect { .. }
+        | SshError::HostKey(_)
+        | SshError::Refused(_)
+        | SshError::Capacity
+        | SshError::Channel(_)
+        | SshError::Protocol(_)
+        | SshError::Reset => StatusCode::FAILED_DEPENDENCY,
+        SshError::NoCredentials { .. }
+        | SshError::BadCredentials { .. }
+        | SshError::KeyService { .. } => StatusCode::INTERNAL_SERVER_ERROR,
     }
 }
 
 impl From<CommandError> for ApiError {
     fn from(error: CommandError) -> Self {
-        let status = match error {
-            CommandError::Exec(source) => return source.into(),
-            CommandError::Failed { kind, .. } => failure_status(kind),
-            CommandError::Unparsable { .. } => StatusCode::INTERNAL_SERVER_ERROR,
-        };
-        Self::new(status, error.to_string())
+        match error {
+            CommandError::Exec(source) => source.into(),
+            other => Self::new(command_status(&other), other.to_string()),
+        }
+    }
+}
+
+fn command_status(error: &CommandError) -> StatusCode {
+    match error {
+        CommandError::Exec(source) => exec_status(source),
+        CommandError::Failed { kind, .. } => failure_status(*kind),
+        CommandError::Unparsable { .. } => StatusCode::INTERNAL_SERVER_ERROR,
     }
 }
 
@@ -300,29 +327,43 @@ impl From<GateError> for ApiError {
 
 impl From<SchedulerError> for ApiError {
     fn from(error: SchedulerError) -> Self {
-        let status = match error {
-            SchedulerError::Exec(source) => return source.into(),
-            SchedulerError::Command(source) => return source.into(),
-            SchedulerError::NotFound => StatusCode::NOT_FOUND,
-            SchedulerError::NotOwner { .. } => StatusCode::FORBIDDEN,
-            SchedulerError::AlreadyEnded { .. } => StatusCode::CONFLICT,
-            SchedulerError::Rejected { .. } => StatusCode::BAD_REQUEST,
-            SchedulerError::QueueFull { .. } | SchedulerError::Stopping => {
-                StatusCode::SERVICE_UNAVAILABLE
-            }
-            SchedulerError::Quota { .. } => StatusCode::FORBIDDEN,
-            SchedulerError::NotDriven { .. }
-            | SchedulerError::Unsupported { .. }
-            | SchedulerError::NotByRest => StatusCode::NOT_IMPLEMENTED,
-            SchedulerError::Failed { message, causes } => {
-                return Self {
-                    caused_by: (!causes.is_empty()).then_some(causes),
-                    ..Self::new(StatusCode::INTERNAL_SERVER_ERROR, message)
-                };
-            }
-            SchedulerError::Io { .. } => StatusCode::INTERNAL_SERVER_ERROR,
-        };
-        Self::new(status, error.to_string()).with_source(error)
+        match error {
+            SchedulerError::Exec(source) => source.into(),
+            SchedulerError::Command(source) => source.into(),
+            other => Self {
+                caused_by: scheduler_causes(&other),
+                ..Self::new(scheduler_status(&other), other.to_string()).with_source(other)
+            },
+        }
+    }
+}
+
+fn scheduler_status(error: &SchedulerError) -> StatusCode {
+    match error {
+        SchedulerError::Exec(source) => exec_status(source),
+        SchedulerError::Command(source) => command_status(source),
+        SchedulerError::Shared(error) => scheduler_status(error),
+        SchedulerError::NotFound => StatusCode::NOT_FOUND,
+        SchedulerError::NotOwner { .. } | SchedulerError::Quota { .. } => StatusCode::FORBIDDEN,
+        SchedulerError::AlreadyEnded { .. } => StatusCode::CONFLICT,
+        SchedulerError::Rejected { .. } => StatusCode::BAD_REQUEST,
+        SchedulerError::QueueFull { .. } | SchedulerError::Stopping => {
+            StatusCode::SERVICE_UNAVAILABLE
+        }
+        SchedulerError::NotDriven { .. }
+        | SchedulerError::Unsupported { .. }
+        | SchedulerError::NotByRest => StatusCode::NOT_IMPLEMENTED,
+        SchedulerError::Failed { .. } | SchedulerError::Io { .. } => {
+            StatusCode::INTERNAL_SERVER_ERROR
+        }
+    }
+}
+
+fn scheduler_causes(error: &SchedulerError) -> Option<Vec<String>> {
+    match error {
+        SchedulerError::Failed { causes, .. } if !causes.is_empty() => Some(causes.clone()),
+        SchedulerError::Shared(error) => scheduler_causes(error),
+        _ => None,
     }
 }
 

@@ -20,6 +20,7 @@ pub mod model;
 pub mod openapi;
 pub mod scheduler;
 pub mod serve;
+pub mod ssh;
 pub mod state;
 pub mod tracing_log;
 pub mod transfer;

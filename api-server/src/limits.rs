@@ -78,3 +78,26 @@ pub const VIEW_DEFAULT_BYTES: u64 = 5 * 1024 * 1024;
 
 /// What may surround the file in a form, in bytes: boundaries, headers, small fields.
 pub const FORM_OVERHEAD_MAX_BYTES: usize = 64 * 1024;
+
+/// Sessions of one user's connection at once; more commands wait. OpenSSH allows 10 unless
+/// `MaxSessions` says otherwise.
+pub const SSH_SESSIONS_MAX: usize = 32;
+
+/// Bytes that a session may have on their way to us.
+pub const SSH_WINDOW_BYTES: u32 = 1024 * 1024;
+
+/// How long a program has between SIGTERM and SIGKILL, and after that until its session is
+/// given up.
+pub const SSH_KILL_GRACE: Duration = Duration::from_millis(500);
+
+/// Age at which a shell on a login node is replaced, so that changed start-up files count.
+pub const SSH_WORKER_MAX_AGE: Duration = Duration::from_secs(600);
+
+/// How long a refused key is not offered again: login nodes shut out who tries too often.
+pub const SSH_REFUSAL_MEMORY: Duration = Duration::from_secs(60);
+
+/// How often connections are looked at that have nothing to do.
+pub const SSH_PRUNE_INTERVAL: Duration = Duration::from_secs(5);
+
+/// Time allowed for a key service to issue a key.
+pub const SSH_KEY_TIMEOUT: Duration = Duration::from_secs(5);

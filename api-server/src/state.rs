@@ -16,7 +16,10 @@ use crate::http_client::HttpClient;
 use crate::limits;
 use crate::metrics::Metrics;
 use crate::model::transfer::TransferMethodName;
-use crate::scheduler::{Hybrid, LocalLimits, LocalScheduler, NotDriven, Scheduler, SlurmRest};
+use crate::scheduler::{
+    Hybrid, LocalLimits, LocalScheduler, NotDriven, Scheduler, SlurmCli, SlurmRest,
+};
+use crate::ssh::{Credentials, SshExecutor};
 use crate::tracing_log::TracingLog;
 use crate::transfer::{
     Installer, MethodNotDriven, Program, StreamerMethod, TransferMethod, Transfers,
@@ -115,8 +118,12 @@ impl AppState {
         let authorizer = authorization.map(|config| Authorizer::new(config, Arc::clone(&http)));
         let metrics = Arc::new(Metrics::new());
         let mut systems = Vec::new();
+        let credentials = config.ssh_credentials.as_ref();
+        let credentials =
+            credentials.map(|config| Arc::new(Credentials::new(config, Arc::clone(&http))));
         for system in &config.clusters {
-            systems.push(Arc::new(System::new(system, &http, &metrics).await?));
+            let login = login_node(system, credentials.as_ref());
+            systems.push(Arc::new(System::new(system, login, &http, &metrics).await?));
         }
         let tasks = TaskTracker::new();
         Ok(Self(Arc::new(Inner {
@@ -187,6 +194,7 @@ impl System {
 
     async fn new(
         config: &SystemConfig,
+        login: Option<Arc<dyn Executor>>,
         http: &Arc<HttpClient>,
         metrics: &Arc<Metrics>,
     ) -> Result<Self, BuildError> {
@@ -203,8 +211,15 @@ impl System {
                     let (executor, scheduler) = local(config).await?;
                     (Some(observed(Arc::new(executor))), Arc::new(scheduler))
                 }
-                SchedulerType::Slurm => (None, slurm(config, http, metrics)),
-                SchedulerType::Pbs => (None, Arc::new(NotDriven { scheduler: "PBS" })),
+                SchedulerType::Slurm => {
+                    let login = login.map(observed);
+                    let scheduler = slurm(config, login.as_ref(), http, metrics);
+                    (login, scheduler)
+                }
+                SchedulerType::Pbs => {
+                    let scheduler = NotDriven { scheduler: "PBS" };
+                    (login.map(observed), Arc::new(scheduler))
+                }
             };
         Ok(Self {
             name: config.name.clone(),
@@ -220,10 +235,21 @@ impl System {
 
 fn slurm(
     config: &SystemConfig,
+    login: Option<&Arc<dyn Executor>>,
     http: &Arc<HttpClient>,
     metrics: &Arc<Metrics>,
 ) -> Arc<dyn Scheduler> {
-    let command_line = || Arc::new(NotDriven { scheduler: "Slurm" });
+    let command_line = || -> Arc<dyn Scheduler> {
+        let version = config.scheduler.version.as_deref().unwrap_or_default();
+        match login {
+            Some(login) => Arc::new(SlurmCli::new(
+                Arc::clone(login),
+                command_limits(config),
+                version,
+            )),
+            None => Arc::new(NotDriven { scheduler: "Slurm" }),
+        }
+    };
     let rest = SlurmRest::new(config, Arc::clone(http), Arc::clone(metrics));
     match (config.scheduler.connection_mode, rest) {
         (ConnectionMode::Rest, Some(rest)) => Arc::new(rest),
@@ -233,6 +259,15 @@ fn slurm(
         }),
         _ => command_line(),
     }
+}
+
+/// Commands over SSH, where that is configured.
+fn login_node(
+    config: &SystemConfig,
+    credentials: Option<&Arc<Credentials>>,
+) -> Option<Arc<dyn Executor>> {
+    let (ssh, credentials) = (config.ssh.as_ref()?, Arc::clone(credentials?));
+    Some(Arc::new(SshExecutor::new(&config.name, ssh, credentials)))
 }
 
 fn command_limits(config: &SystemConfig) -> RunLimits {

@@ -17,6 +17,7 @@ mod private_file;
 mod program;
 mod quote;
 mod remove;
+pub mod slurm;
 mod stat;
 mod symlink;
 mod view;

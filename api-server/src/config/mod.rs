@@ -15,7 +15,7 @@ use serde::Deserialize;
 
 pub use auth::{AuthConfig, AuthenticationConfig, AuthorizationConfig, TokenEndpointAuthMethod};
 pub use load::{ConfigError, Sources};
-pub use ssh::{SshCredentials, StaticKey};
+pub use ssh::{KeyService, SshCredentials, StaticKey};
 pub use system::{
     ConnectionMode, DataOperation, DataType, FileSystem, Probe, Probing, ProbingServices,
     SchedulerConfig, SchedulerType, ServiceAccount, SshConfig, SshTimeouts, SystemConfig,

@@ -58,6 +58,10 @@ pub struct SshConfig {
         deserialize_with = "values::integer"
     )]
     pub max_clients: u32,
+    /// Extension: file of the host keys that are trusted, as `ssh-keyscan` writes it. Absent:
+    /// every host key is accepted.
+    #[serde(default, alias = "knownHosts")]
+    pub known_hosts: Option<String>,
     /// Patience.
     #[serde(default)]
     pub timeout: SshTimeouts,

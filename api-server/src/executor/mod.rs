@@ -15,6 +15,7 @@ pub use observed::ObservedExecutor;
 
 use crate::auth::Caller;
 use crate::command::ShellLine;
+use crate::ssh::SshError;
 
 /// A boxed future, so that executors, schedulers and transfer methods can be trait objects.
 pub type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
@@ -87,6 +88,9 @@ pub enum ExecError {
     /// The caller is nobody this system can run programs as.
     #[error(transparent)]
     Account(#[from] AccountError),
+    /// The login node could not be reached, or broke off.
+    #[error(transparent)]
+    Ssh(#[from] SshError),
     /// The operating system refused.
     #[error("could not run a program on this machine")]
     Io(#[source] std::io::Error),

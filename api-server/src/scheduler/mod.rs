@@ -4,15 +4,19 @@ mod batch;
 mod hybrid;
 pub mod local;
 mod not_driven;
+pub(crate) mod shared;
+mod slurm_cli;
 mod slurm_rest;
 mod slurm_state;
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 pub use batch::{BatchError, parse_time_limit};
 pub use hybrid::Hybrid;
 pub use local::{LocalLimits, LocalScheduler};
 pub use not_driven::NotDriven;
+pub use slurm_cli::SlurmCli;
 pub use slurm_rest::SlurmRest;
 pub(crate) use slurm_rest::parse_version as parse_api_version;
 
@@ -304,6 +308,9 @@ pub enum SchedulerError {
     /// A program run as the caller failed.
     #[error(transparent)]
     Command(#[from] CommandError),
+    /// Somebody else asked the same at the same time, and this came of it.
+    #[error(transparent)]
+    Shared(Arc<Self>),
     /// A file of the scheduler's own could not be written.
     #[error("the job could not be prepared")]
     Io {

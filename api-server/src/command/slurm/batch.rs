@@ -1,0 +1,180 @@
+//! `sbatch`: queues a job.
+
+use super::{SlurmCommand, SlurmError, success, unexpected};
+use crate::command::ShellLine;
+use crate::executor::Output;
+use crate::scheduler::{JobDescription, JobId, Script};
+
+/// Queues one job; its script goes through standard input.
+#[derive(Debug, Clone)]
+pub struct Submit(JobDescription);
+
+impl Submit {
+    /// Of a job with a working directory.
+    ///
+    /// # Errors
+    /// With what is wrong with its variables.
+    pub fn new(job: JobDescription) -> Result<Self, String> {
+        match job.environment.keys().find(|name| !is_variable(name)) {
+            Some(name) => Err(format!("'{name}' cannot be the name of a variable")),
+            None => Ok(Self(job)),
+        }
+    }
+}
+
+impl SlurmCommand for Submit {
+    type Parsed = JobId;
+
+    fn render(&self) -> ShellLine {
+        let job = &self.0;
+        // `--export` splits values at commas and reads quotes: such values come by inheritance.
+        let (listed, inherited): (Vec<_>, Vec<_>) = job
+            .environment
+            .iter()
+            .partition(|(_, value)| is_plain(value));
+        let assigned = |(name, value): (&String, &String)| format!("{name}={value}");
+        let line = match inherited.is_empty() {
+            true => ShellLine::new("sbatch"),
+            false => ShellLine::new("env")
+                .args(inherited.into_iter().map(assigned))
+                .arg("sbatch"),
+        };
+        let export: Vec<String> = listed.into_iter().map(assigned).collect();
+        let export = [&["ALL".to_owned()], &export[..]].concat().join(",");
+        let line = line.arg(format!("--export={export}"));
+        let line = line.arg(format!("--chdir={}", job.working_directory));
+        let options = [
+            ("partition", &job.partition),
+            ("reservation", &job.reservation),
+            ("account", &job.account),
+            ("job-name", &job.name),
+            ("error", &job.standard_error),
+            ("output", &job.standard_output),
+            ("input", &job.standard_input),
+            ("constraint", &job.constraints),
+        ];
+        let options = options.into_iter().filter_map(|(name, value)| {
+            let value = value.as_ref()?;
+            Some(format!("--{name}={value}"))
+        });
+        let line = line.args(options);
+        match &job.script {
+            Script::Path(path) => line.arg("--").arg(path),
+            Script::Text(_) => line,
+        }
+    }
+
+    fn input(&self) -> &[u8] {
+        match &self.0.script {
+            Script::Text(text) => text.as_bytes(),
+            Script::Path(_) => &[],
+        }
+    }
+
+    fn read(&self, output: &Output) -> Result<JobId, SlurmError> {
+        let stderr = String::from_utf8_lossy(&output.stderr);
+        if output.exit_code != Some(0) && names_a_limit(&stderr) {
+            return Err(SlurmError::Quota(stderr.trim().to_owned()));
+        }
+        let text = success(output)?;
+        let ids = text
+            .lines()
+            .filter_map(|line| line.strip_prefix("Submitted batch job "));
+        let mut ids = ids.filter_map(|rest| JobId::parse(rest.split(' ').next()?));
+        ids.next().ok_or_else(|| unexpected(output))
+    }
+}
+
+/// Whether a text can name a variable: letters, digits and underscores.
+fn is_variable(name: &str) -> bool {
+    let word = |b: u8| b.is_ascii_alphanumeric() || b == b'_';
+    name.bytes()
+        .next()
+        .is_some_and(|first| word(first) && !first.is_ascii_digit())
+        && name.bytes().all(word)
+}
+
+fn is_plain(value: &str) -> bool {
+    !value.contains([',', '\'', '"', '\\', '\n'])
+}
+
+/// Such as `AssocMaxSubmitJobLimit` or `QOSMaxCpuPerUserLimit`.
+fn names_a_limit(stderr: &str) -> bool {
+    stderr
+        .split(|c: char| !c.is_ascii_alphanumeric())
+        .any(|word| {
+            let rest = word
+                .strip_prefix("QOS")
+                .or_else(|| word.strip_prefix("Assoc"));
+            rest.is_some_and(|rest| {
+                (rest.starts_with("Max") || rest.starts_with("Min")) && rest.ends_with("Limit")
+            })
+        })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::fixtures::{failed, printed};
+    use super::*;
+
+    fn job(variables: &[(&str, &str)]) -> JobDescription {
+        let variables = variables
+            .iter()
+            .map(|(k, v)| ((*k).to_owned(), (*v).to_owned()));
+        JobDescription {
+            working_directory: "/home/u".into(),
+            environment: variables.collect(),
+            script: Script::Text("#!/bin/sh\n".into()),
+            ..JobDescription::default()
+        }
+    }
+
+    #[test]
+    fn every_field_is_one_word() {
+        let mut full = job(&[("A", "1"), ("B", "x,y"), ("C", "it's $HOME")]);
+        full.name = Some("a; rm -rf ~".into());
+        full.partition = Some("--wrap=id".into());
+        let line = Submit::new(full).unwrap().render();
+        assert_eq!(
+            line.as_str(),
+            r"env B=x,y 'C=it'\''s $HOME' sbatch --export=ALL,A=1 --chdir=/home/u --partition=--wrap=id '--job-name=a; rm -rf ~'"
+        );
+        let mut by_path = job(&[]);
+        by_path.script = Script::Path("-x".into());
+        let submit = Submit::new(by_path).unwrap();
+        assert!(submit.render().as_str().ends_with(" -- -x"));
+        assert_eq!(submit.input(), b"");
+    }
+
+    #[test]
+    fn names_of_variables_are_checked() {
+        for name in ["", "1A", "A B", "A=B", "A,B", "é"] {
+            assert!(Submit::new(job(&[(name, "")])).is_err(), "{name}");
+        }
+        assert!(Submit::new(job(&[("_a1", "")])).is_ok());
+    }
+
+    #[test]
+    fn the_id_or_the_reason() {
+        let submit = Submit::new(job(&[])).unwrap();
+        let read = |output| submit.read(&output);
+        let id = JobId::parse("17").unwrap();
+        assert_eq!(
+            read(printed("Welcome\nSubmitted batch job 17\n")),
+            Ok(id.clone())
+        );
+        assert_eq!(
+            read(printed("Submitted batch job 17 on cluster b\n")),
+            Ok(id)
+        );
+        assert!(read(printed("")).is_err());
+        let quota = "sbatch: error: AssocMaxSubmitJobLimit\nsbatch: error: Batch job submission failed: Job violates accounting/QOS policy (job submit limit, user's size and/or time limits)\n";
+        assert!(matches!(read(failed(1, quota)), Err(SlurmError::Quota(_))));
+        let partition = "sbatch: error: invalid partition specified: nosuch\n";
+        let error = read(failed(1, partition)).unwrap_err().to_string();
+        assert_eq!(
+            error,
+            format!("Unexpected Slurm command response. exit_status:1 std_err:{partition}")
+        );
+    }
+}

@@ -1,0 +1,136 @@
+//! Slurm's programs as pure values: the line to run, and what their output means.
+//!
+//! Fields are asked for with a delimiter that is no printable character, and counted rather
+//! than split by lines: names of jobs may hold anything.
+
+mod accounts;
+mod batch;
+mod control;
+mod history;
+mod nodes;
+mod partitions;
+mod queue;
+mod reservations;
+mod row;
+mod text;
+
+pub use accounts::{Accounts, DefaultAccount};
+pub use batch::Submit;
+pub use control::{Attach, Cancel, Ping};
+pub use history::History;
+pub use nodes::Nodes;
+pub use partitions::Partitions;
+pub use queue::Queue;
+pub use reservations::Reservations;
+pub use row::{JobQuery, Row, WhichJobs, merge};
+pub use text::{BatchScript, Show, ShownJob, StoredFiles, StoredScript};
+
+use super::ShellLine;
+use crate::executor::Output;
+
+/// One program of Slurm, run as the caller.
+pub trait SlurmCommand: Send + Sync {
+    /// What its output means.
+    type Parsed;
+
+    /// The line to run; every argument quoted.
+    fn render(&self) -> ShellLine;
+
+    /// What it reads from its standard input.
+    fn input(&self) -> &[u8] {
+        &[]
+    }
+
+    /// Reads what it printed, whatever its exit status.
+    ///
+    /// # Errors
+    /// When it failed, or printed something unknown.
+    fn read(&self, output: &Output) -> Result<Self::Parsed, SlurmError>;
+}
+
+/// What a program of Slurm refused. The last one's words are what existing clients show.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum SlurmError {
+    /// The caller's account or quality of service allows no more.
+    #[error("{0}")]
+    Quota(String),
+    /// There is no such job.
+    #[error("no such job")]
+    NoJob,
+    /// The job is somebody else's.
+    #[error("the job belongs to another user")]
+    Denied,
+    /// The job has ended.
+    #[error("the job has ended")]
+    Ended,
+    /// Anything else.
+    #[error("Unexpected Slurm command response. exit_status:{exit_status} std_err:{stderr}")]
+    Unexpected {
+        /// As the program exited; 128 + n when signal n ended it.
+        exit_status: i32,
+        /// What it said.
+        stderr: String,
+    },
+}
+
+/// The text a program printed, if it succeeded.
+fn success(output: &Output) -> Result<String, SlurmError> {
+    match output.exit_code {
+        Some(0) => Ok(String::from_utf8_lossy(&output.stdout).into_owned()),
+        _ => Err(unexpected(output)),
+    }
+}
+
+/// The failure that output tells of.
+fn unexpected(output: &Output) -> SlurmError {
+    let stderr = String::from_utf8_lossy(&output.stderr).into_owned();
+    if stderr.contains("Invalid job id") || stderr.contains("Expired or invalid job") {
+        return SlurmError::NoJob;
+    }
+    if stderr.contains("Access/permission denied") {
+        return SlurmError::Denied;
+    }
+    if stderr.contains("already completing or completed") {
+        return SlurmError::Ended;
+    }
+    let signal = output.signal.map(|signal| 128 + signal);
+    SlurmError::Unexpected {
+        exit_status: output.exit_code.or(signal).unwrap_or(-1),
+        stderr,
+    }
+}
+
+/// A program of Slurm that prints moments in unix seconds.
+fn with_unix_times(program: &str) -> ShellLine {
+    ShellLine::new("env").args(["SLURM_TIME_FORMAT=%s", program])
+}
+
+/// Nothing for words by which Slurm says nothing.
+fn given(text: &str) -> Option<String> {
+    let nothing = ["", "(null)", "N/A", "None", "Unknown"].contains(&text);
+    (!nothing).then(|| text.to_owned())
+}
+
+#[cfg(test)]
+pub(crate) mod fixtures {
+    use crate::executor::Output;
+
+    /// A run that printed this and exited with 0.
+    pub(crate) fn printed(stdout: &str) -> Output {
+        Output {
+            exit_code: Some(0),
+            signal: None,
+            stdout: stdout.as_bytes().to_vec(),
+            stderr: Vec::new(),
+        }
+    }
+
+    /// A run that failed.
+    pub(crate) fn failed(exit_code: i32, stderr: &str) -> Output {
+        Output {
+            exit_code: Some(exit_code),
+            stderr: stderr.as_bytes().to_vec(),
+            ..printed("")
+        }
+    }
+}

@@ -1,0 +1,179 @@
+//! `squeue`: jobs as the controller knows them, also those that ended a moment ago.
+
+use super::row::{self, DELIMITER, Fields, JobQuery, Row, WhichJobs};
+use super::{SlurmCommand, SlurmError, given, success, with_unix_times};
+use crate::command::ShellLine;
+use crate::executor::Output;
+use crate::model::jobs::{JobStatus, JobTime};
+
+/// Asks the controller.
+#[derive(Debug, Clone)]
+pub struct Queue(pub JobQuery);
+
+const FIELDS: &[&str] = &[
+    "JobArrayID",
+    "NumNodes",
+    "Cluster",
+    "exit_code",
+    "GroupName",
+    "Account",
+    "Name",
+    "NodeList",
+    "Partition",
+    "PriorityLong",
+    "State",
+    "Reason",
+    "TimeUsed",
+    "SubmitTime",
+    "StartTime",
+    "EndTime",
+    "TimeLimit",
+    "UserName",
+    "WorkDir",
+];
+
+impl SlurmCommand for Queue {
+    type Parsed = Vec<Row>;
+
+    fn render(&self) -> ShellLine {
+        let fields = FIELDS.iter().map(|field| format!("{field}:{DELIMITER}"));
+        let format = fields.collect::<Vec<_>>().join(",");
+        let line = with_unix_times("squeue").args(["--noheader", "--all", "--states=all"]);
+        let line = line
+            .arg(format!("--Format={format}"))
+            .args(self.0.options());
+        match &self.0.which {
+            WhichJobs::Fitting(filter) if !filter.all_users => {
+                line.arg(format!("--user={}", self.0.user))
+            }
+            _ => line,
+        }
+    }
+
+    fn read(&self, output: &Output) -> Result<Vec<Row>, SlurmError> {
+        let text = match success(output) {
+            Err(SlurmError::NoJob) => return Ok(Vec::new()),
+            text => text?,
+        };
+        let records = row::records(&text, FIELDS.len());
+        let mut rows: Vec<Row> = records.iter().map(|record| job(&Fields(record))).collect();
+        rows.retain(|row| self.0.admits(&row.job));
+        Ok(rows)
+    }
+}
+
+fn job(fields: &Fields<'_>) -> Row {
+    let state = fields.text(10);
+    let alive = [
+        "PENDING",
+        "RUNNING",
+        "SUSPENDED",
+        "COMPLETING",
+        "CONFIGURING",
+        "STOPPED",
+    ];
+    // As wait(2) reports it. Before the end it means nothing.
+    let wait = fields.number(3).filter(|_| !alive.contains(&state));
+    let byte = |number: u64| i32::try_from(number).ok();
+    let status = JobStatus {
+        state: state.to_owned(),
+        state_reason: row::reason(fields.text(11)),
+        exit_code: wait.and_then(|wait| byte(wait >> 8 & 0xff)),
+        interrupt_signal: wait.and_then(|wait| byte(wait & 0x7f)),
+    };
+    let time = JobTime {
+        elapsed: row::duration(fields.text(12)),
+        start: fields.number(14),
+        end: fields.number(15),
+        suspended: None,
+        limit: row::duration(fields.text(16)),
+    };
+    let mut job = row::job(fields.text(0), status, time);
+    job.allocation_nodes = fields
+        .number(1)
+        .and_then(|n| n.try_into().ok())
+        .unwrap_or(0);
+    job.cluster = fields.text(2).to_owned();
+    job.group = given(fields.text(4));
+    job.account = given(fields.text(5));
+    job.name = fields.text(6).to_owned();
+    job.nodes = fields.text(7).to_owned();
+    job.partition = fields.text(8).to_owned();
+    job.priority = fields.number(9);
+    job.user = fields.text(17).to_owned();
+    job.working_directory = fields.text(18).to_owned();
+    Row {
+        job,
+        submitted: fields.number(13),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::fixtures::{failed, printed};
+    use super::*;
+    use crate::scheduler::{JobFilter, JobId};
+
+    fn all() -> Queue {
+        let filter = JobFilter {
+            all_users: true,
+            ..JobFilter::default()
+        };
+        Queue(JobQuery {
+            user: "fireuser".into(),
+            which: WhichJobs::Fitting(filter),
+        })
+    }
+
+    #[test]
+    fn jobs_of_slurm_22_05() {
+        let text = include_str!("../../../testdata/slurm22.05/squeue.txt");
+        let rows = all().read(&printed(text)).unwrap();
+        let find = |id: &str| &rows.iter().find(|row| row.job.job_id == id).unwrap().job;
+        assert_eq!(find("3").name, "a|b c");
+        assert_eq!(find("9").name, "nl\nx");
+        assert_eq!(find("6_1").status.state, "COMPLETED");
+        let failed = &find("4").status;
+        assert_eq!(
+            (failed.exit_code, failed.interrupt_signal),
+            (Some(3), Some(0))
+        );
+        let killed = &find("10").status;
+        assert_eq!(
+            (killed.exit_code, killed.interrupt_signal),
+            (Some(0), Some(9))
+        );
+        let waiting = find("5");
+        assert_eq!(waiting.status.state_reason.as_deref(), Some("BeginTime"));
+        assert_eq!(
+            (waiting.status.exit_code, waiting.time.limit),
+            (None, Some(3600))
+        );
+    }
+
+    #[test]
+    fn an_unknown_job_is_no_row() {
+        let unknown = failed(1, "slurm_load_jobs error: Invalid job id specified\n");
+        assert_eq!(all().read(&unknown), Ok(Vec::new()));
+        let down = failed(
+            1,
+            "slurm_load_jobs error: Unable to contact slurm controller\n",
+        );
+        assert!(all().read(&down).is_err());
+    }
+
+    #[test]
+    fn another_users_rows_are_left_out_whatever_the_user_is_called() {
+        let text = include_str!("../../../testdata/slurm22.05/squeue.txt");
+        let queue = Queue(JobQuery {
+            user: "x,fireuser".into(),
+            which: WhichJobs::Fitting(JobFilter::default()),
+        });
+        assert!(queue.render().as_str().contains("--user=x,fireuser"));
+        assert_eq!(queue.read(&printed(text)), Ok(Vec::new()));
+        let one = WhichJobs::One(JobId::parse("1").unwrap());
+        let user = "u".to_owned();
+        let line = Queue(JobQuery { user, which: one }).render();
+        assert!(!line.as_str().contains("--user"));
+    }
+}

@@ -1,0 +1,376 @@
+//! Slurm by its programs, run on the login node as the caller.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use super::shared::Shared;
+use super::{JobDescription, JobFilter, JobId, Ping, Scheduler, SchedulerError};
+use crate::auth::Caller;
+use crate::command::slurm::{self, JobQuery, ShownJob, SlurmCommand, SlurmError, WhichJobs};
+use crate::executor::{BoxFuture, ExecError, Executor, RunLimits};
+use crate::model::jobs::{Job, JobMetadataModel};
+use crate::model::status::{AccountsModel, NodeModel, PartitionModel, ReservationModel};
+
+/// Drives one Slurm cluster.
+#[derive(Debug)]
+pub struct SlurmCli {
+    executor: Arc<dyn Executor>,
+    limits: RunLimits,
+    /// Whether the accounts keep the files of a job: Slurm 24.05 and newer.
+    keeps_files: bool,
+    listings: Shared<Question, Result<Arc<Vec<Job>>, Arc<SchedulerError>>>,
+    /// Grows with each change, so that nobody is shown what was asked for before theirs.
+    changes: AtomicU64,
+}
+
+/// Who asks for which jobs, by the command line, after how many changes.
+type Question = (String, String, u64);
+
+impl SlurmCli {
+    /// Runs its programs by `executor`.
+    pub fn new(executor: Arc<dyn Executor>, limits: RunLimits, version: &str) -> Self {
+        Self {
+            executor,
+            limits,
+            keeps_files: is_at_least(version, (24, 5)),
+            listings: Shared::default(),
+            changes: AtomicU64::new(0),
+        }
+    }
+
+    async fn run<C: SlurmCommand>(
+        &self,
+        caller: &Caller,
+        command: &C,
+    ) -> Result<C::Parsed, CliError> {
+        let (line, input) = (command.render(), command.input());
+        let output = self
+            .executor
+            .run_with_input(caller, &line, input, self.limits)
+            .await?;
+        Ok(command.read(&output)?)
+    }
+
+    /// History and queue together. Identical questions at once share the two calls.
+    async fn listing(&self, caller: &Caller, which: WhichJobs) -> Result<Vec<Job>, SchedulerError> {
+        let user = caller.name().as_str().to_owned();
+        let query = JobQuery {
+            user: user.clone(),
+            which,
+        };
+        let (history, queue) = (slurm::History(query.clone()), slurm::Queue(query));
+        let line = history.render().as_str().to_owned();
+        let question = (user, line, self.changes.load(Ordering::Acquire));
+        let answer = self
+            .listings
+            .ask(question, async {
+                let both = tokio::join!(self.run(caller, &history), self.run(caller, &queue));
+                let both = both.0.and_then(|history| Ok((history, both.1?)));
+                match both {
+                    Ok((history, queue)) => Ok(Arc::new(slurm::merge(history, queue))),
+                    Err(error) => Err(Arc::new(error.of_a_listing())),
+                }
+            })
+            .await;
+        match answer {
+            Ok(jobs) => Ok(Arc::unwrap_or_clone(jobs)),
+            Err(error) => Err(Arc::try_unwrap(error).unwrap_or_else(SchedulerError::Shared)),
+        }
+    }
+
+    /// What the controller says, and, once it has forgotten the job, what the accounts keep.
+    async fn description(
+        &self,
+        caller: &Caller,
+        id: &JobId,
+    ) -> Result<Vec<JobMetadataModel>, SchedulerError> {
+        let (show, script) = (slurm::Show(id.clone()), slurm::BatchScript(id.clone()));
+        let (shown, script) = tokio::join!(self.run(caller, &show), self.run(caller, &script));
+        match shown {
+            Ok(jobs) if !jobs.is_empty() => {
+                let script = script.map_err(|error| error.about(id))?;
+                Ok(jobs
+                    .into_iter()
+                    .map(|job| described(job, script.clone()))
+                    .collect())
+            }
+            Ok(_) | Err(CliError::Slurm(SlurmError::NoJob)) => self.stored(caller, id).await,
+            Err(error) => Err(error.about(id)),
+        }
+    }
+
+    async fn stored(
+        &self,
+        caller: &Caller,
+        id: &JobId,
+    ) -> Result<Vec<JobMetadataModel>, SchedulerError> {
+        let scripts = self.run(caller, &slurm::StoredScript(id.clone())).await;
+        let scripts = scripts.map_err(|error| error.about(id))?;
+        let script_of = |job: &str| {
+            let found = scripts.iter().find(|(id, _)| id == job);
+            found.and_then(|(_, script)| script.clone())
+        };
+        let jobs = if self.keeps_files {
+            let files = self.run(caller, &slurm::StoredFiles(id.clone())).await;
+            let files = files.map_err(|error| error.about(id))?;
+            let described = files.into_iter().map(|job| {
+                let script = script_of(&job.id);
+                described(job, script)
+            });
+            described.collect()
+        } else {
+            let scripts = scripts
+                .into_iter()
+                .map(|(id, script)| described(nameless(id), script));
+            scripts.collect::<Vec<_>>()
+        };
+        if jobs.is_empty() {
+            Err(SchedulerError::NotFound)
+        } else {
+            Ok(jobs)
+        }
+    }
+}
+
+fn described(job: ShownJob, script: Option<String>) -> JobMetadataModel {
+    JobMetadataModel {
+        job_id: job.id,
+        script,
+        standard_input: job.input,
+        standard_output: job.output,
+        standard_error: job.error,
+    }
+}
+
+/// A job of which only the script is kept.
+fn nameless(id: String) -> ShownJob {
+    ShownJob {
+        id,
+        input: None,
+        output: None,
+        error: None,
+    }
+}
+
+/// Whether a version such as `24.11.0` is at least this one.
+fn is_at_least(version: &str, least: (u32, u32)) -> bool {
+    let mut numbers = version.split('.').map_while(|part| part.parse().ok());
+    let version = (numbers.next().unwrap_or(0), numbers.next().unwrap_or(0));
+    version >= least
+}
+
+/// A program could not run, or refused.
+#[derive(Debug)]
+enum CliError {
+    Exec(ExecError),
+    Slurm(SlurmError),
+}
+
+impl From<ExecError> for CliError {
+    fn from(error: ExecError) -> Self {
+        Self::Exec(error)
+    }
+}
+
+impl From<SlurmError> for CliError {
+    fn from(error: SlurmError) -> Self {
+        Self::Slurm(error)
+    }
+}
+
+impl CliError {
+    /// In answer to a request about one job.
+    fn about(self, id: &JobId) -> SchedulerError {
+        let id = || id.as_str().to_owned();
+        match self {
+            Self::Slurm(SlurmError::NoJob) => SchedulerError::NotFound,
+            Self::Slurm(SlurmError::Denied) => SchedulerError::NotOwner { id: id() },
+            Self::Slurm(SlurmError::Ended) => SchedulerError::AlreadyEnded { id: id() },
+            other => other.plain(),
+        }
+    }
+
+    /// In answer to any other request.
+    fn plain(self) -> SchedulerError {
+        match self {
+            Self::Exec(error) => error.into(),
+            Self::Slurm(SlurmError::Quota(reason)) => SchedulerError::Quota { reason },
+            Self::Slurm(error) => SchedulerError::Failed {
+                message: error.to_string(),
+                causes: Vec::new(),
+            },
+        }
+    }
+
+    /// Of one of the two programs that make a listing.
+    fn of_a_listing(self) -> SchedulerError {
+        match self {
+            Self::Exec(error) => error.into(),
+            Self::Slurm(error) => SchedulerError::Failed {
+                message: "Error executing Slurm command.".to_owned(),
+                causes: vec![error.to_string()],
+            },
+        }
+    }
+}
+
+impl Scheduler for SlurmCli {
+    fn submit<'a>(
+        &'a self,
+        caller: &'a Caller,
+        job: JobDescription,
+    ) -> BoxFuture<'a, Result<JobId, SchedulerError>> {
+        Box::pin(async move {
+            let submit = slurm::Submit::new(job);
+            let submit = submit.map_err(|reason| SchedulerError::Rejected { reason })?;
+            let id = self.run(caller, &submit).await;
+            self.changes.fetch_add(1, Ordering::Release);
+            id.map_err(CliError::plain)
+        })
+    }
+
+    fn job<'a>(
+        &'a self,
+        caller: &'a Caller,
+        id: &'a JobId,
+    ) -> BoxFuture<'a, Result<Vec<Job>, SchedulerError>> {
+        Box::pin(async move {
+            let jobs = self.listing(caller, WhichJobs::One(id.clone())).await?;
+            if jobs.is_empty() {
+                Err(SchedulerError::NotFound)
+            } else {
+                Ok(jobs)
+            }
+        })
+    }
+
+    fn jobs<'a>(
+        &'a self,
+        caller: &'a Caller,
+        filter: JobFilter,
+    ) -> BoxFuture<'a, Result<Vec<Job>, SchedulerError>> {
+        Box::pin(self.listing(caller, WhichJobs::Fitting(filter)))
+    }
+
+    fn cancel<'a>(
+        &'a self,
+        caller: &'a Caller,
+        id: &'a JobId,
+    ) -> BoxFuture<'a, Result<(), SchedulerError>> {
+        Box::pin(async move {
+            let cancelled = self.run(caller, &slurm::Cancel(id.clone())).await;
+            self.changes.fetch_add(1, Ordering::Release);
+            cancelled.map_err(|error| error.about(id))
+        })
+    }
+
+    fn metadata<'a>(
+        &'a self,
+        caller: &'a Caller,
+        id: &'a JobId,
+    ) -> BoxFuture<'a, Result<Vec<JobMetadataModel>, SchedulerError>> {
+        Box::pin(self.description(caller, id))
+    }
+
+    fn attach<'a>(
+        &'a self,
+        caller: &'a Caller,
+        id: &'a JobId,
+        command: &'a str,
+    ) -> BoxFuture<'a, Result<(), SchedulerError>> {
+        Box::pin(async move {
+            let attach = slurm::Attach {
+                job: id.clone(),
+                command: command.to_owned(),
+            };
+            self.run(caller, &attach)
+                .await
+                .map_err(|error| error.about(id))
+        })
+    }
+
+    fn nodes<'a>(
+        &'a self,
+        caller: &'a Caller,
+    ) -> BoxFuture<'a, Result<Vec<NodeModel>, SchedulerError>> {
+        Box::pin(async move {
+            self.run(caller, &slurm::Nodes)
+                .await
+                .map_err(CliError::plain)
+        })
+    }
+
+    fn partitions<'a>(
+        &'a self,
+        caller: &'a Caller,
+        show_hidden: bool,
+    ) -> BoxFuture<'a, Result<Vec<PartitionModel>, SchedulerError>> {
+        Box::pin(async move {
+            let partitions = self.run(caller, &slurm::Partitions { show_hidden }).await;
+            partitions.map_err(CliError::plain)
+        })
+    }
+
+    fn reservations<'a>(
+        &'a self,
+        caller: &'a Caller,
+    ) -> BoxFuture<'a, Result<Vec<ReservationModel>, SchedulerError>> {
+        Box::pin(async move {
+            let reservations = self.run(caller, &slurm::Reservations).await;
+            reservations.map_err(CliError::plain)
+        })
+    }
+
+    fn accounts<'a>(
+        &'a self,
+        caller: &'a Caller,
+    ) -> BoxFuture<'a, Result<Option<Vec<AccountsModel>>, SchedulerError>> {
+        Box::pin(async move {
+            let user = || caller.name().as_str().to_owned();
+            let (all, default) = (
+                slurm::Accounts { user: user() },
+                slurm::DefaultAccount { user: user() },
+            );
+            let (all, default) = tokio::join!(self.run(caller, &all), self.run(caller, &default));
+            // The list is good without knowing the default.
+            let default = default.ok().flatten();
+            let account = |name: String| AccountsModel {
+                default: default.as_ref() == Some(&name),
+                name,
+            };
+            let accounts: Vec<_> = all
+                .map_err(CliError::plain)?
+                .into_iter()
+                .map(account)
+                .collect();
+            Ok((!accounts.is_empty()).then_some(accounts))
+        })
+    }
+
+    fn ping<'a>(&'a self, caller: &'a Caller) -> BoxFuture<'a, Result<Vec<Ping>, SchedulerError>> {
+        Box::pin(async move {
+            self.run(caller, &slurm::Ping)
+                .await
+                .map_err(CliError::plain)
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn versions() {
+        for (version, new) in [
+            ("22.05", false),
+            ("23.11.10", false),
+            ("24.05.0", true),
+            ("24.11", true),
+            ("25.05rc1", true),
+            ("", false),
+        ] {
+            assert_eq!(is_at_least(version, (24, 5)), new, "{version}");
+        }
+    }
+}

@@ -1,0 +1,229 @@
+//! One authenticated connection of one user to a login node.
+
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+use russh::client::{AuthResult, Config, Handle, Msg};
+use russh::keys::key::PrivateKeyWithHashAlg;
+use russh::{Channel, Disconnect};
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::TcpStream;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, SemaphorePermit};
+
+use super::Target;
+use super::credentials::LoginKeys;
+use super::error::{RefusedKey, SshError};
+use super::host_key::HostKeys;
+use super::worker::Worker;
+use crate::limits;
+
+/// A connection, its sessions and its shells at rest.
+pub(super) struct Connection {
+    handle: Handle<HostKeys>,
+    /// The connection that this one is tunnelled through; it lives as long.
+    _jump: Option<Handle<HostKeys>>,
+    /// Counts towards the users who may be connected.
+    _permit: OwnedSemaphorePermit,
+    sessions: Semaphore,
+    resting: Mutex<Vec<Worker>>,
+    last_used: Mutex<Instant>,
+}
+
+impl std::fmt::Debug for Connection {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Connection").finish_non_exhaustive()
+    }
+}
+
+impl Connection {
+    /// Connects, through the jump host where there is one, and logs in.
+    pub(super) async fn open(
+        target: &Target,
+        user: &str,
+        keys: &LoginKeys,
+        permit: OwnedSemaphorePermit,
+    ) -> Result<Self, SshError> {
+        let (jump, handle) = match &target.jump {
+            None => (None, reach(target, user, keys).await?),
+            Some(jump) => {
+                let tcp = dial(target, jump).await?;
+                let outer = login(target, jump, tcp, user, keys).await?;
+                let inner = through(target, &outer, user, keys).await?;
+                (Some(outer), inner)
+            }
+        };
+        Ok(Self {
+            handle,
+            _jump: jump,
+            _permit: permit,
+            sessions: Semaphore::new(limits::SSH_SESSIONS_MAX),
+            resting: Mutex::default(),
+            last_used: Mutex::new(Instant::now()),
+        })
+    }
+
+    /// Whether nothing can be sent any more.
+    pub(super) fn is_closed(&self) -> bool {
+        self.handle.is_closed()
+    }
+
+    /// Notes that it is in use.
+    pub(super) fn touch(&self) {
+        if let Ok(mut last_used) = self.last_used.lock() {
+            *last_used = Instant::now();
+        }
+    }
+
+    /// Time since it was last used.
+    pub(super) fn idle(&self) -> Duration {
+        self.last_used
+            .lock()
+            .map_or(Duration::ZERO, |at| at.elapsed())
+    }
+
+    /// Says goodbye. Cancel-safe.
+    pub(super) async fn close(&self) {
+        // Nobody listens when the connection is gone already.
+        let _ = self
+            .handle
+            .disconnect(Disconnect::ByApplication, "", "en")
+            .await;
+    }
+
+    /// Waits for one of the sessions this connection may have. Cancel-safe.
+    pub(super) async fn session(&self) -> Result<SemaphorePermit<'_>, SshError> {
+        self.sessions.acquire().await.map_err(|_| SshError::Reset)
+    }
+
+    /// A shell that rests, if there is one.
+    pub(super) fn resting(&self) -> Option<Worker> {
+        self.resting.lock().ok()?.pop()
+    }
+
+    /// Takes a shell back.
+    pub(super) fn rest(&self, worker: Worker) {
+        if let Ok(mut resting) = self.resting.lock() {
+            resting.push(worker);
+        }
+    }
+
+    /// Opens a channel. When the node has no more, resting shells give theirs up. Cancel-safe.
+    pub(super) async fn channel(&self) -> Result<Channel<Msg>, SshError> {
+        loop {
+            match self.handle.channel_open_session().await {
+                Ok(channel) => return Ok(channel),
+                Err(error @ russh::Error::ChannelOpenFailure(_)) => match self.resting() {
+                    Some(worker) => worker.close().await,
+                    None => return Err(error.into()),
+                },
+                Err(error) => return Err(error.into()),
+            }
+        }
+    }
+}
+
+async fn reach(
+    target: &Target,
+    user: &str,
+    keys: &LoginKeys,
+) -> Result<Handle<HostKeys>, SshError> {
+    let tcp = dial(target, &target.host).await?;
+    login(target, &target.host, tcp, user, keys).await
+}
+
+/// A tunnel over the jump host's connection, and the login at its end.
+async fn through(
+    target: &Target,
+    jump: &Handle<HostKeys>,
+    user: &str,
+    keys: &LoginKeys,
+) -> Result<Handle<HostKeys>, SshError> {
+    let (host, port) = (target.host.host.clone(), u32::from(target.host.port));
+    let open = jump.channel_open_direct_tcpip(host, port, "127.0.0.1", 0);
+    let channel = in_time(target.timeouts.connection, open).await?;
+    let channel = channel.map_err(|error| unreachable_host(&target.host, error))?;
+    login(target, &target.host, channel.into_stream(), user, keys).await
+}
+
+async fn dial(target: &Target, host: &HostKeys) -> Result<TcpStream, SshError> {
+    let connect = TcpStream::connect((host.host.as_str(), host.port));
+    let tcp = in_time(target.timeouts.connection, connect).await?;
+    let tcp = tcp.map_err(|error| unreachable_host(host, error))?;
+    // Without it every short command waits for the acknowledgement of the one before.
+    tcp.set_nodelay(true)
+        .map_err(|error| unreachable_host(host, error))?;
+    Ok(tcp)
+}
+
+async fn login(
+    target: &Target,
+    host: &HostKeys,
+    stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    user: &str,
+    keys: &LoginKeys,
+) -> Result<Handle<HostKeys>, SshError> {
+    let config = Arc::new(library_config(target, host));
+    let connect = russh::client::connect_stream(config, stream, host.clone());
+    let handle = in_time(target.timeouts.connection, connect).await?;
+    let mut handle = handle.map_err(|error| match error {
+        error @ (SshError::Protocol(_) | SshError::Reset) => unreachable_host(host, error),
+        other => other,
+    })?;
+    let answer = in_time(target.timeouts.login, offer(&mut handle, user, keys)).await??;
+    match answer {
+        AuthResult::Success => Ok(handle),
+        AuthResult::Failure { .. } => Err(SshError::Refused(RefusedKey {
+            host: format!("{}:{}", host.host, host.port),
+            user: user.to_owned(),
+        })),
+    }
+}
+
+/// Offers one key, once.
+async fn offer(
+    handle: &mut Handle<HostKeys>,
+    user: &str,
+    keys: &LoginKeys,
+) -> Result<AuthResult, SshError> {
+    let key = Arc::clone(&keys.key);
+    if let Some(certificate) = keys.certificate.clone() {
+        return Ok(handle
+            .authenticate_openssh_cert(user, key, certificate)
+            .await?);
+    }
+    // Only RSA keys have a choice, and asking takes a round trip.
+    let hash = match key.algorithm().is_rsa() {
+        true => handle.best_supported_rsa_hash().await?.flatten(),
+        false => None,
+    };
+    let key = PrivateKeyWithHashAlg::new(key, hash);
+    Ok(handle.authenticate_publickey(user, key).await?)
+}
+
+fn library_config(target: &Target, host: &HostKeys) -> Config {
+    let mut config = Config {
+        window_size: limits::SSH_WINDOW_BYTES,
+        keepalive_interval: Some(target.timeouts.keep_alive),
+        keepalive_max: 3,
+        ..Config::default()
+    };
+    if let Some(algorithms) = host.algorithms() {
+        config.preferred.key = algorithms.into();
+    }
+    config
+}
+
+fn unreachable_host(
+    host: &HostKeys,
+    source: impl std::error::Error + Send + Sync + 'static,
+) -> SshError {
+    SshError::Connect {
+        host: format!("{}:{}", host.host, host.port),
+        source: Box::new(source),
+    }
+}
+
+async fn in_time<T>(limit: Duration, future: impl Future<Output = T>) -> Result<T, SshError> {
+    let result = tokio::time::timeout(limit, future).await;
+    result.map_err(|_| SshError::ConnectTimeout)
+}

@@ -1,0 +1,155 @@
+//! Keys that a service issues for each login, in the name of the caller.
+
+use std::sync::Arc;
+
+use axum::http::{Method, Request, StatusCode, header, request};
+use bytes::Bytes;
+use http_body_util::Full;
+use russh::keys::{Algorithm, Certificate, PrivateKey};
+use serde::Deserialize;
+use serde_json::json;
+use tokio::sync::Semaphore;
+
+use super::{LoginKeys, bad, read};
+use crate::Secret;
+use crate::auth::Caller;
+use crate::config;
+use crate::http_client::{FetchError, HttpClient};
+use crate::limits;
+use crate::ssh::error::SshError;
+
+/// `type: SSHService`: issues a key pair with a certificate.
+#[derive(Debug)]
+pub(super) struct KeyService(Client);
+
+/// `type: SSHCA`: signs a key made here, which never leaves.
+#[derive(Debug)]
+pub(super) struct CertificateAuthority(Client);
+
+#[derive(Debug)]
+struct Client {
+    http: Arc<HttpClient>,
+    base: String,
+    /// Requests at once; `None`: any number.
+    connections: Option<Semaphore>,
+    name: &'static str,
+}
+
+/// What an `SSHService` answers.
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Issued {
+    ssh_key: IssuedKey,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct IssuedKey {
+    private_key: String,
+    public_key: String,
+}
+
+impl KeyService {
+    pub(super) fn new(config: &config::KeyService, http: Arc<HttpClient>) -> Self {
+        Self(Client::new(config, http, "SSHService"))
+    }
+
+    /// A pair for `caller`, valid for a minute. Cancel-safe.
+    pub(super) async fn issue(&self, caller: &Caller) -> Result<LoginKeys, SshError> {
+        let user = caller.name().as_str();
+        let token = Secret::new(format!("Bearer {}", caller.token().expose()));
+        let request = self.0.request("/api/v1/ssh-keys");
+        let request = request.header(header::AUTHORIZATION, token.expose());
+        let body = json!({"duration": "1min", "username": user}).to_string();
+        let answer = self.0.send(request, body, StatusCode::CREATED).await?;
+        let issued: Issued = serde_json::from_slice(&answer)
+            .map_err(|_| self.0.unexpected("the answer is not a key pair"))?;
+        let key = Secret::new(issued.ssh_key.private_key);
+        let certificate = Some(issued.ssh_key.public_key.as_str());
+        read(key.expose(), None, certificate).map_err(|error| bad(user, error))
+    }
+}
+
+impl CertificateAuthority {
+    pub(super) fn new(config: &config::KeyService, http: Arc<HttpClient>) -> Self {
+        Self(Client::new(config, http, "SSHCA"))
+    }
+
+    /// A certificate for a new key. Cancel-safe.
+    pub(super) async fn issue(&self, caller: &Caller) -> Result<LoginKeys, SshError> {
+        let user = caller.name().as_str();
+        let key = PrivateKey::random(&mut russh::keys::key::safe_rng(), Algorithm::Ed25519);
+        let key = key.map_err(|error| bad(user, error))?;
+        let public = key
+            .public_key()
+            .to_openssh()
+            .map_err(|error| bad(user, error))?;
+        let body = json!({"PublicKey": public, "OTT": caller.token().expose()}).to_string();
+        let answer = self
+            .0
+            .send(self.0.request("/sign"), body, StatusCode::OK)
+            .await?;
+        let text = String::from_utf8_lossy(&answer);
+        let certificate = Certificate::from_openssh(text.trim());
+        Ok(LoginKeys {
+            key: Arc::new(key),
+            certificate: Some(certificate.map_err(|error| bad(user, error))?),
+        })
+    }
+}
+
+impl Client {
+    fn new(config: &config::KeyService, http: Arc<HttpClient>, name: &'static str) -> Self {
+        let max = usize::try_from(config.max_connections).unwrap_or(usize::MAX);
+        Self {
+            http,
+            base: config.url.trim_end_matches('/').to_owned(),
+            connections: (max > 0).then(|| Semaphore::new(max)),
+            name,
+        }
+    }
+
+    fn request(&self, path: &str) -> request::Builder {
+        Request::builder()
+            .method(Method::POST)
+            .uri(format!("{}{path}", self.base))
+            .header(header::CONTENT_TYPE, "application/json")
+            .header("x-client-type", "api")
+            .header("x-client-name", "firecrest")
+            .header("x-client-version", crate::openapi::API_VERSION)
+    }
+
+    async fn send(
+        &self,
+        request: request::Builder,
+        body: String,
+        expected: StatusCode,
+    ) -> Result<Bytes, SshError> {
+        let request = request.body(Full::from(body));
+        let request = request.map_err(|_| self.unexpected("its URL is malformed"))?;
+        let exchange = async {
+            let _connection = match &self.connections {
+                Some(connections) => connections.acquire().await.ok(),
+                None => None,
+            };
+            self.http.exchange(request, limits::SSH_KEY_TIMEOUT).await
+        };
+        let answer = tokio::time::timeout(limits::SSH_KEY_TIMEOUT, exchange).await;
+        match answer.map_err(|_| SshError::KeyTimeout)? {
+            Ok((status, body)) if status == expected => Ok(body),
+            Ok((status, body)) => {
+                let text = String::from_utf8_lossy(&body[..body.len().min(200)]);
+                Err(self.unexpected(&format!("status:{} message:{text}", status.as_u16())))
+            }
+            Err(FetchError::Timeout(_)) => Err(SshError::KeyTimeout),
+            Err(error) => Err(self.unexpected(&error.to_string())),
+        }
+    }
+
+    fn unexpected(&self, problem: &str) -> SshError {
+        SshError::KeyService {
+            service: self.name,
+            problem: problem.to_owned(),
+        }
+    }
+}

@@ -1,0 +1,162 @@
+//! Commands on a login node over SSH, as the caller. Nothing outside of here names the library.
+
+mod channel;
+mod connection;
+mod credentials;
+mod error;
+mod frame;
+mod host_key;
+mod pool;
+mod session;
+mod worker;
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+pub use credentials::Credentials;
+pub use error::{HostKeyError, RefusedKey, SshError};
+
+use crate::auth::Caller;
+use crate::command::ShellLine;
+use crate::config::SshConfig;
+use crate::executor::{BoxFuture, ExecError, Executor, Output, RunLimits};
+use connection::Connection;
+use host_key::HostKeys;
+use pool::Pool;
+use worker::{Worker, WorkerError};
+
+/// Runs command lines on one login node.
+#[derive(Debug)]
+pub struct SshExecutor {
+    pool: Arc<Pool>,
+}
+
+/// Where to, and with how much patience.
+#[derive(Debug, Clone)]
+struct Target {
+    host: HostKeys,
+    jump: Option<HostKeys>,
+    max_clients: usize,
+    timeouts: Timeouts,
+}
+
+#[derive(Debug, Clone)]
+struct Timeouts {
+    connection: Duration,
+    login: Duration,
+    idle: Duration,
+    keep_alive: Duration,
+}
+
+impl SshExecutor {
+    /// An executor for the login node of a system. Nothing is opened yet. Needs a runtime.
+    pub fn new(system: &str, config: &SshConfig, credentials: Arc<Credentials>) -> Self {
+        if config.known_hosts.is_none() {
+            tracing::warn!(
+                system,
+                host = config.host,
+                "ssh.known_hosts is not set: anybody who can answer in place of this host will \
+                 be trusted with commands and files"
+            );
+        }
+        Self {
+            pool: Pool::new(Target::from(config), credentials),
+        }
+    }
+
+    /// In a shell that stays, or in a new one.
+    async fn by_worker(
+        &self,
+        connection: &Connection,
+        line: &ShellLine,
+        limits: RunLimits,
+    ) -> Result<Output, ExecError> {
+        let _session = waited(limits, connection.session()).await?;
+        loop {
+            let resting = connection.resting().filter(|worker| !worker.is_old());
+            let reused = resting.is_some();
+            let worker = match resting {
+                Some(worker) => worker,
+                None => Worker::start(connection.channel().await?).await?,
+            };
+            match worker.run(line.as_str(), limits).await {
+                Ok((output, worker)) => {
+                    connection.rest(worker);
+                    return Ok(output);
+                }
+                // A shell can end while it rests. A new one that does is broken.
+                Err(WorkerError::Stale) if reused => {}
+                Err(WorkerError::Stale) => return Err(SshError::Reset.into()),
+                Err(WorkerError::Failed(error)) => return Err(error),
+            }
+        }
+    }
+
+    async fn by_session(
+        &self,
+        connection: &Connection,
+        line: &ShellLine,
+        input: &[u8],
+        limits: RunLimits,
+    ) -> Result<Output, ExecError> {
+        let _session = waited(limits, connection.session()).await?;
+        let channel = connection.channel().await?;
+        session::run(channel, line, input, limits).await
+    }
+}
+
+/// Waiting for a free session takes no longer than the command may.
+async fn waited<T>(
+    limits: RunLimits,
+    session: impl Future<Output = Result<T, SshError>>,
+) -> Result<T, SshError> {
+    let waited = tokio::time::timeout(limits.timeout, session).await;
+    waited.unwrap_or(Err(SshError::Capacity))
+}
+
+impl Executor for SshExecutor {
+    fn run_with_input<'a>(
+        &'a self,
+        caller: &'a Caller,
+        line: &'a ShellLine,
+        input: &'a [u8],
+        limits: RunLimits,
+    ) -> BoxFuture<'a, Result<Output, ExecError>> {
+        Box::pin(async move {
+            let connection = self.pool.connection(caller).await?;
+            let result = match input {
+                [] => self.by_worker(&connection, line, limits).await,
+                input => self.by_session(&connection, line, input, limits).await,
+            };
+            connection.touch();
+            result
+        })
+    }
+}
+
+impl From<&SshConfig> for Target {
+    fn from(config: &SshConfig) -> Self {
+        let known_hosts: Option<PathBuf> = config.known_hosts.as_ref().map(PathBuf::from);
+        let host = |host: &str, port| HostKeys {
+            host: host.to_owned(),
+            port,
+            known_hosts: known_hosts.clone(),
+        };
+        let timeouts = &config.timeout;
+        Self {
+            host: host(&config.host, config.port),
+            jump: config
+                .proxy_host
+                .as_deref()
+                .map(|name| host(name, config.proxy_port.unwrap_or(22))),
+            max_clients: usize::try_from(config.max_clients).unwrap_or(usize::MAX),
+            timeouts: Timeouts {
+                connection: Duration::from_secs(timeouts.connection),
+                login: Duration::from_secs(timeouts.login),
+                idle: Duration::from_secs(timeouts.idle_timeout),
+                keep_alive: Duration::from_secs(timeouts.keep_alive),
+            },
+        }
+    }
+}

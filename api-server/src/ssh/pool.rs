@@ -1,0 +1,203 @@
+//! One connection per user, opened when it is needed, closed when it is not.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex};
+use std::time::Instant;
+
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+
+use super::Target;
+use super::connection::Connection;
+use super::credentials::Credentials;
+use super::error::{RefusedKey, SshError};
+use crate::auth::{Caller, UserName};
+use crate::limits;
+
+/// The connections to one login node.
+#[derive(Debug)]
+pub(super) struct Pool {
+    target: Target,
+    credentials: Arc<Credentials>,
+    users: Mutex<HashMap<UserName, Arc<Slot>>>,
+    capacity: Arc<Semaphore>,
+}
+
+/// Where a user's connection is kept.
+#[derive(Debug, Default)]
+struct Slot {
+    connection: Mutex<Option<Arc<Connection>>>,
+    /// Held while connecting, so that all requests of a user share one login.
+    connecting: tokio::sync::Mutex<Option<Refusal>>,
+}
+
+/// A key that was refused, and when.
+#[derive(Debug)]
+struct Refusal {
+    at: Instant,
+    key: RefusedKey,
+}
+
+impl Slot {
+    fn open(&self) -> Option<Arc<Connection>> {
+        let connection = self.connection.lock().ok()?.clone()?;
+        (!connection.is_closed()).then(|| {
+            connection.touch();
+            connection
+        })
+    }
+
+    fn set(&self, connection: Option<Arc<Connection>>) -> Option<Arc<Connection>> {
+        let mut place = self.connection.lock().ok()?;
+        std::mem::replace(&mut *place, connection)
+    }
+}
+
+impl Pool {
+    pub(super) fn new(target: Target, credentials: Arc<Credentials>) -> Arc<Self> {
+        let capacity = Arc::new(Semaphore::new(target.max_clients));
+        let pool = Arc::new(Self {
+            target,
+            credentials,
+            users: Mutex::default(),
+            capacity,
+        });
+        tokio::spawn(prune_while_alive(Arc::downgrade(&pool)));
+        pool
+    }
+
+    /// The connection of a user, opened if there is none.
+    ///
+    /// Cancel safety: dropping abandons a login that this call began.
+    pub(super) async fn connection(&self, caller: &Caller) -> Result<Arc<Connection>, SshError> {
+        let slot = self.slot(caller.name());
+        if let Some(connection) = slot.open() {
+            return Ok(connection);
+        }
+        let mut refusal = slot.connecting.lock().await;
+        if let Some(connection) = slot.open() {
+            return Ok(connection);
+        }
+        if let Some(known) =
+            refusal.take_if(|known| known.at.elapsed() < limits::SSH_REFUSAL_MEMORY)
+        {
+            let error = SshError::Refused(known.key.clone());
+            *refusal = Some(known);
+            return Err(error);
+        }
+        slot.set(None);
+        match self.open(caller).await {
+            Ok(connection) => {
+                let connection = Arc::new(connection);
+                slot.set(Some(Arc::clone(&connection)));
+                Ok(connection)
+            }
+            Err(error) => {
+                if let SshError::Refused(key) = &error {
+                    *refusal = Some(Refusal {
+                        at: Instant::now(),
+                        key: key.clone(),
+                    });
+                }
+                Err(error)
+            }
+        }
+    }
+
+    async fn open(&self, caller: &Caller) -> Result<Connection, SshError> {
+        let permit = self.permit().await?;
+        let keys = self.credentials.of(caller).await?;
+        let user = caller.name().as_str();
+        Connection::open(&self.target, user, &keys, permit).await
+    }
+
+    /// Room for one more user; the one who has rested longest makes it.
+    async fn permit(&self) -> Result<OwnedSemaphorePermit, SshError> {
+        let acquire = || Arc::clone(&self.capacity).try_acquire_owned().ok();
+        if let Some(permit) = acquire() {
+            return Ok(permit);
+        }
+        let unused = self.unused().max_by_key(|connection| connection.idle());
+        if let Some(connection) = unused.and_then(|connection| self.remove(&connection)) {
+            connection.close().await;
+        }
+        acquire().ok_or(SshError::Capacity)
+    }
+
+    fn slot(&self, user: &UserName) -> Arc<Slot> {
+        // Poisoned only by a panic inside of these few lines: the map is whole then too.
+        let mut users = self
+            .users
+            .lock()
+            .unwrap_or_else(std::sync::PoisonError::into_inner);
+        if let Some(slot) = users.get(user) {
+            return Arc::clone(slot);
+        }
+        Arc::clone(users.entry(user.clone()).or_default())
+    }
+
+    fn slots(&self) -> Vec<Arc<Slot>> {
+        let users = self
+            .users
+            .lock()
+            .unwrap_or_else(std::sync::PoisonError::into_inner);
+        users.values().cloned().collect()
+    }
+
+    /// Connections that nobody is using right now.
+    fn unused(&self) -> impl Iterator<Item = Arc<Connection>> {
+        self.slots().into_iter().filter_map(|slot| {
+            let connection = slot.connection.lock().ok()?.clone()?;
+            // The slot's and this one.
+            (Arc::strong_count(&connection) == 2).then_some(connection)
+        })
+    }
+
+    /// Takes a connection out, so that nobody else gets it; not if somebody just did.
+    fn remove(&self, connection: &Arc<Connection>) -> Option<Arc<Connection>> {
+        self.slots().into_iter().find_map(|slot| {
+            let mut place = slot.connection.lock().ok()?;
+            let here = place
+                .as_ref()
+                .is_some_and(|held| Arc::ptr_eq(held, connection));
+            (here && Arc::strong_count(connection) == 2).then(|| place.take())?
+        })
+    }
+
+    /// Closes what has rested too long, and forgets users without a connection.
+    async fn prune(&self) {
+        let expired = |connection: &Arc<Connection>| {
+            connection.is_closed() || connection.idle() >= self.target.timeouts.idle
+        };
+        let expired: Vec<_> = self.unused().filter(expired).collect();
+        for connection in expired {
+            if let Some(connection) = self.remove(&connection) {
+                connection.close().await;
+            }
+        }
+        let mut users = self
+            .users
+            .lock()
+            .unwrap_or_else(std::sync::PoisonError::into_inner);
+        users.retain(|_, slot| Arc::strong_count(slot) > 1 || slot.is_needed());
+    }
+}
+
+impl Slot {
+    fn is_needed(&self) -> bool {
+        let connected = self.connection.lock().is_ok_and(|place| place.is_some());
+        let refused = self.connecting.try_lock().map_or(true, |refusal| {
+            refusal
+                .as_ref()
+                .is_some_and(|known| known.at.elapsed() < limits::SSH_REFUSAL_MEMORY)
+        });
+        connected || refused
+    }
+}
+
+async fn prune_while_alive(pool: std::sync::Weak<Pool>) {
+    loop {
+        tokio::time::sleep(limits::SSH_PRUNE_INTERVAL).await;
+        let Some(pool) = pool.upgrade() else { return };
+        pool.prune().await;
+    }
+}
