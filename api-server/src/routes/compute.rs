@@ -1,5 +1,7 @@
 //! `/compute`.
 
+use std::collections::BTreeMap;
+
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use serde_json::Value;
@@ -143,9 +145,14 @@ pub(crate) async fn attach(call: Call) -> Result<Response, ApiError> {
     let system = call.compute_system()?;
     let id = call.job_id()?;
     let mut fields = Fields::new(call.object()?);
-    let Some(command) = fields.required_text(&["command"]) else {
-        return Err(ApiError::validation(fields.into_errors()));
-    };
+    let command = fields.required_text(&["command"]).unwrap_or_default();
+    if command.contains('\0') {
+        fields.error("command", NUL);
+    }
+    let errors = fields.into_errors();
+    if !errors.is_empty() {
+        return Err(ApiError::validation(errors));
+    }
     let caller = call.caller.clone();
     let work = async move { system.scheduler.attach(&caller, &id, &command).await };
     call.state.detached(work).await.ok_or_else(interrupted)??;
@@ -193,16 +200,38 @@ fn read_job(call: &Call) -> Result<JobDescriptionModel, ApiError> {
         standard_error: fields.nullable_text(&["standardError", "standard_error"]),
         env: fields
             .variables(&["env", "environment"])
-            .unwrap_or_default(),
+            .unwrap_or_else(default_variables),
         constraints: fields.nullable_text(&["constraints"]),
         partition: fields.nullable_text(&["partition"]),
         reservation: fields.nullable_text(&["reservation"]),
         script: fields.optional_text(&["script"]),
         script_path: fields.optional_text(&["scriptPath", "script_path"]),
     };
+    if map.values().any(holds_nul) {
+        fields.error("job", NUL);
+    }
     match fields.into_errors() {
         errors if errors.is_empty() => Ok(job),
         errors => Err(ApiError::validation(errors)),
+    }
+}
+
+/// What a job finds in its environment when the request says nothing.
+fn default_variables() -> BTreeMap<String, String> {
+    BTreeMap::from([("F7T_version".to_owned(), "v2.0.0".to_owned())])
+}
+
+/// What no program can be given, and no file name holds.
+const NUL: &str = "String should not contain a NUL character";
+
+fn holds_nul(value: &Value) -> bool {
+    match value {
+        Value::String(text) => text.contains('\0'),
+        Value::Array(values) => values.iter().any(holds_nul),
+        Value::Object(map) => {
+            map.keys().any(|key| key.contains('\0')) || map.values().any(holds_nul)
+        }
+        _ => false,
     }
 }
 
