@@ -30,6 +30,7 @@ fn offer() -> Message {
             seconds: 1_700_000_000,
             nanos: 123_456_789,
         },
+        has_holes: false,
     };
     Message::Offer(Offer {
         first: 0,

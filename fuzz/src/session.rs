@@ -303,6 +303,7 @@ fn entries(input: &mut Unstructured<'_>) -> arbitrary::Result<Vec<Entry>> {
             kind,
             mode,
             modified: Timestamp::default(),
+            has_holes: false,
         })
     })
 }

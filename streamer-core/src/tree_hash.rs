@@ -84,6 +84,7 @@ mod tests {
             kind,
             mode: 0o600,
             modified: Timestamp::default(),
+            has_holes: false,
         }
     }
 

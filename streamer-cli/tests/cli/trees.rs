@@ -2,7 +2,9 @@
 
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt as _;
-use std::os::unix::fs::{FileTypeExt as _, MetadataExt as _, PermissionsExt, symlink};
+use std::os::unix::fs::{
+    FileExt as _, FileTypeExt as _, MetadataExt as _, PermissionsExt, symlink,
+};
 use std::path::Path;
 use std::time::{Duration, SystemTime};
 
@@ -299,6 +301,25 @@ fn a_tree_that_is_cut_off_is_continued() {
         assert_same(&source, &target);
         assert_eq!(names(world.dir()), ["source", "target"]);
     }
+}
+
+#[test]
+fn holes_stay_holes() {
+    let world = World::new();
+    let (source, target) = (world.path("source"), world.path("target"));
+    std::fs::create_dir(&source).unwrap();
+    for (name, size) in [("small", 100_000), ("large", 20 << 20)] {
+        let file = std::fs::File::create(source.join(name)).unwrap();
+        file.set_len(size).unwrap();
+        file.write_all_at(b"here", size / 2).unwrap();
+    }
+    std::fs::write(source.join("zeros"), vec![0; 50_000]).unwrap();
+    let [exit, _] = move_tree(&world, "receive", &[]);
+    exit.assert(0, &[]);
+    assert_same(&source, &target);
+    let space = |name: &str| target.join(name).metadata().unwrap().blocks() * 512;
+    assert!(space("small") <= 16 << 10 && space("large") <= 64 << 10);
+    assert!(space("zeros") >= 50_000);
 }
 
 #[test]

@@ -9,7 +9,10 @@ pub mod partial;
 pub mod place;
 pub mod small;
 pub mod source;
+mod sparse;
 pub mod target;
+#[cfg(test)]
+mod tests;
 pub mod tree;
 pub mod umask;
 pub mod walk;

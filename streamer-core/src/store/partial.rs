@@ -15,6 +15,7 @@ use crate::limits;
 use crate::store::StoreError;
 use crate::store::journal::{self, Journal, SourceStamp};
 use crate::store::place::Place;
+use crate::store::sparse;
 use crate::wire::message::Entry;
 
 /// Blocks that a partial holds: runs of hashes, each with its first block.
@@ -121,9 +122,11 @@ impl PartialFile {
                 part,
             ));
         }
-        self.file
-            .write_all_at(bytes, offset)
-            .map_err(|error| StoreError::target(error, "write", self.places.part.shown()))
+        let written = match self.offered.has_holes {
+            true => sparse::write_all_at(&self.file, bytes, offset),
+            false => self.file.write_all_at(bytes, offset),
+        };
+        written.map_err(|error| StoreError::target(error, "write", self.places.part.shown()))
     }
 
     /// Remembers that a block is written and has this hash.
@@ -297,6 +300,11 @@ impl PartialFile {
     fn make_room(&self, held_blocks: u64) -> Result<(), StoreError> {
         let part = self.places.part.shown();
         let size = self.plan.size();
+        if self.offered.has_holes {
+            // Nobody knows how much of it is none.
+            let sized = self.file.set_len(size);
+            return sized.map_err(|error| StoreError::target(error, "write", part));
+        }
         let missing = size.saturating_sub(held_blocks * self.plan.block_bytes());
         let allocated = self.file.metadata().map_or(0, |found| found.blocks() * 512);
         let free = self.places.part.free_bytes().unwrap_or(u64::MAX);
@@ -408,6 +416,7 @@ mod tests {
             kind: EntryKind::File { size },
             mode: 0o4751,
             modified,
+            has_holes: false,
         }
     }
 

@@ -1,15 +1,17 @@
 //! A small file of a tree that is being received: written in one go, named with many others.
 
+use std::fs::File;
+use std::io::{self, Write as _};
 use std::os::fd::AsFd as _;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use rustix::fs::{Mode, OFlags};
-use rustix::io::Errno;
 
 use crate::error::ErrorCode;
 use crate::hash::Hash;
 use crate::store::StoreError;
 use crate::store::place::Place;
+use crate::store::sparse;
 use crate::store::tree::{Attributes, Directory};
 
 /// A file that arrives in one record. Until it has its name it lies with what is not finished.
@@ -69,20 +71,20 @@ impl SmallFile {
         Ok(())
     }
 
-    fn create(&self, mut bytes: &[u8]) -> Result<(), Errno> {
+    fn create(&self, bytes: &[u8]) -> io::Result<()> {
         let flags =
             OFlags::CREATE | OFlags::WRONLY | OFlags::TRUNC | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         let work = self.scratch();
         let mode = Mode::RUSR | Mode::WUSR;
         let file = rustix::fs::openat(self.parent.shared.work.as_fd(), work.name(), flags, mode)?;
-        while !bytes.is_empty() {
-            match rustix::io::write(&file, bytes) {
-                Ok(count) => bytes = &bytes[count..],
-                Err(Errno::INTR) => {}
-                Err(error) => return Err(error),
-            }
+        let mut file = File::from(file);
+        if self.attributes.has_holes {
+            file.set_len(self.size)?;
+            sparse::write_all_at(&file, bytes, 0)?;
+        } else {
+            file.write_all(bytes)?;
         }
-        self.attributes.apply(&file)
+        Ok(self.attributes.apply(&file)?)
     }
 
     /// Whether all of it was written, and it is what the sender has.

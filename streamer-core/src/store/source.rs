@@ -133,6 +133,7 @@ impl SourceFile {
             },
             mode: self.opened.mode() & 0o777,
             modified: modified(&self.opened),
+            has_holes: self.opened.blocks().saturating_mul(512) < self.opened.len(),
         }
     }
 

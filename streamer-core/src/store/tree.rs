@@ -77,6 +77,7 @@ pub(crate) struct Directory {
 pub(crate) struct Attributes {
     pub(crate) mode: u32,
     pub(crate) modified: Timestamp,
+    pub(crate) has_holes: bool,
 }
 
 /// How an entry of a tree was found.
@@ -424,6 +425,7 @@ impl Attributes {
         Self {
             mode: offered.mode,
             modified: offered.modified,
+            has_holes: offered.has_holes,
         }
     }
 

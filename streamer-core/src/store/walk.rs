@@ -248,6 +248,7 @@ fn entry_of(path: RelPath, kind: EntryKind, stat: &Stat) -> Entry {
             seconds: stat.st_mtime,
             nanos: u32::try_from(stat.st_mtime_nsec).unwrap_or_default(),
         },
+        has_holes: stat.st_blocks.saturating_mul(512) < stat.st_size,
     }
 }
 
@@ -257,6 +258,7 @@ fn unsent(path: RelPath, code: ErrorCode) -> Entry {
         kind: EntryKind::Unsent { code },
         mode: 0,
         modified: Timestamp::default(),
+        has_holes: false,
     }
 }
 

@@ -87,6 +87,7 @@ mod tests {
                 seconds: -1,
                 nanos: 999_999_999,
             },
+            has_holes: false,
         };
         let verdict = Verdict {
             entry: 3,

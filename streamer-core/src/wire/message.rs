@@ -194,6 +194,8 @@ pub struct Entry {
     pub mode: u32,
     /// Time of the last modification.
     pub modified: Timestamp,
+    /// Whether the file takes less space than it has bytes: zeros may become holes.
+    pub has_holes: bool,
 }
 
 /// What an entry is.

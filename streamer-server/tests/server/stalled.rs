@@ -66,6 +66,7 @@ async fn offer(control: &mut TlsStream) {
         kind: EntryKind::File { size: SIZE },
         mode: 0o600,
         modified: Timestamp::default(),
+        has_holes: false,
     }];
     let offer = Offer {
         first: 0,

@@ -179,6 +179,7 @@ fn entry_of(size: u64) -> Entry {
             seconds: i64::try_from(now.as_secs()).unwrap_or(i64::MAX),
             nanos: now.subsec_nanos(),
         },
+        has_holes: false,
     }
 }
 

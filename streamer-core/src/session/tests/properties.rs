@@ -13,15 +13,33 @@ use crate::limits::BLOCK_MIN_BYTES as MIB;
 use crate::session::{Preparation, Receiver, ReceiverConfig, ReceiverInput, Sender, SenderInput};
 use crate::wire::message::*;
 
-fn sizes() -> impl Strategy<Value = Vec<u64>> {
-    let size = prop_oneof![
+fn size() -> impl Strategy<Value = u64> {
+    prop_oneof![
         Just(0),
         1..5000u64,
         Just(MIB),
         Just(MIB + 1),
         Just(3 * MIB - 1)
+    ]
+}
+
+fn sizes() -> impl Strategy<Value = Vec<u64>> {
+    proptest::collection::vec(size(), 0..5)
+}
+
+/// Files, and one in four something else.
+fn kinds() -> impl Strategy<Value = Vec<EntryKind>> {
+    let other = prop_oneof![
+        Just(EntryKind::Directory),
+        Just(EntryKind::Symlink {
+            target: b"a".to_vec()
+        }),
+        Just(EntryKind::Unsent {
+            code: ErrorCode::PermissionDenied
+        }),
     ];
-    proptest::collection::vec(size, 0..5)
+    let file = size().prop_map(|size| EntryKind::File { size });
+    proptest::collection::vec(prop_oneof![3 => file, 1 => other], 0..6)
 }
 
 fn damage() -> impl Strategy<Value = BTreeMap<(u32, u64), u32>> {
@@ -73,13 +91,17 @@ proptest! {
     /// both sides fall silent, and the store when a file with a wrong root gets its name.
     #[test]
     fn any_schedule_ends_with_the_right_bytes_or_an_error(
-        sizes in sizes(),
+        kinds in kinds(),
         disturbed in proptest::collection::vec(plans(), 0..4),
         seed: u64,
     ) {
-        let mut source = Source::files(&sizes);
+        let mut source = Source::default();
+        kinds.iter().for_each(|kind| source.push(kind.clone()));
+        let is_unsent = |kind: &EntryKind| matches!(kind, EntryKind::Unsent { .. });
+        let unsent: BTreeSet<u32> =
+            (0..).zip(&kinds).filter(|(_, kind)| is_unsent(kind)).map(|(number, _)| number).collect();
         let mut store = Store::default();
-        let anything: BTreeSet<u32> = (0..5).collect();
+        let anything: BTreeSet<u32> = (0..6).collect();
         for plan in disturbed {
             let report = run(&mut source, &mut store, &plan);
             store.assert_holds(&source, &anything);
@@ -98,8 +120,8 @@ proptest! {
             }
         }
         let report = run(&mut source, &mut store, &Plan { seed, ..Plan::default() });
-        prop_assert!(report.failed().is_empty());
-        store.assert_holds(&source, &BTreeSet::new());
+        prop_assert_eq!(report.failed().keys().copied().collect::<BTreeSet<u32>>(), unsent.clone());
+        store.assert_holds(&source, &unsent);
     }
 }
 

@@ -19,6 +19,7 @@ pub(super) fn file(size: u64) -> Entry {
         kind: EntryKind::File { size },
         mode: 0o600,
         modified: Timestamp::default(),
+        has_holes: false,
     }
 }
 

@@ -37,6 +37,7 @@ impl Source {
             kind,
             mode: 0o644,
             modified: Timestamp::default(),
+            has_holes: false,
         });
         let byte = |i: u64| (i % 251 + number as u64 + (i >> 20) * 7) as u8;
         self.bytes.push((0..size).map(byte).collect());

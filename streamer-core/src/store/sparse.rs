@@ -1,0 +1,91 @@
+//! Holes: zeros that take no space.
+
+use std::fs::File;
+use std::io;
+use std::ops::Range;
+use std::os::unix::fs::FileExt as _;
+
+use rustix::fs::FallocateFlags;
+use rustix::io::Errno;
+
+/// Writes `bytes` at `offset`, and leaves holes where they are zeros for a page and more.
+/// Whatever was there before is gone.
+pub(crate) fn write_all_at(file: &File, bytes: &[u8], offset: u64) -> io::Result<()> {
+    for (is_hole, run) in runs(bytes, offset) {
+        let (at, length) = (offset + run.start as u64, run.len() as u64);
+        let flags = FallocateFlags::PUNCH_HOLE | FallocateFlags::KEEP_SIZE;
+        match is_hole.then(|| rustix::fs::fallocate(file, flags, at, length)) {
+            Some(Ok(())) => {}
+            // Not a hole, or a file system without them.
+            None | Some(Err(Errno::OPNOTSUPP | Errno::NOSYS | Errno::INVAL)) => {
+                file.write_all_at(&bytes[run], at)?;
+            }
+            Some(Err(error)) => return Err(error.into()),
+        }
+    }
+    Ok(())
+}
+
+/// Cuts bytes into runs of pages that are all zeros, and of others.
+fn runs(bytes: &[u8], offset: u64) -> Vec<(bool, Range<usize>)> {
+    let mut runs: Vec<(bool, Range<usize>)> = Vec::new();
+    let mut start = 0;
+    while start < bytes.len() {
+        let into_page = ((offset + start as u64) % PAGE as u64) as usize;
+        let end = (start + PAGE - into_page).min(bytes.len());
+        let page = &bytes[start..end];
+        let is_hole = page == &ZEROS[..page.len()];
+        match runs.last_mut() {
+            Some((kind, run)) if *kind == is_hole => run.end = end,
+            _ => runs.push((is_hole, start..end)),
+        }
+        start = end;
+    }
+    runs
+}
+
+/// What file systems allocate at least.
+const PAGE: usize = 4096;
+
+static ZEROS: [u8; PAGE] = [0; PAGE];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::unix::fs::MetadataExt as _;
+
+    #[test]
+    fn zeros_become_holes_and_what_was_there_is_gone() {
+        let file = tempfile::tempfile().unwrap();
+        let size = 64 * PAGE;
+        file.write_all_at(&vec![7; size], 0).unwrap();
+        let mut bytes = vec![0; size];
+        bytes[10 * PAGE + 5] = 1;
+        bytes[size - 1] = 2;
+        write_all_at(&file, &bytes, 0).unwrap();
+        let mut there = vec![9; size];
+        file.read_exact_at(&mut there, 0).unwrap();
+        assert!(there == bytes);
+        let found = file.metadata().unwrap();
+        assert_eq!(found.len(), size as u64);
+        assert!(
+            found.blocks() * 512 <= 4 * PAGE as u64,
+            "{} blocks",
+            found.blocks()
+        );
+    }
+
+    #[test]
+    fn runs_follow_the_pages_of_the_file_not_those_of_the_buffer() {
+        let mut bytes = vec![0; 3 * PAGE];
+        bytes[PAGE] = 1;
+        let (first, second) = (PAGE - 1, 2 * PAGE - 1);
+        let expected = [
+            (true, 0..first),
+            (false, first..second),
+            (true, second..3 * PAGE),
+        ];
+        assert_eq!(runs(&bytes, 1), expected);
+        assert!(runs(&[], 0).is_empty());
+    }
+}

@@ -1,0 +1,329 @@
+//! Trees on a real file system: what goes where, and what does not.
+
+use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _, symlink};
+use std::path::{Path, PathBuf};
+
+use crate::error::ErrorCode;
+use crate::hash::Hash;
+use crate::path::RelPath;
+use crate::store::StoreError;
+use crate::store::place::Place;
+use crate::store::small::SmallFile;
+use crate::store::target::{Existing, TargetPolicy};
+use crate::store::tree::{Located, TreeTarget};
+use crate::wire::message::{Entry, EntryKind, Timestamp};
+
+const TEXT: &[u8] = b"some bytes";
+
+struct World {
+    dir: tempfile::TempDir,
+}
+
+impl World {
+    fn new() -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        std::fs::create_dir(dir.path().join("outside")).unwrap();
+        Self { dir }
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.dir.path().join(name)
+    }
+
+    fn try_open(&self, policy: TargetPolicy) -> Result<TreeTarget, StoreError> {
+        let place = Place::of(&self.path("tree")).unwrap();
+        TreeTarget::open(&place, &entry("", EntryKind::Directory), policy)
+    }
+
+    fn open(&self) -> TreeTarget {
+        self.try_open(TargetPolicy::default()).unwrap()
+    }
+
+    fn merge(&self, existing: Existing) -> TreeTarget {
+        let restart = false;
+        self.try_open(TargetPolicy { existing, restart }).unwrap()
+    }
+
+    #[track_caller]
+    fn assert_nothing_outside(&self) {
+        let outside = std::fs::read_dir(self.path("outside")).unwrap();
+        assert_eq!(outside.count(), 0);
+    }
+}
+
+fn entry(path: &str, kind: EntryKind) -> Entry {
+    Entry {
+        path: RelPath::try_from(path.as_bytes().to_vec()).unwrap(),
+        kind,
+        mode: 0o7750,
+        modified: Timestamp {
+            seconds: 1_000_000_000,
+            nanos: 7,
+        },
+        has_holes: false,
+    }
+}
+
+fn file(path: &str) -> Entry {
+    let size = TEXT.len() as u64;
+    entry(path, EntryKind::File { size })
+}
+
+fn link(path: &str, target: &str) -> Entry {
+    let target = target.as_bytes().to_vec();
+    entry(path, EntryKind::Symlink { target })
+}
+
+fn directory(path: &str) -> Entry {
+    entry(path, EntryKind::Directory)
+}
+
+fn small(tree: &TreeTarget, number: u32, path: &str) -> Result<SmallFile, StoreError> {
+    match tree.locate(number, &file(path))? {
+        Located::Small(file) => Ok(file),
+        other => panic!("not to be written: {other:?}"),
+    }
+}
+
+/// Receives a small file as the keeper does.
+fn put(tree: &TreeTarget, number: u32, path: &str) -> Result<(), StoreError> {
+    let file = small(tree, number, path)?;
+    file.write(TEXT, Hash::of(TEXT))?;
+    file.accept(Hash::of(TEXT))?;
+    tree.sync()?;
+    file.give_name()
+}
+
+#[track_caller]
+fn refused<T>(result: Result<T, StoreError>) -> ErrorCode {
+    match result {
+        Err(error) => error.code,
+        Ok(_) => panic!("not refused"),
+    }
+}
+
+#[test]
+fn a_tree_gets_its_name_when_it_is_complete_and_no_special_bits() {
+    let world = World::new();
+    let tree = world.open();
+    tree.locate(1, &directory("d")).unwrap();
+    put(&tree, 2, "d/file").unwrap();
+    tree.locate(3, &link("d/link", "../d/file")).unwrap();
+    assert!(!world.path("tree").exists());
+    tree.finish().unwrap();
+    let found = |name: &str| std::fs::symlink_metadata(world.path(name)).unwrap();
+    for name in ["tree", "tree/d", "tree/d/file"] {
+        let (mode, time) = (found(name).mode() & 0o7777, found(name).mtime());
+        assert_eq!((mode, time), (0o750, 1_000_000_000), "{name}");
+    }
+    assert_eq!(found("tree/d/link").mtime_nsec(), 7);
+    assert_eq!(std::fs::read(world.path("tree/d/file")).unwrap(), TEXT);
+    // Nothing of ours stays.
+    assert_eq!(std::fs::read_dir(world.dir.path()).unwrap().count(), 2);
+}
+
+#[test]
+fn a_symlink_that_is_there_or_swapped_in_leads_nowhere() {
+    for existing in [Existing::Overwrite, Existing::Skip] {
+        let world = World::new();
+        std::fs::create_dir(world.path("tree")).unwrap();
+        symlink("../outside", world.path("tree/there")).unwrap();
+        let tree = world.merge(existing);
+        assert_eq!(
+            refused(tree.locate(1, &directory("there"))),
+            ErrorCode::TargetExists
+        );
+        assert_eq!(
+            refused(small(&tree, 2, "there/x")),
+            ErrorCode::ParentMissing
+        );
+        tree.locate(3, &directory("d")).unwrap();
+        let file = small(&tree, 4, "d/file").unwrap();
+        file.write(TEXT, Hash::of(TEXT)).unwrap();
+        std::fs::remove_dir(world.path("tree/d")).unwrap();
+        symlink("../outside", world.path("tree/d")).unwrap();
+        assert!(file.give_name().is_err());
+        assert!(put(&tree, 5, "d/other").is_err());
+        drop((file, tree));
+        world.assert_nothing_outside();
+    }
+}
+
+#[test]
+fn a_target_that_is_a_symlink_is_not_entered() {
+    let world = World::new();
+    symlink("outside", world.path("tree")).unwrap();
+    for existing in [Existing::Refuse, Existing::Overwrite, Existing::Skip] {
+        let restart = true;
+        let opened = world.try_open(TargetPolicy { existing, restart });
+        assert_eq!(refused(opened), ErrorCode::TargetExists);
+    }
+    world.assert_nothing_outside();
+}
+
+#[test]
+fn a_link_that_leaves_is_not_made_and_one_that_exists_is_replaced_not_followed() {
+    let world = World::new();
+    let tree = world.open();
+    for target in ["/etc/passwd", "../outside", "a/../../outside", ""] {
+        let made = tree.locate(1, &link("link", target));
+        assert_eq!(refused(made), ErrorCode::LinkLeavesTree, "{target}");
+    }
+    symlink("../outside/x", world.path("tree.part/file")).unwrap();
+    put(&tree, 2, "file").unwrap();
+    let found = std::fs::symlink_metadata(world.path("tree.part/file")).unwrap();
+    assert!(found.is_file());
+    world.assert_nothing_outside();
+}
+
+#[test]
+fn what_was_not_offered_in_order_is_refused() {
+    let world = World::new();
+    let tree = world.open();
+    assert_eq!(refused(small(&tree, 1, "d/x")), ErrorCode::ParentMissing);
+    tree.locate(2, &directory("d")).unwrap();
+    tree.locate(3, &directory("e")).unwrap();
+    assert_eq!(refused(small(&tree, 4, "d/x")), ErrorCode::ParentMissing);
+    assert_eq!(
+        refused(tree.locate(5, &directory(""))),
+        ErrorCode::TargetExists
+    );
+}
+
+#[test]
+fn a_name_twice_and_a_file_where_a_directory_is_are_refused() {
+    let world = World::new();
+    let tree = world.open();
+    tree.locate(1, &directory("fresh")).unwrap();
+    put(&tree, 2, "fresh/a").unwrap();
+    assert_eq!(refused(put(&tree, 3, "fresh/a")), ErrorCode::TargetExists);
+    assert_eq!(refused(small(&tree, 4, "fresh")), ErrorCode::TargetExists);
+    put(&tree, 5, "file").unwrap();
+    assert_eq!(
+        refused(tree.locate(6, &directory("file"))),
+        ErrorCode::TargetExists
+    );
+}
+
+#[test]
+fn bytes_that_are_not_the_senders_get_no_name() {
+    let world = World::new();
+    let tree = world.open();
+    let file = small(&tree, 1, "file").unwrap();
+    assert_eq!(
+        refused(file.accept(Hash::of(TEXT))),
+        ErrorCode::HashMismatch
+    );
+    file.write(b"else", Hash::of(b"else")).unwrap();
+    assert_eq!(
+        refused(file.accept(Hash::of(TEXT))),
+        ErrorCode::HashMismatch
+    );
+    assert_eq!(
+        std::fs::read_dir(world.path("tree.part")).unwrap().count(),
+        0
+    );
+}
+
+#[test]
+fn a_later_run_knows_what_is_finished_and_asks_for_what_changed() {
+    let world = World::new();
+    let tree = world.open();
+    tree.locate(1, &directory("d")).unwrap();
+    put(&tree, 2, "d/same").unwrap();
+    put(&tree, 3, "d/changed").unwrap();
+    let unfinished = small(&tree, 4, "d/unfinished").unwrap();
+    unfinished.write(TEXT, Hash::of(TEXT)).unwrap();
+    drop((unfinished, tree));
+    // The directory has a mode of its own by now.
+    let part = world.path("tree.part/d");
+    std::fs::set_permissions(&part, std::fs::Permissions::from_mode(0o500)).unwrap();
+    let tree = world.open();
+    tree.locate(1, &directory("d")).unwrap();
+    let same = tree.locate(2, &file("d/same")).unwrap();
+    assert!(matches!(same, Located::Present), "{same:?}");
+    let mut changed = file("d/changed");
+    changed.modified.nanos += 1;
+    let Located::Small(changed) = tree.locate(3, &changed).unwrap() else {
+        panic!("kept")
+    };
+    changed.write(b"new", Hash::of(b"new")).unwrap();
+    changed.give_name().unwrap();
+    put(&tree, 4, "d/unfinished").unwrap();
+    drop(changed);
+    tree.finish().unwrap();
+    assert_eq!(std::fs::read(world.path("tree/d/changed")).unwrap(), b"new");
+    assert_eq!(std::fs::read_dir(world.dir.path()).unwrap().count(), 2);
+}
+
+#[test]
+fn what_is_not_ours_is_left_alone_and_a_restart_begins_anew() {
+    let world = World::new();
+    std::fs::create_dir(world.path("tree.part")).unwrap();
+    std::fs::write(world.path("tree.part/mine"), "mine").unwrap();
+    assert_eq!(
+        refused(world.try_open(TargetPolicy::default())),
+        ErrorCode::TargetExists
+    );
+    assert_eq!(
+        std::fs::read(world.path("tree.part/mine")).unwrap(),
+        b"mine"
+    );
+    std::fs::remove_dir_all(world.path("tree.part")).unwrap();
+
+    std::fs::write(world.path("tree.part.journal"), "of a file").unwrap();
+    assert_eq!(
+        refused(world.try_open(TargetPolicy::default())),
+        ErrorCode::SourceChanged
+    );
+    std::fs::remove_file(world.path("tree.part.journal")).unwrap();
+
+    let tree = world.open();
+    put(&tree, 1, "old").unwrap();
+    assert_eq!(
+        refused(world.try_open(TargetPolicy::default())),
+        ErrorCode::TargetBusy
+    );
+    drop(tree);
+    let (existing, restart) = (Existing::Refuse, true);
+    let tree = world.try_open(TargetPolicy { existing, restart }).unwrap();
+    put(&tree, 1, "new").unwrap();
+    tree.finish().unwrap();
+    assert!(!world.path("tree/old").exists() && world.path("tree/new").exists());
+}
+
+#[test]
+fn directories_that_exist_are_filled_and_keep_what_else_is_in_them() {
+    for existing in [Existing::Skip, Existing::Overwrite] {
+        let world = World::new();
+        std::fs::create_dir_all(world.path("tree/d")).unwrap();
+        std::fs::write(world.path("tree/d/file"), "mine").unwrap();
+        std::fs::write(world.path("tree/d/other"), "mine").unwrap();
+        let before = mode(&world.path("tree/d"));
+        let tree = world.merge(existing);
+        tree.locate(1, &directory("d")).unwrap();
+        match existing {
+            Existing::Skip => {
+                let kept = tree.locate(2, &file("d/file")).unwrap();
+                assert!(matches!(kept, Located::Present));
+            }
+            _ => put(&tree, 2, "d/file").unwrap(),
+        }
+        put(&tree, 3, "d/new").unwrap();
+        tree.finish().unwrap();
+        let file = std::fs::read(world.path("tree/d/file")).unwrap();
+        assert_eq!(file == TEXT, existing == Existing::Overwrite);
+        assert_eq!(std::fs::read(world.path("tree/d/other")).unwrap(), b"mine");
+        let expected = if existing == Existing::Skip {
+            before
+        } else {
+            0o750
+        };
+        assert_eq!(mode(&world.path("tree/d")), expected);
+        assert_eq!(std::fs::read_dir(world.dir.path()).unwrap().count(), 2);
+    }
+}
+
+fn mode(path: &Path) -> u32 {
+    path.metadata().unwrap().mode() & 0o7777
+}
