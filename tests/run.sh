@@ -8,10 +8,12 @@ export CARGO_TERM_COLOR=never
 step() { printf '\n== %s (%ss)\n' "$*" "$SECONDS"; }
 
 need() { # need COMMAND PACKAGE: installs a Debian package unless the command is there
-  command -v "$1" >/dev/null && return
-  [ "$(id -u)" = 0 ] || { echo "missing: $1; install the Debian package $2" >&2; exit 1; }
+  command -v "$1" >/dev/null || install_package "$2"
+}
+install_package() {
+  [ "$(id -u)" = 0 ] || { echo "missing: install the Debian package $1" >&2; exit 1; }
   [ -n "${apt_updated:-}" ] || { apt-get update -q; apt_updated=1; }
-  DEBIAN_FRONTEND=noninteractive apt-get install -y -q --no-install-recommends "$2"
+  DEBIAN_FRONTEND=noninteractive apt-get install -y -q --no-install-recommends "$1"
 }
 
 step "what the tests need"
@@ -21,6 +23,8 @@ need unshare util-linux
 need script bsdutils
 need ip iproute2
 need curl curl
+need python3 python3
+python3 -c 'import ensurepip, venv' 2>/dev/null || install_package python3-venv
 
 step "format"
 cargo fmt --all --check
@@ -44,6 +48,7 @@ tests/cluster/cluster.sh "$STREAMER_TEST_CLUSTER" up
 step "tests"
 # The end-to-end tests start these programs.
 cargo build -q -p streamer-cli -p api-server
+tests/python.sh
 cargo test -q --workspace
 
 step "ten seconds of each fuzz target"

@@ -28,6 +28,9 @@
 //! | `curl-tls` | `curl --tlsv1.3 --http1.1 --cacert CERT --output TARGET https://localhost:PORT/source` | `nginx -c CONFIG`, one worker, `TLS_AES_128_GCM_SHA256` |
 //! | `python-download` | `streamer receive --coordinates C --path TARGET` | `streamer server ... send --path SOURCE` |
 //! | `python-upload` | `streamer send --coordinates C --path SOURCE` | `streamer server ... receive --path TARGET` |
+//! | `python-no-deflate-…` (web-socket) | the same, its library told not to offer compression | the same |
+//! | `our-client-…` (web-socket) | ours, `--transport ws` | as `python-…` |
+//! | `our-endpoint-…` (web-socket) | as `python-…` | ours, `--allow-websocket` |
 //! | `streamer-download`, `-upload` | the same verbs of ours, coordinates by `STREAMER_COORDINATES` | the same, secret by `STREAMER_SECRET` |
 //! | `tar-ssh` (trees) | `ssh HOST tar c | tar x` | `sshd` as above |
 //! | `rsync` (trees) | `rsync -a -e ssh HOST:SOURCE/ TARGET/` | `sshd` as above |

@@ -5,7 +5,8 @@ use std::path::PathBuf;
 
 use crate::peers::cp::Cp;
 use crate::peers::curl::Curl;
-use crate::peers::python::Python;
+use crate::peers::mixed::{Mixed, Ours};
+use crate::peers::python::{Compression, Python};
 use crate::peers::rsync::Rsync;
 use crate::peers::scp::Scp;
 use crate::peers::streamer::Streamer;
@@ -40,6 +41,9 @@ pub enum Tool {
     Scp(Direction),
     Curl,
     Python(Direction),
+    PythonUncompressed(Direction),
+    OurClient(Direction),
+    OurEndpoint(Direction),
     Streamer(Direction),
 }
 
@@ -53,6 +57,9 @@ impl Tool {
             Self::Scp(direction) => format!("scp-{direction}"),
             Self::Curl => "curl-tls".to_owned(),
             Self::Python(direction) => format!("python-{direction}"),
+            Self::PythonUncompressed(direction) => format!("python-no-deflate-{direction}"),
+            Self::OurClient(direction) => format!("our-client-{direction}"),
+            Self::OurEndpoint(direction) => format!("our-endpoint-{direction}"),
             Self::Streamer(direction) => format!("streamer-{direction}"),
         }
     }
@@ -72,6 +79,9 @@ pub enum Set {
     OneFile,
     /// The same between two network namespaces, in packets of at most 1500 bytes.
     Ethernet,
+    /// One large file over the WebSocket protocol, with and without compression, between the
+    /// Python tool and ours.
+    WebSocket,
     /// A tree of 10,000 files of 10 KiB.
     SmallFiles,
 }
@@ -95,6 +105,19 @@ impl Set {
                 Tool::Cp,
                 Tool::Scp(Download),
                 Tool::Scp(Upload),
+                Tool::Streamer(Download),
+                Tool::Streamer(Upload),
+            ],
+            Self::WebSocket => &[
+                Tool::Cp,
+                Tool::Python(Download),
+                Tool::Python(Upload),
+                Tool::PythonUncompressed(Download),
+                Tool::PythonUncompressed(Upload),
+                Tool::OurClient(Download),
+                Tool::OurClient(Upload),
+                Tool::OurEndpoint(Download),
+                Tool::OurEndpoint(Upload),
                 Tool::Streamer(Download),
                 Tool::Streamer(Upload),
             ],
@@ -132,12 +155,32 @@ impl Places {
             Tool::Rsync => Rsync::find().map(boxed),
             Tool::Scp(direction) => Scp::find(direction).map(boxed),
             Tool::Curl => Curl::find().map(boxed),
-            Tool::Python(direction) => Python::find(&self.venv, direction).map(boxed),
-            Tool::Streamer(direction) => {
-                Streamer::find(&self.streamer, direction, &self.streamer_environment).map(boxed)
+            Tool::Python(direction) => self.python(direction, Compression::On).map(boxed),
+            Tool::PythonUncompressed(direction) => {
+                self.python(direction, Compression::Off).map(boxed)
             }
+            Tool::OurClient(direction) => self.mixed(direction, Ours::Client).map(boxed),
+            Tool::OurEndpoint(direction) => self.mixed(direction, Ours::Endpoint).map(boxed),
+            Tool::Streamer(direction) => self.ours(direction).map(boxed),
         };
         Candidate { tool, peer }
+    }
+
+    fn ours(&self, direction: Direction) -> Result<Streamer, Missing> {
+        Streamer::find(&self.streamer, direction, &self.streamer_environment)
+    }
+
+    fn python(&self, direction: Direction, compression: Compression) -> Result<Python, Missing> {
+        Python::find(&self.venv, direction, compression)
+    }
+
+    fn mixed(&self, direction: Direction, ours: Ours) -> Result<Mixed, Missing> {
+        Ok(Mixed {
+            streamer: self.ours(direction)?,
+            python: self.python(direction, Compression::On)?,
+            ours,
+            direction,
+        })
     }
 }
 
@@ -147,7 +190,7 @@ mod tests {
 
     #[test]
     fn names_are_unique_and_found_whole_or_by_tool() {
-        for set in [Set::OneFile, Set::Ethernet, Set::SmallFiles] {
+        for set in [Set::OneFile, Set::Ethernet, Set::WebSocket, Set::SmallFiles] {
             let mut names: Vec<_> = set.tools().iter().map(|tool| tool.name()).collect();
             names.sort();
             names.dedup();

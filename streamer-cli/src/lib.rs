@@ -5,6 +5,7 @@ pub mod args;
 pub mod client;
 mod commands;
 mod config;
+pub mod embed;
 pub mod exit;
 mod line;
 mod signals;

@@ -6,6 +6,8 @@ mod busy;
 mod cancel;
 mod leaks;
 mod pasted;
+mod pyfirecrest;
+mod python_streamer;
 mod secret;
 mod stranger;
 mod whole_way;

@@ -20,8 +20,20 @@ pub struct Demo {
     directory: tempfile::TempDir,
     /// What it printed.
     pub text: String,
-    api: String,
+    /// Base URL of its API.
+    pub api: String,
     token: String,
+}
+
+/// What a program needs to get tokens by itself.
+#[derive(Debug)]
+pub struct Credentials {
+    /// Where.
+    pub token_url: String,
+    /// Of the client.
+    pub id: String,
+    /// Of the client.
+    pub secret: String,
 }
 
 /// A transfer that was requested: its job and the way to its endpoint.
@@ -72,13 +84,22 @@ impl Demo {
     /// # Panics
     /// When it does not come up.
     pub fn start() -> Self {
+        Self::start_with(&[])
+    }
+
+    /// Starts it with more options.
+    ///
+    /// # Panics
+    /// When it does not come up.
+    pub fn start_with(options: &[&str]) -> Self {
         let directory = crate::file::directory();
         // Found beside firecrest-api; asked for here to say so when it is missing.
         program::path("streamer");
         let mut command = Command::new(program::path("firecrest-api"));
         command
             .args(["demo", "--port", "0", "--dir"])
-            .arg(directory.path());
+            .arg(directory.path())
+            .args(options);
         let log = std::fs::File::create(directory.path().join("demo.log")).expect("a log file");
         // Job scripts lie in the temporary directory of the service.
         command.env("TMPDIR", directory.path());
@@ -175,10 +196,23 @@ impl Demo {
         }
     }
 
+    /// What it printed for scripts.
+    ///
+    /// # Panics
+    /// When it did not.
+    pub fn credentials(&self) -> Credentials {
+        let both = after(&self.text, "curl -s -u ");
+        let (id, secret) = both.split_once(':').expect("id:secret");
+        Credentials {
+            token_url: format!("{}/token", after(&self.text, "  Login ")),
+            id: id.to_owned(),
+            secret: secret.to_owned(),
+        }
+    }
+
     fn new_token(&self) -> String {
+        let Credentials { id, secret, .. } = self.credentials();
         let identity = after(&self.text, "  Login ");
-        let credentials = after(&self.text, "curl -s -u ");
-        let (id, secret) = credentials.split_once(':').expect("id:secret");
         let body = format!("grant_type=client_credentials&client_id={id}&client_secret={secret}");
         let headers = ["Content-Type: application/x-www-form-urlencoded".to_owned()];
         let answer = request(&identity, "POST", "/token", &headers, &body);

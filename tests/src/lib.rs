@@ -7,4 +7,6 @@ pub mod demo;
 pub mod file;
 pub mod http;
 pub mod job;
+pub mod process;
 pub mod program;
+pub mod python;

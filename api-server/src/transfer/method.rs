@@ -18,6 +18,11 @@ pub trait TransferMethod: Send + Sync + std::fmt::Debug {
         false
     }
 
+    /// Whether there are clients that try once, as soon as the job runs.
+    fn clients_try_once(&self) -> bool {
+        false
+    }
+
     /// What the job runs and what the client is told.
     ///
     /// # Errors

@@ -3,6 +3,7 @@
 mod error;
 mod file_job;
 mod install;
+mod listening;
 mod method;
 mod script;
 mod streamer;
@@ -26,7 +27,7 @@ use crate::command::{
 };
 use crate::executor::{Executor, RunLimits};
 use crate::model::transfer::{TransferDirective, TransferJob, TransferJobLogs};
-use crate::scheduler::{JobDescription, Scheduler, Script};
+use crate::scheduler::{JobDescription, JobId, Scheduler, Script};
 
 /// Transfers on one system.
 #[derive(Debug)]
@@ -103,11 +104,24 @@ impl Transfers {
             Operation::Receive => "IngressFileTransfer",
         };
         match self.submit(on, name, request.account, &plan.body).await {
-            Ok(job) => Ok((job, plan.directive)),
+            Ok(job) => {
+                if method.clients_try_once() {
+                    self.wait_until_listening(on, &job.job_id, &files).await;
+                }
+                Ok((job, plan.directive))
+            }
             Err(error) => {
                 self.remove_private(on, &files).await;
                 Err(error)
             }
+        }
+    }
+
+    /// Leaves it to the client where that cannot be told.
+    async fn wait_until_listening(&self, on: OnSystem<'_>, id: &str, files: &JobFiles) {
+        let status = format!("{}{id}.json", files.state_prefix());
+        if let (Some(id), Ok(status)) = (JobId::parse(id), RemotePath::parse(&status)) {
+            listening::wait(on, self.limits(), &id, &status).await;
         }
     }
 

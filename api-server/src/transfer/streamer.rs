@@ -76,6 +76,10 @@ impl TransferMethod for StreamerMethod {
         TransferMethodName::Streamer
     }
 
+    fn clients_try_once(&self) -> bool {
+        self.config.allow_websocket
+    }
+
     fn plan<'a>(
         &'a self,
         request: &'a TransferRequest,

@@ -91,7 +91,7 @@ fn run(args: &Args) -> anyhow::Result<bool> {
     remove_on_interrupt(dir.path().to_owned()).context("holding back signals")?;
     let places = places(args, &tools)?;
     let network = match args.set {
-        Set::OneFile | Set::SmallFiles => Network::Loopback,
+        Set::OneFile | Set::WebSocket | Set::SmallFiles => Network::Loopback,
         Set::Ethernet => Network::ethernet()?,
     };
     let comparison = Comparison {
@@ -163,7 +163,7 @@ fn places(args: &Args, tools: &[Tool]) -> anyhow::Result<Places> {
 
 fn load(args: &Args) -> Load {
     match args.set {
-        Set::OneFile | Set::Ethernet => Load::File { bytes: args.size },
+        Set::OneFile | Set::Ethernet | Set::WebSocket => Load::File { bytes: args.size },
         Set::SmallFiles => Load::Tree {
             files: args.files,
             bytes_each: 10 << 10,
@@ -175,6 +175,7 @@ fn load(args: &Args) -> Load {
 fn requirements(set: Set) -> &'static [Requirement] {
     use Requirement::{CpuSecondsPerGib, Faster, MemoryMib};
     match set {
+        Set::WebSocket => &[],
         Set::OneFile => &[
             Faster {
                 factor: 0.6,
@@ -222,7 +223,7 @@ fn text(args: &Args, lines: &[Line], verdicts: &[Verdict]) -> String {
         args.rounds,
         args.dir.display(),
         match args.set {
-            Set::OneFile | Set::SmallFiles => "on loopback",
+            Set::OneFile | Set::WebSocket | Set::SmallFiles => "on loopback",
             Set::Ethernet => "over a virtual cable with an MTU of 1500",
         },
         table::render(lines)

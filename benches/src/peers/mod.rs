@@ -13,6 +13,7 @@ use crate::workload::Trailer;
 
 pub mod cp;
 pub mod curl;
+pub mod mixed;
 pub mod python;
 pub mod rsync;
 pub mod scp;

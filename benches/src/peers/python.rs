@@ -17,11 +17,28 @@ use crate::workload::Trailer;
 /// Room above the size: its limit counts 5 MiB for every message, the last ones too.
 const LIMIT_SLACK_BYTES: u64 = 16 << 20;
 
+/// The client, with a library that does not offer to compress.
+const UNCOMPRESSED_CLIENT: &str = "\
+import functools, sys, websockets
+websockets.connect = functools.partial(websockets.connect, compression=None)
+from streamer.__main__ import cli
+sys.exit(cli())";
+
 /// `streamer` of the Python package.
 #[derive(Debug)]
 pub struct Python {
-    streamer: PathBuf,
+    bin: PathBuf,
     direction: Direction,
+    compression: Compression,
+}
+
+/// Whether its client offers to compress, which its endpoint agrees to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Compression {
+    /// As it comes.
+    On,
+    /// By one keyword to the library that it uses; nothing else is different.
+    Off,
 }
 
 impl Python {
@@ -29,12 +46,17 @@ impl Python {
     ///
     /// # Errors
     /// If it is not here.
-    pub fn find(venv: &Path, direction: Direction) -> Result<Self, Missing> {
-        let streamer = venv.join("bin/streamer");
-        if streamer.is_file() {
+    pub fn find(
+        venv: &Path,
+        direction: Direction,
+        compression: Compression,
+    ) -> Result<Self, Missing> {
+        let bin = venv.join("bin");
+        if bin.join("streamer").is_file() {
             return Ok(Self {
-                streamer,
+                bin,
                 direction,
+                compression,
             });
         }
         Err(Missing {
@@ -47,13 +69,14 @@ impl Python {
         })
     }
 
-    fn server(&self, job: &Job<'_>, port: u16, coordinates: &Coordinates) -> Program {
+    /// Its endpoint.
+    pub(super) fn server(&self, job: &Job<'_>, port: u16, coordinates: &Coordinates) -> Program {
         let (verb, path) = match self.direction {
             Direction::Download => ("send", job.source),
             Direction::Upload => ("receive", job.target),
         };
         let port = port.to_string();
-        let program = Program::new(&self.streamer)
+        let program = Program::new(self.bin.join("streamer"))
             .arg("server")
             .arg(format!("--secret={}", *coordinates.secret.bearer()))
             .args(["--host", "127.0.0.1", "--public-ips", "127.0.0.1"])
@@ -64,6 +87,24 @@ impl Python {
             .arg(path);
         // Otherwise the line that says it listens stays in a buffer.
         program.env("PYTHONUNBUFFERED", "1")
+    }
+
+    /// Its client.
+    pub(super) fn client(&self, job: &Job<'_>, coordinates: &Coordinates) -> Program {
+        let (verb, path) = match self.direction {
+            Direction::Download => ("receive", job.target),
+            Direction::Upload => ("send", job.source),
+        };
+        let program = match self.compression {
+            Compression::On => Program::new(self.bin.join("streamer")),
+            Compression::Off => {
+                Program::new(self.bin.join("python")).args(["-c", UNCOMPRESSED_CLIENT])
+            }
+        };
+        let coordinates = coordinates.encode();
+        program
+            .args([verb, "--coordinates", coordinates.as_str(), "--path"])
+            .arg(path)
     }
 }
 
@@ -81,18 +122,7 @@ impl Peer for Python {
         server.wait_until("listening", SERVER_LIMIT, |it| {
             it.printed("Server is listening")
         })?;
-        let (verb, path) = match self.direction {
-            Direction::Download => ("receive", job.target),
-            Direction::Upload => ("send", job.source),
-        };
-        let client = Program::new(&self.streamer)
-            .args([
-                verb,
-                "--coordinates",
-                coordinates.encode().as_str(),
-                "--path",
-            ])
-            .arg(path);
+        let client = self.client(job, &coordinates);
         let client = job.start_client("client", client)?.finish(job.limit)?;
         Ok(Cost {
             client,

@@ -49,7 +49,14 @@ impl Streamer {
             .fold(program, |program, (name, value)| program.env(name, value))
     }
 
-    fn server(&self, job: &Job<'_>, port: u16, coordinates: &Coordinates) -> Program {
+    /// Our endpoint, with these options besides.
+    pub(super) fn server(
+        &self,
+        job: &Job<'_>,
+        port: u16,
+        coordinates: &Coordinates,
+        options: &[&str],
+    ) -> Program {
         let (verb, path) = match self.direction {
             Direction::Download => ("send", job.source),
             Direction::Upload => ("receive", job.target),
@@ -57,6 +64,7 @@ impl Streamer {
         let (port, address) = (port.to_string(), job.network.server_address().to_string());
         self.program()
             .arg("server")
+            .args(options)
             .args(["--host", &address, "--public-ips", &address])
             .args([
                 "--port-range",
@@ -73,6 +81,22 @@ impl Streamer {
     }
 }
 
+impl Streamer {
+    /// Our client, with these options besides.
+    pub(super) fn client(&self, job: &Job<'_>, coordinates: &str, options: &[&str]) -> Program {
+        let (verb, path) = match self.direction {
+            Direction::Download => ("receive", job.target),
+            Direction::Upload => ("send", job.source),
+        };
+        self.program()
+            .args([verb, "--json", "--no-progress"])
+            .args(options)
+            .arg("--path")
+            .arg(path)
+            .env("STREAMER_COORDINATES", coordinates)
+    }
+}
+
 impl Peer for Streamer {
     fn run(&self, job: &Job<'_>) -> Result<Cost, PeerError> {
         let port = free_port().map_err(PeerError::prepare("a free port"))?;
@@ -81,20 +105,13 @@ impl Peer for Streamer {
             Direction::Upload => Operation::Receive,
         };
         let coordinates = loopback_coordinates(port, operation)?;
-        let mut server = job.start_server("server", self.server(job, port, &coordinates))?;
+        let server = self.server(job, port, &coordinates, &[]);
+        let mut server = job.start_server("server", server)?;
         server.wait_until("its coordinates", SERVER_LIMIT, |it| {
             it.stdout().is_ok_and(|text| announced(&text).is_some())
         })?;
         let coordinates = announced(&server.stdout()?).unwrap_or_default();
-        let (verb, path) = match self.direction {
-            Direction::Download => ("receive", job.target),
-            Direction::Upload => ("send", job.source),
-        };
-        let client = self
-            .program()
-            .args([verb, "--json", "--no-progress", "--path"])
-            .arg(path)
-            .env("STREAMER_COORDINATES", coordinates);
+        let client = self.client(job, &coordinates, &[]);
         let client = job.start_client("client", client)?.finish(job.limit)?;
         Ok(Cost {
             client,
@@ -104,7 +121,7 @@ impl Peer for Streamer {
 }
 
 /// The coordinates in the `listening` line of an endpoint's output, once that line is whole.
-fn announced(output: &str) -> Option<String> {
+pub(super) fn announced(output: &str) -> Option<String> {
     #[derive(serde::Deserialize)]
     struct Announcement {
         message_type: String,

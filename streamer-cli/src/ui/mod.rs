@@ -11,9 +11,9 @@ use std::io::{IsTerminal as _, Write as _};
 use std::sync::Arc;
 
 use serde::Serialize;
-use streamer_core::Operation;
 use streamer_core::net::progress::EntryReport;
 use streamer_core::net::{Progress, Transferred};
+use streamer_core::{ErrorCode, Operation};
 
 use crate::args::OutputArgs;
 use crate::exit::ExitStatus;
@@ -131,14 +131,7 @@ impl Printer {
     /// What failed after a receipt was given.
     fn failures(&self, transferred: &Transferred, status: ExitStatus) -> ExitStatus {
         for failure in &transferred.conclusion.failures {
-            let ours = transferred
-                .failures
-                .iter()
-                .find(|ours| ours.code == failure.code);
-            let text = match ours {
-                Some(ours) => chain(ours),
-                None => format!("the other side failed: {}", failure.code),
-            };
+            let text = failure_text(transferred, failure.code);
             self.failure(&text, hint::of_code(failure.code), status);
         }
         status
@@ -189,6 +182,14 @@ struct ErrorLine<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     hint: Option<&'static str>,
     exit_code: u8,
+}
+
+/// What failed after a receipt was given, in the words of the side that knows them.
+pub(crate) fn failure_text(transferred: &Transferred, code: ErrorCode) -> String {
+    match transferred.failures.iter().find(|ours| ours.code == code) {
+        Some(ours) => chain(ours),
+        None => format!("the other side failed: {code}"),
+    }
 }
 
 fn say(text: &str) {

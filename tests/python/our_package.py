@@ -1,0 +1,49 @@
+"""Receives by our package; argument: the target. The coordinates are read from standard input.
+
+Prints the result, or the exception and what it says about itself.
+"""
+
+import asyncio
+import sys
+
+from streamer import streamer_client
+from streamer.streamer_server import Operation
+
+assert {operation.value for operation in Operation} == {"send", "receive"}
+
+
+class Reporter:
+    """Counts what it is told."""
+
+    def __init__(self):
+        self.progressed = 0
+
+    def info(self, message):
+        print("info:", message)
+
+    def warning(self, message):
+        print("warning:", message)
+
+    def error(self, message):
+        print("error:", message)
+
+    def progress(self, current, total, prefix="", suffix="", length=40):
+        assert 0 <= current <= total
+        self.progressed += 1
+
+
+async def main():
+    try:
+        config = streamer_client.set_coordinates(sys.stdin.read())
+        assert config.secret not in repr(config)
+        config.target = sys.argv[1]
+        config.wait = 10
+        reporter = Reporter()
+        result = await streamer_client.client_receive(config, reporter)
+        assert reporter.progressed > 0
+        print("done:", result.bytes, result.transport, result.blake3)
+    except streamer_client.StreamerError as error:
+        print("raised:", type(error).__name__, error.exit_code, error.hint, "|", error)
+
+
+asyncio.run(main())
