@@ -113,6 +113,18 @@ fn table() -> Vec<(&'static str, MethodRouter<AppState>)> {
             "/filesystem/{system_name}/transfer/download",
             post(transfer::download),
         ),
+        (
+            "/filesystem/{system_name}/transfer/{job_id}",
+            get(transfer::show),
+        ),
+        (
+            "/filesystem/{system_name}/transfer/compress",
+            post(transfer::compress),
+        ),
+        (
+            "/filesystem/{system_name}/transfer/extract",
+            post(transfer::extract),
+        ),
         ("/filesystem/{system_name}/transfer/mv", post(transfer::mv)),
         ("/filesystem/{system_name}/transfer/cp", post(transfer::cp)),
         (

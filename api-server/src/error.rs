@@ -13,6 +13,7 @@ use crate::executor::ExecError;
 use crate::health::GateError;
 use crate::scheduler::SchedulerError;
 use crate::ssh::SshError;
+use crate::storage::StorageError;
 use crate::transfer::TransferError;
 
 /// An error answer before it is rendered. `message` goes to the client; the source chain goes
@@ -380,12 +381,18 @@ impl From<TransferError> for ApiError {
                 return error;
             }
             TransferError::NotADirectory { .. }
+            | TransferError::NotAFile { .. }
+            | TransferError::NoFileSize
+            | TransferError::BadWormholeCode
+            | TransferError::ObjectTooLarge(_)
             | TransferError::MethodNotAvailable
             | TransferError::AccountRequired
             | TransferError::BadAccount
             | TransferError::BadPath { .. } => StatusCode::BAD_REQUEST,
-            TransferError::NotDriven { .. } => StatusCode::NOT_IMPLEMENTED,
-            TransferError::NoWorkDirectory { .. }
+            TransferError::NoRoom { .. } => StatusCode::INSUFFICIENT_STORAGE,
+            TransferError::Storage(StorageError::Unreachable(_)) => StatusCode::BAD_GATEWAY,
+            TransferError::Storage(_)
+            | TransferError::NoWorkDirectory { .. }
             | TransferError::NoProgram { .. }
             | TransferError::NoRandomness => StatusCode::INTERNAL_SERVER_ERROR,
         };

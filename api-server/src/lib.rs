@@ -22,6 +22,7 @@ pub mod scheduler;
 pub mod serve;
 pub mod ssh;
 pub mod state;
+pub mod storage;
 pub mod tracing_log;
 pub mod transfer;
 

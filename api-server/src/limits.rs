@@ -57,6 +57,9 @@ pub const TOKEN_FETCH_TIMEOUT: Duration = Duration::from_secs(10);
 /// Largest job script accepted, in bytes (Slurm's own default is 4 MiB).
 pub const JOB_SCRIPT_MAX_BYTES: usize = 4 * 1024 * 1024;
 
+/// Most buckets of an object store of which is remembered that they are there.
+pub const KNOWN_BUCKETS_MAX: usize = 10_000;
+
 /// Largest program installed on systems, in bytes: many times the real one, with its
 /// debugging information.
 pub const PROGRAM_MAX_BYTES: u64 = 512 * 1024 * 1024;

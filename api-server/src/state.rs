@@ -15,14 +15,14 @@ use crate::health::HealthBoard;
 use crate::http_client::HttpClient;
 use crate::limits;
 use crate::metrics::Metrics;
-use crate::model::transfer::TransferMethodName;
 use crate::scheduler::{
     Hybrid, LocalLimits, LocalScheduler, NotDriven, Scheduler, SlurmCli, SlurmRest,
 };
 use crate::ssh::{Credentials, SshExecutor};
+use crate::storage::ObjectStore;
 use crate::tracing_log::TracingLog;
 use crate::transfer::{
-    Installer, MethodNotDriven, Program, StreamerMethod, TransferMethod, Transfers,
+    Installer, Program, S3Method, StreamerMethod, TransferMethod, Transfers, WormholeMethod,
 };
 
 /// Shared by all requests; cheap to clone.
@@ -69,6 +69,8 @@ pub struct System {
     pub scheduler: Arc<dyn Scheduler>,
     /// Moves files.
     pub transfers: Transfers,
+    /// Where files lie on their way, for transfers by S3.
+    pub object_store: Option<Arc<ObjectStore>>,
 }
 
 /// Why the service cannot start.
@@ -221,6 +223,7 @@ impl System {
                     (login.map(observed), Arc::new(scheduler))
                 }
             };
+        let object_store = object_store(config, http);
         Ok(Self {
             name: config.name.clone(),
             kind: config.scheduler.kind,
@@ -228,7 +231,8 @@ impl System {
             executor,
             command_limits: command_limits(config),
             scheduler,
-            transfers: transfers(config),
+            transfers: transfers(config, object_store.as_ref()),
+            object_store,
         })
     }
 }
@@ -302,22 +306,26 @@ async fn local(config: &SystemConfig) -> Result<(LocalExecutor, LocalScheduler),
     Ok((executor, scheduler))
 }
 
-fn transfers(config: &SystemConfig) -> Transfers {
+fn object_store(config: &SystemConfig, http: &Arc<HttpClient>) -> Option<Arc<ObjectStore>> {
+    config
+        .data_operation
+        .methods()
+        .find_map(|method| match method {
+            DataTransfer::S3(s3) => Some(Arc::new(ObjectStore::new(s3.clone(), Arc::clone(http)))),
+            _ => None,
+        })
+}
+
+fn transfers(config: &SystemConfig, object_store: Option<&Arc<ObjectStore>>) -> Transfers {
     let operation = &config.data_operation;
     let methods = operation
         .methods()
-        .map(|method| -> Arc<dyn TransferMethod> {
-            match method {
+        .filter_map(|method| -> Option<Arc<dyn TransferMethod>> {
+            Some(match method {
                 DataTransfer::Streamer(streamer) => Arc::new(StreamerMethod::new(streamer.clone())),
-                DataTransfer::S3(_) => Arc::new(MethodNotDriven {
-                    name: TransferMethodName::S3,
-                    word: "S3",
-                }),
-                DataTransfer::Wormhole(_) => Arc::new(MethodNotDriven {
-                    name: TransferMethodName::Wormhole,
-                    word: "wormhole",
-                }),
-            }
+                DataTransfer::S3(_) => Arc::new(S3Method::new(Arc::clone(object_store?))),
+                DataTransfer::Wormhole(config) => Arc::new(WormholeMethod::new(config.clone())),
+            })
         });
     let limits = command_limits(config);
     let work = config

@@ -36,6 +36,9 @@ pub enum Command {
     Server(ServerArgs),
     /// Show what coordinates say, without the secret
     Inspect(InspectArgs),
+    /// Move a file between this machine and an object store, as a job does
+    #[command(hide = true)]
+    S3(S3Args),
 }
 
 /// Where coordinates come from.
@@ -207,6 +210,39 @@ pub struct ServerArgs {
     /// What to do.
     #[command(subcommand)]
     pub operation: ServerOperation,
+}
+
+/// `streamer s3`.
+#[derive(Debug, clap::Args)]
+pub struct S3Args {
+    /// Read the URLs to use from a file
+    #[arg(long, value_name = "FILE")]
+    pub plan_file: PathBuf,
+    /// Remove that file when the transfer has ended; not when a signal ends it, since a job
+    /// may be started again
+    #[arg(long)]
+    pub remove_plan_file: bool,
+    /// Keep a file that says, in JSON, how the transfer stands
+    #[arg(long, value_name = "FILE")]
+    pub status_file: Option<PathBuf>,
+    /// Parts on the way at once
+    #[arg(long, value_name = "N", default_value = "3")]
+    pub parallel: u16,
+    /// Wait this long for the object to be there
+    #[arg(long, value_name = "DURATION", default_value = "1d", value_parser = parse_duration)]
+    pub wait: Duration,
+    /// What to do.
+    #[command(subcommand)]
+    pub operation: S3Operation,
+}
+
+/// Which way.
+#[derive(Debug, Subcommand)]
+pub enum S3Operation {
+    /// Make a file of the object
+    Get(PathArgs),
+    /// Make the object of a file
+    Put(PathArgs),
 }
 
 /// What an endpoint does.

@@ -113,6 +113,20 @@ pub(crate) fn server(
     Ok((config, args.secret.is_some()))
 }
 
+/// The plan of a transfer through an object store: URLs, and so a secret.
+pub(crate) fn s3_plan<T: serde::de::DeserializeOwned>(path: &Path) -> io::Result<T> {
+    let text = read_secret_text(path, S3_PLAN_MAX_BYTES)?;
+    // The position alone: the error's own words may hold what it found.
+    serde_json::from_slice(&text).map_err(|error| {
+        let text = format!("no plan at line {} column {}", error.line(), error.column());
+        io::Error::new(io::ErrorKind::InvalidData, text)
+    })
+}
+
+const SECRET_CAPACITY_BYTES: usize = 64 << 10;
+/// Ten thousand URLs of a kibibyte.
+const S3_PLAN_MAX_BYTES: usize = 10 << 20;
+
 /// What a variable holds: any bytes. `None` when it is not set.
 fn variable(name: &str) -> Option<Zeroizing<Vec<u8>>> {
     std::env::var_os(name).map(|text| Zeroizing::new(text.into_vec()))
@@ -120,7 +134,9 @@ fn variable(name: &str) -> Option<Zeroizing<Vec<u8>>> {
 
 /// Reads a few bytes from a file or, for `-`, from standard input.
 fn read_secret_text(path: &Path, max_bytes: usize) -> io::Result<Zeroizing<Vec<u8>>> {
-    let mut text = Zeroizing::new(Vec::with_capacity(max_bytes + 1));
+    // Not copied about while it grows, but for plans, which are long.
+    let capacity = (max_bytes + 1).min(SECRET_CAPACITY_BYTES);
+    let mut text = Zeroizing::new(Vec::with_capacity(capacity));
     let limit = max_bytes as u64 + 1;
     if path == Path::new("-") {
         io::stdin().lock().take(limit).read_to_end(&mut text)?;

@@ -7,6 +7,7 @@ use streamer_core::error::Fault;
 use streamer_core::net::dial::DialError;
 use streamer_core::net::{TransferError, Transferred};
 use streamer_server::ServeError;
+use streamer_server::s3::S3Error;
 
 use crate::client::ClientError;
 
@@ -83,6 +84,19 @@ impl From<&ServeError> for ExitStatus {
             ServeError::Store(_) => Self::File,
             ServeError::NobodyCame(_) => Self::NobodyCame,
             ServeError::Stopped(_) => Self::Interrupted,
+            _ => Self::Failure,
+        }
+    }
+}
+
+impl From<&S3Error> for ExitStatus {
+    fn from(error: &S3Error) -> Self {
+        match error {
+            S3Error::Connection(_) => Self::Unreachable,
+            S3Error::NobodyCame { .. } => Self::NobodyCame,
+            S3Error::Integrity { .. } | S3Error::Changed(_) => Self::Integrity,
+            S3Error::Store(_) | S3Error::File { .. } => Self::File,
+            S3Error::Stopped(_) => Self::Interrupted,
             _ => Self::Failure,
         }
     }

@@ -32,6 +32,7 @@ pub fn run(args: Args) -> ExitStatus {
             Command::Receive(args) => commands::client::receive(args).await,
             Command::Server(args) => commands::server::server(args).await,
             Command::Inspect(args) => commands::inspect::inspect(&args),
+            Command::S3(args) => commands::s3::s3(args).await,
         }
     });
     // A thread may be waiting in a read of a file system that hangs.

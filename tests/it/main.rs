@@ -5,9 +5,11 @@
 mod busy;
 mod cancel;
 mod leaks;
+mod object_store;
 mod pasted;
 mod pyfirecrest;
 mod python_streamer;
 mod secret;
 mod stranger;
 mod whole_way;
+mod wormhole;

@@ -124,6 +124,16 @@ impl Demo {
         demo
     }
 
+    /// What it keeps its files in.
+    pub fn directory(&self) -> &Path {
+        self.directory.path()
+    }
+
+    /// A token of the demo's user.
+    pub fn token(&self) -> &str {
+        &self.token
+    }
+
     /// The user's directory on the demo's system.
     pub fn home(&self) -> PathBuf {
         self.directory.path().join("work/demo")

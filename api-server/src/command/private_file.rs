@@ -50,6 +50,25 @@ impl RemoteCommand for WritableDirectory {
     }
 }
 
+/// Reads a small file.
+#[derive(Debug, Clone)]
+pub struct ReadPrivate {
+    /// Which.
+    pub path: String,
+}
+
+impl RemoteCommand for ReadPrivate {
+    type Parsed = String;
+
+    fn render(&self) -> ShellLine {
+        ShellLine::new("cat").args(["--", &self.path])
+    }
+
+    fn parse(&self, stdout: &str) -> Result<String, CommandError> {
+        Ok(stdout.to_owned())
+    }
+}
+
 /// Removes a file, if it is there.
 #[derive(Debug, Clone)]
 pub struct RemovePrivate {

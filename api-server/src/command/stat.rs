@@ -35,6 +35,11 @@ pub struct StatOutput {
 }
 
 impl StatOutput {
+    /// Whether it is a regular file.
+    pub fn is_regular(&self) -> bool {
+        self.mode & 0o170_000 == 0o100_000
+    }
+
     /// Whether it is a directory.
     pub fn is_directory(&self) -> bool {
         self.mode & 0o170_000 == 0o040_000

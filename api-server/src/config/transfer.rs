@@ -97,6 +97,19 @@ pub struct WormholeConfig {
     /// Package index for the job's environment.
     #[serde(default, alias = "pypiIndexUrl")]
     pub pypi_index_url: Option<String>,
+    /// Extension: the `wormhole` program on the node, a Python script. Absent: jobs install it.
+    #[serde(default, alias = "wormholeBinary", skip_serializing)]
+    pub wormhole_binary: Option<String>,
+    /// Extension: URL of the mailbox server. Absent: the public one.
+    #[serde(default, alias = "mailboxUrl", skip_serializing_if = "Option::is_none")]
+    pub mailbox_url: Option<String>,
+    /// Extension: the transit relay, as in `tcp:relay.example.org:4001`. Absent: the public one.
+    #[serde(
+        default,
+        alias = "transitRelay",
+        skip_serializing_if = "Option::is_none"
+    )]
+    pub transit_relay: Option<String>,
 }
 
 /// `service_type: streamer`.

@@ -78,7 +78,13 @@ impl Probe {
                 let line = ShellLine::new("ls").args(["-d", "--", path]);
                 command(system, caller, &line, timeout).await
             }
-            Self::S3 => Err("S3 is not probed by this version".to_owned()),
+            Self::S3 => match &system.object_store {
+                Some(store) => match store.probe(timeout).await {
+                    Ok(()) => Ok(None),
+                    Err(error) => Err(error.to_string()),
+                },
+                None => Err("no object store is configured".to_owned()),
+            },
         }
     }
 }

@@ -3,6 +3,8 @@
 use serde::Serialize;
 use utoipa::ToSchema;
 
+use super::files::CompressionType;
+
 /// `POST …/transfer/upload`. The path may be spelled `sourcePath`, `source_path` or `path`.
 #[derive(Debug, Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
@@ -53,6 +55,38 @@ pub struct PostCopyRequest {
     pub account: Option<String>,
 }
 
+/// `POST …/transfer/compress`.
+#[derive(Debug, Serialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct PostCompressJobRequest {
+    /// What to put in.
+    pub path: Option<String>,
+    /// The new archive.
+    pub target_path: String,
+    /// Only files that match this regular expression of `find`.
+    pub match_pattern: Option<String>,
+    /// What symbolic links point to, not the links.
+    pub dereference: Option<bool>,
+    /// gzip unless told otherwise.
+    pub compression: Option<CompressionType>,
+    /// What is charged for the job.
+    pub account: Option<String>,
+}
+
+/// `POST …/transfer/extract`.
+#[derive(Debug, Serialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct PostExtractJobRequest {
+    /// The archive.
+    pub path: Option<String>,
+    /// The directory it is taken out to.
+    pub target_path: String,
+    /// gzip unless told otherwise.
+    pub compression: Option<CompressionType>,
+    /// What is charged for the job.
+    pub account: Option<String>,
+}
+
 /// Answer to a request for a job that works on files where they are.
 #[derive(Debug, Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
@@ -61,8 +95,70 @@ pub struct TransferJobResponse {
     pub transfer_job: TransferJob,
 }
 
-/// How a file should travel.
+/// `GET …/transfer/{job_id}`: extension.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct GetTransferResponse {
+    /// How it stands.
+    pub transfer: TransferState,
+}
+
+/// How a transfer stands. Members that are not known are left out.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct TransferState {
+    /// Id of its job.
+    pub job_id: String,
+    /// Where that runs.
+    pub system: String,
+    /// Where it is between request and end.
+    pub state: TransferStateName,
+    /// The scheduler's own word for the job.
+    pub job_state: String,
+    /// While queued: why, in the scheduler's words.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
+    /// While queued: when the scheduler means to start the job, in unix seconds.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub estimated_start: Option<u64>,
+    /// Where the job runs.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub node: Option<String>,
+    /// While listening: on which port.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub port: Option<u16>,
+    /// Bytes in place.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub moved_bytes: Option<u64>,
+    /// Bytes there are.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub total_bytes: Option<u64>,
+    /// Why it failed, was cancelled or waits.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub message: Option<String>,
+}
+
+/// Words for how a transfer stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, ToSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum TransferStateName {
+    /// The job waits for its turn.
+    Queued,
+    /// The job runs and is not ready yet.
+    Starting,
+    /// The other side can come.
+    Listening,
+    /// Bytes move.
+    Active,
+    /// The file is there, verified.
+    Done,
+    /// It ended without that.
+    Failed,
+    /// Somebody cancelled the job.
+    Cancelled,
+}
+
+/// How a file should travel.
+#[derive(Clone, PartialEq, Eq, Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct TransferDirectiveRequest {
     /// Which way.
@@ -71,6 +167,21 @@ pub struct TransferDirectiveRequest {
     pub file_size: Option<u64>,
     /// For wormhole uploads, the sender's code.
     pub wormhole_code: Option<String>,
+}
+
+/// The code is a secret.
+impl std::fmt::Debug for TransferDirectiveRequest {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let Self {
+            transfer_method,
+            file_size,
+            wormhole_code: _,
+        } = self;
+        f.debug_struct("TransferDirectiveRequest")
+            .field("transfer_method", transfer_method)
+            .field("file_size", file_size)
+            .finish_non_exhaustive()
+    }
 }
 
 /// Names of the transfer methods.
@@ -136,14 +247,49 @@ pub struct TransferDirective {
     /// For `streamer`: where the endpoint is and the secret that opens it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub coordinates: Option<String>,
+    /// For `s3` uploads: URLs that take the parts, in order.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub parts_upload_urls: Option<Vec<String>>,
+    /// For `s3` uploads: the URL that takes the list of parts.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub complete_upload_url: Option<String>,
+    /// For `s3` uploads: size of every part but the last, in bytes.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub max_part_size: Option<u64>,
+    /// For `s3` downloads: the URL that gives the file once the job has ended.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub download_url: Option<String>,
+    /// For `wormhole` downloads: what the receiver types.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub wormhole_code: Option<String>,
 }
 
-/// The coordinates are a secret.
+impl TransferDirective {
+    /// Only says which way.
+    pub fn new(transfer_method: TransferMethodName) -> Self {
+        Self {
+            transfer_method,
+            coordinates: None,
+            parts_upload_urls: None,
+            complete_upload_url: None,
+            max_part_size: None,
+            download_url: None,
+            wormhole_code: None,
+        }
+    }
+}
+
+/// Coordinates, URLs and codes are secrets.
 impl std::fmt::Debug for TransferDirective {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let Self {
             transfer_method,
             coordinates: _,
+            parts_upload_urls: _,
+            complete_upload_url: _,
+            max_part_size: _,
+            download_url: _,
+            wormhole_code: _,
         } = self;
         f.debug_struct("TransferDirective")
             .field("transfer_method", transfer_method)

@@ -8,12 +8,14 @@ use super::call::Call;
 use super::compute::interrupted;
 use super::directives;
 use super::fields::{Fields, MISSING};
+use super::ops::archive::compression;
 use crate::auth::Caller;
-use crate::command::RemotePath;
+use crate::command::{Compress, Extract, RemotePath};
 use crate::error::{ApiError, ApiResponseError, FieldError, json};
 use crate::model::transfer::{
-    DownloadFileResponse, PostCopyRequest, PostFileDownloadRequest, PostFileUploadRequest,
-    PostMoveRequest, TransferDirective, TransferJob, TransferJobResponse, UploadFileResponse,
+    DownloadFileResponse, GetTransferResponse, PostCompressJobRequest, PostCopyRequest,
+    PostExtractJobRequest, PostFileDownloadRequest, PostFileUploadRequest, PostMoveRequest,
+    TransferDirective, TransferJob, TransferJobResponse, UploadFileResponse,
 };
 use crate::scheduler::SchedulerError;
 use crate::state::System;
@@ -128,6 +130,76 @@ pub(crate) async fn rm(call: Call) -> Result<Response, ApiError> {
     let base = Base::of(&call)?;
     let job = FileJob::delete_files(path.under(&base.0));
     queue(call, StatusCode::OK, job, account).await
+}
+
+/// Queues a job that packs.
+#[utoipa::path(
+    post, path = "/filesystem/{system_name}/transfer/compress", tag = "filesystem",
+    params(("system_name" = String, Path)), request_body = PostCompressJobRequest,
+    responses(
+        (status = 201, description = "The job is queued", body = TransferJobResponse),
+        (status = "4XX", description = "Client error", body = ApiResponseError),
+        (status = "5XX", description = "Server error", body = ApiResponseError),
+    ),
+    security(("bearer" = []), ("oauth2" = [])),
+)]
+pub(crate) async fn compress(call: Call) -> Result<Response, ApiError> {
+    let read = |fields: &mut Fields<'_>, at: &Base| {
+        let (path, target) = (at.source(fields), at.target(fields));
+        let pattern = fields.nullable_text(&["matchPattern", "match_pattern"]);
+        let dereference = fields.boolean(&["dereference"]);
+        let compression = compression(fields);
+        Some(FileJob::compress_files(&Compress {
+            path: path?,
+            target: target?,
+            match_pattern: pattern.filter(|pattern| !pattern.is_empty()),
+            dereference,
+            compression,
+        }))
+    };
+    start_file_job(call, StatusCode::CREATED, read).await
+}
+
+/// Queues a job that unpacks.
+#[utoipa::path(
+    post, path = "/filesystem/{system_name}/transfer/extract", tag = "filesystem",
+    params(("system_name" = String, Path)), request_body = PostExtractJobRequest,
+    responses(
+        (status = 201, description = "The job is queued", body = TransferJobResponse),
+        (status = "4XX", description = "Client error", body = ApiResponseError),
+        (status = "5XX", description = "Server error", body = ApiResponseError),
+    ),
+    security(("bearer" = []), ("oauth2" = [])),
+)]
+pub(crate) async fn extract(call: Call) -> Result<Response, ApiError> {
+    let read = |fields: &mut Fields<'_>, at: &Base| {
+        let (path, target) = (at.source(fields), at.target(fields));
+        let compression = compression(fields);
+        Some(FileJob::extract_files(&Extract {
+            path: path?,
+            target: target?,
+            compression,
+        }))
+    };
+    start_file_job(call, StatusCode::CREATED, read).await
+}
+
+/// Shows how a transfer stands: extension.
+#[utoipa::path(
+    get, path = "/filesystem/{system_name}/transfer/{job_id}", tag = "filesystem",
+    params(("system_name" = String, Path), ("job_id" = String, Path, description = "Job id")),
+    responses(
+        (status = 200, description = "How it stands", body = GetTransferResponse),
+        (status = "4XX", description = "Client error", body = ApiResponseError),
+        (status = "5XX", description = "Server error", body = ApiResponseError),
+    ),
+    security(("bearer" = []), ("oauth2" = [])),
+)]
+pub(crate) async fn show(call: Call) -> Result<Response, ApiError> {
+    let (system, id) = (call.system()?, call.job_id()?);
+    let on = on_system(&system, &call.caller)?;
+    let transfer = system.transfers.state(on, &id).await?;
+    Ok(json(StatusCode::OK, &GetTransferResponse { transfer }))
 }
 
 /// Where relative paths of a request begin: where its job will run.

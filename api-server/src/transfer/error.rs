@@ -3,6 +3,7 @@
 use super::script::DirectiveError;
 use crate::command::{CommandError, PathError};
 use crate::scheduler::SchedulerError;
+use crate::storage::{ObjectTooLarge, StorageError};
 
 /// Why there is no transfer.
 #[derive(Debug, thiserror::Error)]
@@ -11,18 +12,38 @@ pub enum TransferError {
     /// Another method is configured for the system.
     #[error("Requested transfer method is not available.")]
     MethodNotAvailable,
-    /// The method is configured, but this build does not know it yet.
-    #[error("This version of the server does not offer transfers by {method} yet.")]
-    NotDriven {
-        /// Which.
-        method: &'static str,
-    },
     /// An upload never replaces a file.
     #[error("Target file '{path}' already exists.")]
     TargetExists {
         /// Which.
         path: String,
     },
+    /// The file would not fit.
+    #[error("A file of {size} bytes does not fit: the file system has room for {free} bytes.")]
+    NoRoom {
+        /// How large it is.
+        size: u64,
+        /// How much room there is.
+        free: u64,
+    },
+    /// An upload to an object store says how large the file is.
+    #[error("The size of the file (fileSize) is required for transfers by s3.")]
+    NoFileSize,
+    /// A wormhole upload says the code that its sender was given.
+    #[error("The wormhole code is missing or is none: a number, then words, joined by hyphens.")]
+    BadWormholeCode,
+    /// An object is one file.
+    #[error("'{path}' is not a regular file.")]
+    NotAFile {
+        /// What was asked for.
+        path: String,
+    },
+    /// An object cannot be so large.
+    #[error(transparent)]
+    ObjectTooLarge(#[from] ObjectTooLarge),
+    /// The object store did not do as asked.
+    #[error(transparent)]
+    Storage(#[from] StorageError),
     /// A file is to be made in what is none.
     #[error("'{path}' is not a directory.")]
     NotADirectory {

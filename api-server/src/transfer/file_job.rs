@@ -1,6 +1,6 @@
 //! Jobs that work on files where they are: move, copy, delete, compress, extract.
 
-use crate::command::{RemotePath, ShellLine};
+use crate::command::{Compress, Extract, RemoteCommand as _, RemotePath, ShellLine};
 
 /// One command that may take longer than a request.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -70,21 +70,23 @@ impl FileJob {
     }
 
     /// Packs a file or a tree.
-    pub fn compress_files(command: ShellLine, source: RemotePath, target: RemotePath) -> Self {
+    pub fn compress_files(compress: &Compress) -> Self {
+        let (source, target) = (compress.path.clone(), compress.target.clone());
         Self {
             name: "CompressFiles",
             done: "Files were successfully compressed.",
-            command,
+            command: compress.render(),
             checks: vec![Check::Exists(source), Check::ParentExists(target)],
         }
     }
 
     /// Unpacks an archive into a directory.
-    pub fn extract_files(command: ShellLine, source: RemotePath, target: RemotePath) -> Self {
+    pub fn extract_files(extract: &Extract) -> Self {
+        let (source, target) = (extract.path.clone(), extract.target.clone());
         Self {
             name: "CompressFiles",
             done: "Files were successfully extracted.",
-            command,
+            command: extract.render(),
             checks: vec![Check::Exists(source), Check::Directory(target)],
         }
     }

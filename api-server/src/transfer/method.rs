@@ -23,6 +23,11 @@ pub trait TransferMethod: Send + Sync + std::fmt::Debug {
         false
     }
 
+    /// Whether its job runs the `streamer` program.
+    fn needs_program(&self) -> bool {
+        true
+    }
+
     /// What the job runs and what the client is told.
     ///
     /// # Errors
@@ -87,28 +92,4 @@ pub struct TransferPlan {
     pub private: Secret,
     /// For the client.
     pub directive: TransferDirective,
-}
-
-/// A method that is configured and shown, and that this build does not know yet.
-#[derive(Debug)]
-pub struct MethodNotDriven {
-    /// Its name in requests.
-    pub name: TransferMethodName,
-    /// Its name for people.
-    pub word: &'static str,
-}
-
-impl TransferMethod for MethodNotDriven {
-    fn name(&self) -> TransferMethodName {
-        self.name
-    }
-
-    fn plan<'a>(
-        &'a self,
-        _: &'a TransferRequest,
-        _: &'a JobFiles,
-    ) -> BoxFuture<'a, Result<TransferPlan, TransferError>> {
-        let method = self.word;
-        Box::pin(async move { Err(TransferError::NotDriven { method }) })
-    }
 }

@@ -5,8 +5,11 @@ mod file_job;
 mod install;
 mod listening;
 mod method;
+mod s3;
 mod script;
+mod state;
 mod streamer;
+mod wormhole;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -15,19 +18,21 @@ use std::time::Duration;
 pub use error::TransferError;
 pub use file_job::{Check, FileJob};
 pub use install::Installer;
-pub use method::{JobFiles, MethodNotDriven, TransferMethod, TransferPlan, TransferRequest};
+pub use method::{JobFiles, TransferMethod, TransferPlan, TransferRequest};
+pub use s3::S3Method;
 pub use script::{DirectiveError, batch_script};
 pub use streamer::StreamerMethod;
 use streamer_core::Operation;
+pub use wormhole::WormholeMethod;
 
 use crate::auth::Caller;
 use crate::command::{
-    self, CommandError, RemoteCommand, RemotePath, RemovePrivate, Stat, StatOutput,
-    WritableDirectory, WritePrivate,
+    self, CommandError, FreeSpace, ReadPrivate, RemoteCommand, RemotePath, RemovePrivate, Stat,
+    StatOutput, WritableDirectory, WritePrivate,
 };
 use crate::executor::{Executor, RunLimits};
-use crate::model::transfer::{TransferDirective, TransferJob, TransferJobLogs};
-use crate::scheduler::{JobDescription, JobId, Scheduler, Script};
+use crate::model::transfer::{TransferDirective, TransferJob, TransferJobLogs, TransferState};
+use crate::scheduler::{JobDescription, JobId, Scheduler, SchedulerError, Script};
 
 /// Transfers on one system.
 #[derive(Debug)]
@@ -93,7 +98,10 @@ impl Transfers {
         )?;
         request.source = source;
         let files = JobFiles {
-            program: self.program(on, &directory).await?,
+            program: match method.needs_program() {
+                true => self.program(on, &directory).await?,
+                false => String::new(),
+            },
             private: format!("private-{}", uuid::Uuid::new_v4().simple()),
             directory,
         };
@@ -146,6 +154,34 @@ impl Transfers {
         self.submit(on, job.name, account, &body).await
     }
 
+    /// How the transfer of a job stands.
+    ///
+    /// # Errors
+    /// When there is no such job or the system cannot be asked. Cancel-safe.
+    pub async fn state(
+        &self,
+        on: OnSystem<'_>,
+        id: &JobId,
+    ) -> Result<TransferState, TransferError> {
+        let directory = format!("{}/{PRIVATE_DIRECTORY}", self.work_directory_of(on.caller)?);
+        let file = ReadPrivate {
+            path: format!("{directory}/job-{}.json", id.as_str()),
+        };
+        let (jobs, file) = tokio::join!(on.scheduler.job(on.caller, id), self.run(on, &file));
+        let job = jobs?.into_iter().next().ok_or(SchedulerError::NotFound)?;
+        let file = match file {
+            // Of somebody else's job nothing is known here.
+            Ok(text) if job.user == on.caller.name().as_str() => state::JobFile::parse(&text),
+            Ok(_) => None,
+            Err(error) if error.is_not_found() => None,
+            Err(error) => {
+                tracing::debug!(%error, "the state of a transfer cannot be read");
+                None
+            }
+        };
+        Ok(state::state(&self.system, &job, file))
+    }
+
     /// Where the jobs of a caller run, without a slash at its end.
     ///
     /// # Errors
@@ -181,8 +217,26 @@ impl Transfers {
                 Err(error) => Err(error.into()),
             }
         };
-        tokio::try_join!(free, self.check_directory(on, path.parent()))?;
+        let room = self.check_room(on, request);
+        tokio::try_join!(free, self.check_directory(on, path.parent()), room)?;
         Ok(None)
+    }
+
+    /// Where the request says how large the file is and the file system how much it takes.
+    async fn check_room(
+        &self,
+        on: OnSystem<'_>,
+        request: &TransferRequest,
+    ) -> Result<(), TransferError> {
+        let Some(size) = request.directive.file_size else {
+            return Ok(());
+        };
+        let path = request.path.parent();
+        match self.run(on, &FreeSpace { path }).await {
+            Ok(free) if free < size => Err(TransferError::NoRoom { size, free }),
+            // Its directory is looked at too: what is wrong with it is told there.
+            _ => Ok(()),
+        }
     }
 
     async fn check_all(&self, on: OnSystem<'_>, checks: &[Check]) -> Result<(), TransferError> {

@@ -105,10 +105,8 @@ impl StreamerMethod {
             operation: Some(request.operation),
             transports: self.transports(),
         };
-        let directive = TransferDirective {
-            transfer_method: TransferMethodName::Streamer,
-            coordinates: Some(coordinates.encode().to_string()),
-        };
+        let mut directive = TransferDirective::new(TransferMethodName::Streamer);
+        directive.coordinates = Some(coordinates.encode().to_string());
         Ok(TransferPlan {
             body: self.endpoint(request, job).replacing_the_shell(),
             private: text,

@@ -422,6 +422,16 @@ async fn files_are_moved_copied_and_deleted_by_jobs() {
             json!({"source_path": at("b\n'c"), "target_path": at("d"), "account": null}),
             "Files were successfully moved.",
         ),
+        (
+            "compress",
+            json!({"path": at("d"), "targetPath": at("d.tar.xz"), "compression": "xz"}),
+            "Files were successfully compressed.",
+        ),
+        (
+            "extract",
+            json!({"path": at("d.tar.xz"), "targetPath": at("a $(id)"), "compression": "xz"}),
+            "Files were successfully extracted.",
+        ),
     ] {
         let path = format!("/filesystem/here/transfer/{verb}");
         let answer = service.post(&path, body).await;
@@ -429,6 +439,7 @@ async fn files_are_moved_copied_and_deleted_by_jobs() {
         finished(&service, &answer, words).await;
     }
     assert_eq!(std::fs::read_to_string(at("d/f")).unwrap(), "x");
+    assert_eq!(std::fs::read_to_string(at("a $(id)/d/f")).unwrap(), "x");
     assert!(!std::fs::exists(at("b\n'c")).unwrap());
     let path = format!("/filesystem/here/transfer/rm?path={home}/d&account=");
     let answer = service.call(Method::DELETE, &path, None).await;

@@ -2,6 +2,7 @@
 
 pub(crate) mod client;
 pub(crate) mod inspect;
+pub(crate) mod s3;
 pub(crate) mod server;
 
 use crate::exit::ExitStatus;

@@ -1,0 +1,141 @@
+//! `wormhole` (magic-wormhole) in a job: the code is read from a private file and is on no
+//! command line, in no environment and in no log.
+
+use super::ShellLine;
+
+/// One file or directory through a wormhole.
+#[derive(Debug, Clone)]
+pub struct Wormhole {
+    /// Which way.
+    pub verb: WormholeVerb,
+    /// The file or directory to send, or the file to make.
+    pub path: String,
+    /// The file that holds the code; removed at the end.
+    pub code_file: String,
+    /// The program on the node. Absent: it is installed into `.venv`.
+    pub program: Option<String>,
+    /// Package index for that.
+    pub index_url: Option<String>,
+    /// Mailbox server; absent: the public one.
+    pub mailbox_url: Option<String>,
+    /// Transit relay; absent: the public one.
+    pub transit_relay: Option<String>,
+}
+
+/// Which way.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum WormholeVerb {
+    /// To the other side.
+    Send,
+    /// From the other side.
+    Receive,
+}
+
+impl Wormhole {
+    /// The line that a job runs.
+    pub fn render(&self) -> ShellLine {
+        let verb = match self.verb {
+            WormholeVerb::Send => "send",
+            WormholeVerb::Receive => "receive",
+        };
+        let or_none = |text: &Option<String>| text.clone().unwrap_or_default();
+        ShellLine::new("sh")
+            .args(["-c", RUN, "sh", verb, &self.code_file, &self.path])
+            .args([&self.program, &self.index_url].map(or_none))
+            .args([&self.mailbox_url, &self.transit_relay].map(or_none))
+            .arg(PROGRAM)
+    }
+}
+
+/// A program that fails says why, but for the lines in which it repeats the code.
+const RUN: &str = r##"verb=$1 private=$2 path=$3 program=$4 index=$5
+if [ -n "$6" ]; then export WORMHOLE_RELAY_URL="$6"; fi
+if [ -n "$7" ]; then export WORMHOLE_TRANSIT_HELPER="$7"; fi
+export LC_ALL=C.UTF-8 WORMHOLE_QR=0
+errors=$private-errors
+trap 'rm -f -- "$private" "$errors"' EXIT
+if [ -n "$program" ]; then
+  read -r first <"$program" || exit
+  python=${first#"#!"}
+else
+  python=$PWD/.venv/bin/python
+  (
+    flock 9 || exit
+    "$python" -c 'import wormhole' 2>/dev/null && exit
+    python3 -m venv .venv || exit
+    .venv/bin/pip install --quiet --disable-pip-version-check ${index:+--index-url "$index"} magic-wormhole
+  ) 9>.venv.lock || exit
+fi
+(umask 077 && : >"$errors")
+$python -c "$8" "$private" "$verb" "$path" >"$errors" 2>&1
+status=$?
+if [ "$status" -ne 0 ]; then
+  sed '/[Ww]ormhole code is/d; /wormhole receive/d' -- "$errors" >&2
+elif [ "$verb" = receive ]; then
+  sync -- "$path" || exit
+fi
+exit "$status""##;
+
+/// As the program's own script starts it, with the code put among the arguments inside the
+/// process, where nobody sees it.
+const PROGRAM: &str = r#"import sys
+private, verb, path = sys.argv[1:]
+with open(private) as file:
+    code = file.read().strip()
+if verb == "send":
+    options = ["--hide-progress", "--code", code, "--", path]
+else:
+    options = ["--hide-progress", "--accept-file", "--output-file", path, "--", code]
+sys.argv = ["wormhole", verb] + options
+from wormhole.cli.cli import wormhole
+wormhole()"#;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A stand-in package shows what the real one would be given.
+    #[test]
+    fn the_code_reaches_the_program_and_nothing_else() {
+        let directory = tempfile::tempdir().unwrap();
+        let at = |name: &str| directory.path().join(name).display().to_string();
+        std::fs::create_dir_all(at("lib/wormhole/cli")).unwrap();
+        std::fs::write(at("lib/wormhole/__init__.py"), "").unwrap();
+        std::fs::write(at("lib/wormhole/cli/__init__.py"), "").unwrap();
+        let program = "import os, sys\n\
+            def wormhole():\n    \
+            print('wormhole code is: ' + sys.argv[-1], file=sys.stderr)\n    \
+            open(os.environ['SHOWN'], 'w').write('\\n'.join(sys.argv[1:]))\n    \
+            line = open('/proc/self/cmdline').read() + str(dict(os.environ))\n    \
+            sys.exit('the code is in sight' if '7-secret' in line else 3)\n";
+        std::fs::write(at("lib/wormhole/cli/cli.py"), program).unwrap();
+        std::fs::write(at("wormhole"), "#!/usr/bin/env python3\n").unwrap();
+        std::fs::write(at("code"), "7-secret\n").unwrap();
+        let line = Wormhole {
+            verb: WormholeVerb::Receive,
+            path: "/a 'b\n$(id)".into(),
+            code_file: at("code"),
+            program: Some(at("wormhole")),
+            index_url: None,
+            mailbox_url: Some("ws://127.0.0.1:4000/v1".into()),
+            transit_relay: None,
+        };
+        let line = line.render();
+        assert!(!line.as_str().contains("7-secret"));
+        let output = std::process::Command::new("sh")
+            .args(["-c", line.as_str()])
+            .env("PYTHONPATH", at("lib"))
+            .env("SHOWN", at("shown"))
+            .output()
+            .unwrap();
+        let error = String::from_utf8(output.stderr).unwrap();
+        assert_eq!((output.status.code(), error.as_str()), (Some(3), ""));
+        assert_eq!(
+            std::fs::read_to_string(at("shown")).unwrap(),
+            "receive\n--hide-progress\n--accept-file\n--output-file\n/a 'b\n$(id)\n--\n7-secret"
+        );
+        for name in ["code", "code-errors"] {
+            assert!(!std::fs::exists(at(name)).unwrap(), "{name}");
+        }
+    }
+}

@@ -1,0 +1,225 @@
+//! How a transfer stands, from what the scheduler says about its job and the job about itself.
+
+use serde::Deserialize;
+
+use crate::model::jobs::Job;
+use crate::model::transfer::{TransferState, TransferStateName};
+
+/// What the job wrote last. It is the user's own file: nothing in it is taken for granted.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub(super) struct JobFile {
+    state: String,
+    host: Option<String>,
+    port: Option<u16>,
+    message: Option<String>,
+    moved_bytes: Option<u64>,
+    total_bytes: Option<u64>,
+    updated: u64,
+}
+
+impl JobFile {
+    /// `None` when the text is none of these files.
+    pub(super) fn parse(text: &str) -> Option<Self> {
+        serde_json::from_str(text).ok()
+    }
+
+    /// Ids of jobs come round again: the file of an earlier one says nothing about this one.
+    fn is_of(&self, job: &Job) -> bool {
+        job.time
+            .start
+            .is_none_or(|start| self.updated + CLOCKS_DIFFER_SECONDS >= start)
+    }
+}
+
+/// Nodes and the scheduler have clocks of their own.
+const CLOCKS_DIFFER_SECONDS: u64 = 60;
+
+/// One answer from both.
+pub(super) fn state(system: &str, job: &Job, file: Option<JobFile>) -> TransferState {
+    let phase = Phase::of(job);
+    let file = file.filter(|file| phase != Phase::Queued && file.is_of(job));
+    let file = file.unwrap_or_default();
+    let name = name(phase, &file.state);
+    let queued = name == TransferStateName::Queued;
+    let reason = job.status.state_reason.clone();
+    let reason = reason.filter(|reason| queued && !reason.is_empty() && reason != "None");
+    let message = match name {
+        TransferStateName::Failed => Some(file.message.clone().unwrap_or_else(|| cause(job))),
+        TransferStateName::Cancelled => Some(cause(job)),
+        _ => file.message.clone(),
+    };
+    let listening = name == TransferStateName::Listening;
+    TransferState {
+        job_id: job.job_id.clone(),
+        system: system.to_owned(),
+        state: name,
+        job_state: job.status.state.clone(),
+        reason,
+        estimated_start: job.time.start.filter(|_| queued),
+        node: file.host,
+        port: file.port.filter(|_| listening),
+        moved_bytes: file.moved_bytes,
+        total_bytes: file.total_bytes.filter(|total| *total > 0),
+        message,
+    }
+}
+
+/// Where a job is, by the scheduler's word.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Phase {
+    Queued,
+    Running,
+    Completed,
+    Cancelled,
+    Failed,
+}
+
+impl Phase {
+    fn of(job: &Job) -> Self {
+        // Slurm adds who cancelled it. PBS has one word for every end.
+        match job.status.state.split(' ').next().unwrap_or_default() {
+            "PENDING" | "REQUEUED" | "REQUEUE_HOLD" | "REQUEUE_FED" | "SPECIAL_EXIT"
+            | "RESV_DEL_HOLD" | "Q" | "H" | "W" | "T" | "M" => Self::Queued,
+            "CONFIGURING" | "RUNNING" | "SUSPENDED" | "STOPPED" | "SIGNALING" | "STAGE_OUT"
+            | "RESIZING" | "COMPLETING" | "R" | "E" | "S" | "U" | "B" => Self::Running,
+            "COMPLETED" => Self::Completed,
+            "F" | "X" if job.status.exit_code == Some(0) => Self::Completed,
+            "CANCELLED" | "REVOKED" => Self::Cancelled,
+            _ => Self::Failed,
+        }
+    }
+}
+
+fn name(phase: Phase, word: &str) -> TransferStateName {
+    use TransferStateName as Name;
+    match (phase, word) {
+        (Phase::Queued, _) => Name::Queued,
+        (Phase::Running, "listening") => Name::Listening,
+        (Phase::Running, "active") => Name::Active,
+        (Phase::Running | Phase::Completed, "done") => Name::Done,
+        (_, "failed") if phase != Phase::Cancelled => Name::Failed,
+        (Phase::Running, _) => Name::Starting,
+        (Phase::Completed, _) => Name::Done,
+        (Phase::Cancelled, _) => Name::Cancelled,
+        (Phase::Failed, _) => Name::Failed,
+    }
+}
+
+/// Why a job ended that could not say so itself.
+fn cause(job: &Job) -> String {
+    const GO_ON: &str = "what was received stays, and the next transfer to the same target goes on";
+    match job.status.state.split(' ').next().unwrap_or_default() {
+        "CANCELLED" | "REVOKED" => format!("the job was cancelled; {GO_ON}"),
+        "TIMEOUT" | "DEADLINE" => format!("the job reached its time limit; {GO_ON}"),
+        "NODE_FAIL" | "BOOT_FAIL" => format!("the node failed; {GO_ON}"),
+        "PREEMPTED" => format!("the job had to make room for another; {GO_ON}"),
+        "OUT_OF_MEMORY" => format!("the job needed more memory than it was given; {GO_ON}"),
+        _ => match job.status.exit_code {
+            Some(code) if code != 0 => {
+                format!("the job failed with exit status {code}; see its errorLog")
+            }
+            _ => "the job failed; see its errorLog".to_owned(),
+        },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::jobs::{JobStatus, JobTime};
+    use TransferStateName::{Active, Cancelled, Done, Failed, Listening, Queued, Starting};
+
+    fn job(state: &str) -> Job {
+        Job {
+            job_id: "7".into(),
+            name: "OutgressFileTransfer".into(),
+            status: JobStatus {
+                state: state.into(),
+                state_reason: Some("Resources".into()),
+                exit_code: Some(13),
+                interrupt_signal: None,
+            },
+            tasks: None,
+            time: JobTime {
+                elapsed: None,
+                start: Some(1000),
+                end: None,
+                suspended: None,
+                limit: None,
+            },
+            account: None,
+            allocation_nodes: 1,
+            cluster: "c".into(),
+            group: None,
+            nodes: String::new(),
+            partition: String::new(),
+            kill_request_user: None,
+            user: "bob".into(),
+            working_directory: "/".into(),
+            priority: None,
+        }
+    }
+
+    fn file(state: &str) -> Option<JobFile> {
+        let text = format!(
+            r#"{{"state":"{state}","host":"nid1","port":5665,"movedBytes":3,"totalBytes":9,"updated":2000}}"#
+        );
+        JobFile::parse(&text)
+    }
+
+    #[test]
+    fn every_phase_has_its_word() {
+        for (job_state, word, expected) in [
+            ("PENDING", "", Queued),
+            ("PENDING", "listening", Queued),
+            ("CONFIGURING", "", Starting),
+            ("RUNNING", "", Starting),
+            ("RUNNING", "starting", Starting),
+            ("RUNNING", "listening", Listening),
+            ("RUNNING", "active", Active),
+            ("COMPLETING", "done", Done),
+            ("COMPLETED", "done", Done),
+            ("COMPLETED", "", Done),
+            ("COMPLETED", "failed", Failed),
+            ("FAILED", "failed", Failed),
+            ("FAILED", "active", Failed),
+            ("TIMEOUT", "active", Failed),
+            ("CANCELLED by 2101", "failed", Cancelled),
+            ("NODE_FAIL", "listening", Failed),
+            ("R", "active", Active),
+        ] {
+            let state = state("c", &job(job_state), file(word));
+            assert_eq!(state.state, expected, "{job_state} {word}");
+        }
+    }
+
+    #[test]
+    fn each_word_comes_with_what_is_known() {
+        let queued = state("c", &job("PENDING"), None);
+        assert_eq!(queued.reason.as_deref(), Some("Resources"));
+        assert_eq!(queued.estimated_start, Some(1000));
+        let listening = state("c", &job("RUNNING"), file("listening"));
+        assert_eq!(listening.node.as_deref(), Some("nid1"));
+        assert_eq!((listening.port, listening.reason), (Some(5665), None));
+        let active = state("c", &job("RUNNING"), file("active"));
+        assert_eq!((active.moved_bytes, active.total_bytes), (Some(3), Some(9)));
+        let killed = state("c", &job("TIMEOUT"), file("active")).message.unwrap();
+        assert!(
+            killed.contains("time limit") && killed.contains("goes on"),
+            "{killed}"
+        );
+        let failed = state("c", &job("FAILED"), None).message.unwrap();
+        assert!(failed.contains("exit status 13"), "{failed}");
+    }
+
+    #[test]
+    fn the_file_of_an_earlier_job_of_that_number_says_nothing() {
+        let mut late = job("RUNNING");
+        late.time.start = Some(9000);
+        assert_eq!(state("c", &late, file("active")).state, Starting);
+        assert!(JobFile::parse("[1]").is_none() && JobFile::parse("x").is_none());
+        let odd = JobFile::parse(r#"{"state":"dancing"}"#);
+        assert_eq!(state("c", &job("RUNNING"), odd).state, Starting);
+    }
+}

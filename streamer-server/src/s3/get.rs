@@ -1,0 +1,404 @@
+//! Fetches an object into a file, which gets its name when all of it is there.
+
+use std::fs::File;
+use std::io;
+use std::os::unix::fs::FileExt as _;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use bytes::{Bytes, BytesMut};
+use http_body_util::BodyExt as _;
+use md5::{Digest as _, Md5};
+use rustix::fs::{FallocateFlags, FileType, OFlags, fallocate};
+use streamer_core::net::stop::{Stop, stopped};
+use streamer_core::store::place::Place;
+use tokio::sync::{Semaphore, mpsc};
+use tokio::task::{JoinSet, spawn_blocking};
+
+use super::client::{Client, Object};
+use super::etag::{self, PartHash};
+use super::journal::Journal;
+use super::parts::{PARTS_MAX, Part, count, parts};
+use super::{GetPlan, Moved, PresignedUrl, S3Error};
+
+/// How an object is fetched.
+#[derive(Debug)]
+pub struct GetOptions {
+    /// The file to make; one that is there is replaced at the end.
+    pub target: PathBuf,
+    /// Parts on the way at once.
+    pub parallel: usize,
+    /// How long to wait for the object.
+    pub wait: Duration,
+}
+
+/// Waits for the object, fetches and verifies it. Its size.
+///
+/// Not cancel-safe; `stop` ends it early, and the next call goes on from there.
+///
+/// # Errors
+/// When it does not come, cannot be read or written, or is not what it was.
+pub async fn get(
+    plan: GetPlan,
+    options: GetOptions,
+    moved: Arc<Moved>,
+    on_found: impl FnOnce(),
+    stop: Stop,
+) -> Result<u64, S3Error> {
+    let fetch = async {
+        let client = Client::new()?;
+        let object = wait_for_object(&client, &plan.head, options.wait).await?;
+        on_found();
+        Fetch::new(client, plan, options, moved, object)?
+            .run()
+            .await
+    };
+    tokio::select! {
+        result = fetch => result,
+        code = stopped(stop) => Err(S3Error::Stopped(code)),
+    }
+}
+
+/// Asks again and again, less often with time.
+async fn wait_for_object(
+    client: &Client,
+    head: &PresignedUrl,
+    wait: Duration,
+) -> Result<Object, S3Error> {
+    let begun = Instant::now();
+    let mut pause = FIRST_PAUSE;
+    loop {
+        match client.head(head).await {
+            Ok(Some(object)) => return Ok(object),
+            Ok(None) => {}
+            Err(error) if error.is_transient() => tracing::debug!(%error, "asking again"),
+            Err(error) => return Err(error),
+        }
+        let left = wait.saturating_sub(begun.elapsed());
+        if left.is_zero() {
+            return Err(S3Error::NobodyCame {
+                seconds: wait.as_secs(),
+            });
+        }
+        tokio::time::sleep(pause.min(left)).await;
+        pause = (pause * 3 / 2).min(LAST_PAUSE);
+    }
+}
+
+struct Fetch {
+    client: Client,
+    plan: Arc<GetPlan>,
+    object: Arc<Object>,
+    parallel: usize,
+    moved: Arc<Moved>,
+    target: Place,
+    partial: Place,
+    journal_place: Place,
+    file: Arc<File>,
+    journal: Arc<Mutex<Journal>>,
+}
+
+impl Fetch {
+    fn new(
+        client: Client,
+        plan: GetPlan,
+        options: GetOptions,
+        moved: Arc<Moved>,
+        object: Object,
+    ) -> Result<Self, S3Error> {
+        if count(object.size, plan.part_bytes) > PARTS_MAX {
+            return Err(S3Error::Plan("the object is larger than was said"));
+        }
+        let target = Place::of(&options.target)?;
+        let is_directory = |mode| FileType::from_raw_mode(mode) == FileType::Directory;
+        if target
+            .stat()?
+            .is_some_and(|stat| is_directory(stat.st_mode))
+        {
+            let source = io::ErrorKind::IsADirectory.into();
+            return Err(failed(&target, "create", source));
+        }
+        let (partial, journal_place) = (
+            target.with_suffix(".s3-part"),
+            target.with_suffix(".s3-journal"),
+        );
+        let flags = OFlags::RDWR | OFlags::CREATE;
+        let file = partial.open(flags)?;
+        // Of another object there may be more.
+        file.set_len(object.size)
+            .map_err(|error| failed(&partial, "write", error))?;
+        reserve(&file, object.size).map_err(|error| failed(&partial, "write", error))?;
+        let subject = format!("{} {} {}", object.tag, object.size, plan.part_bytes);
+        let journal = Journal::open(journal_place.open(flags)?, &subject)
+            .map_err(|error| failed(&journal_place, "write", error))?;
+        moved.on_total(object.size);
+        Ok(Self {
+            client,
+            plan: Arc::new(plan),
+            object: Arc::new(object),
+            parallel: options.parallel.max(1),
+            moved,
+            target,
+            partial,
+            journal_place,
+            file: Arc::new(file),
+            journal: Arc::new(Mutex::new(journal)),
+        })
+    }
+
+    async fn run(self) -> Result<u64, S3Error> {
+        let slots = Arc::new(Semaphore::new(self.parallel));
+        let mut running = JoinSet::new();
+        for part in parts(self.object.size, self.plan.part_bytes) {
+            if self.is_done(part) {
+                self.moved.on_moved(part.length());
+                continue;
+            }
+            // The semaphore is never closed.
+            let slot = Arc::clone(&slots).acquire_owned().await.ok();
+            while let Some(ended) = running.try_join_next() {
+                joined(ended)?;
+            }
+            let fetch = PartFetch {
+                client: self.client.clone(),
+                plan: Arc::clone(&self.plan),
+                object: Arc::clone(&self.object),
+                moved: Arc::clone(&self.moved),
+                file: Arc::clone(&self.file),
+                journal: Arc::clone(&self.journal),
+                shown: self.partial.shown().display().to_string(),
+                part,
+            };
+            running.spawn(async move {
+                let result = fetch.run().await;
+                drop(slot);
+                result
+            });
+        }
+        while let Some(ended) = running.join_next().await {
+            joined(ended)?;
+        }
+        self.verify()?;
+        let size = self.object.size;
+        joined(spawn_blocking(move || self.finish()).await).map(|()| size)
+    }
+
+    fn is_done(&self, part: Part) -> bool {
+        let journal = lock(&self.journal);
+        journal
+            .done()
+            .get(&part.index)
+            .is_some_and(|hash| etag::unhex(hash).is_some())
+    }
+
+    /// The tag of the whole is made of the hashes of its parts.
+    fn verify(&self) -> Result<(), S3Error> {
+        let journal = lock(&self.journal);
+        let hashes: Vec<PartHash> = journal
+            .done()
+            .values()
+            .filter_map(|hash| etag::unhex(hash))
+            .collect();
+        let agrees = etag::object_agrees(&self.object.tag, hashes.iter());
+        if self.object.tag_proves && agrees == Some(false) {
+            drop(journal);
+            // Nothing of it can be trusted: the next run begins anew.
+            let _ = self.journal_place.remove();
+            return Err(S3Error::Integrity {
+                what: "the object".to_owned(),
+            });
+        }
+        Ok(())
+    }
+
+    fn finish(&self) -> Result<(), S3Error> {
+        self.file
+            .sync_all()
+            .map_err(|error| failed(&self.partial, "sync", error))?;
+        self.partial.rename_to(&self.target, true)?;
+        self.target.sync_directory()?;
+        Ok(self.journal_place.remove()?)
+    }
+}
+
+struct PartFetch {
+    client: Client,
+    plan: Arc<GetPlan>,
+    object: Arc<Object>,
+    moved: Arc<Moved>,
+    file: Arc<File>,
+    journal: Arc<Mutex<Journal>>,
+    shown: String,
+    part: Part,
+}
+
+impl PartFetch {
+    async fn run(self) -> Result<(), S3Error> {
+        let (pieces, inbox) = mpsc::channel(QUEUE);
+        let (file, moved, start) = (
+            Arc::clone(&self.file),
+            Arc::clone(&self.moved),
+            self.part.start,
+        );
+        let writer = spawn_blocking(move || write_part(&file, start, inbox, &moved));
+        let received = self.receive(pieces).await;
+        let written = joined(writer.await.map(|result| {
+            result.map_err(|source| S3Error::File {
+                action: "write",
+                path: self.shown.clone(),
+                source,
+            })
+        }));
+        // A writer that failed is why nothing more could be received.
+        let hash = written?;
+        received?;
+        let (journal, index) = (Arc::clone(&self.journal), self.part.index);
+        let noted = spawn_blocking(move || lock(&journal).add(index, &etag::hex(&hash)));
+        joined(noted.await.map(|result| {
+            result.map_err(|source| S3Error::File {
+                action: "write the journal of",
+                path: self.shown.clone(),
+                source,
+            })
+        }))
+    }
+
+    /// Hands on the bytes of the part; what a broken connection did not bring is asked for
+    /// again, from there.
+    async fn receive(&self, pieces: mpsc::Sender<Bytes>) -> Result<(), S3Error> {
+        let mut at = self.part.start;
+        let mut failures = 0;
+        while at < self.part.end {
+            let before = at;
+            match self.receive_from(&mut at, &pieces).await {
+                Ok(true) => {}
+                Ok(false) => return Ok(()),
+                Err(error) if error.is_transient() => {
+                    failures = if at > before { 1 } else { failures + 1 };
+                    if failures >= ATTEMPTS {
+                        return Err(error);
+                    }
+                    tracing::debug!(part = self.part.index, %error, "trying again");
+                    tokio::time::sleep(RETRY_PAUSE * failures).await;
+                }
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(())
+    }
+
+    /// `false` when the writer is gone.
+    async fn receive_from(
+        &self,
+        at: &mut u64,
+        pieces: &mpsc::Sender<Bytes>,
+    ) -> Result<bool, S3Error> {
+        let (get, tag) = (&self.plan.get, &self.object.tag);
+        let mut body = self.client.read(get, tag, *at, self.part.end).await?;
+        let mut piece = BytesMut::new();
+        let result = loop {
+            let frame = match tokio::time::timeout(STALL, body.frame()).await {
+                Err(_) => break Err(S3Error::Connection("it stalled".to_owned())),
+                Ok(None) => break Ok(()),
+                Ok(Some(Err(error))) => break Err(S3Error::Connection(error.to_string())),
+                Ok(Some(Ok(frame))) => frame,
+            };
+            let Ok(bytes) = frame.into_data() else {
+                continue;
+            };
+            let room = self.part.end - *at - piece.len() as u64;
+            if bytes.len() as u64 > room {
+                break Err(S3Error::Connection(
+                    "more came than was asked for".to_owned(),
+                ));
+            }
+            piece.extend_from_slice(&bytes);
+            if piece.len() >= PIECE_BYTES && !hand_on(at, &mut piece, pieces).await {
+                return Ok(false);
+            }
+        };
+        if !hand_on(at, &mut piece, pieces).await {
+            return Ok(false);
+        }
+        result?;
+        if *at < self.part.end {
+            return Err(S3Error::Connection("it was cut off".to_owned()));
+        }
+        Ok(true)
+    }
+}
+
+async fn hand_on(at: &mut u64, piece: &mut BytesMut, pieces: &mpsc::Sender<Bytes>) -> bool {
+    let bytes = piece.split().freeze();
+    *at += bytes.len() as u64;
+    bytes.is_empty() || pieces.send(bytes).await.is_ok()
+}
+
+/// Hashes and writes one part; makes it durable, since the journal will say it is there.
+fn write_part(
+    file: &File,
+    start: u64,
+    mut inbox: mpsc::Receiver<Bytes>,
+    moved: &Moved,
+) -> io::Result<PartHash> {
+    let (mut hash, mut at) = (Md5::new(), start);
+    while let Some(bytes) = inbox.blocking_recv() {
+        hash.update(&bytes);
+        file.write_all_at(&bytes, at)?;
+        at += bytes.len() as u64;
+        moved.on_moved(bytes.len() as u64);
+    }
+    file.sync_data()?;
+    Ok(hash.finalize().into())
+}
+
+/// A full disk is told before anything is fetched, where the file system can tell.
+fn reserve(file: &File, size: u64) -> io::Result<()> {
+    use rustix::io::Errno;
+    if size == 0 {
+        return Ok(());
+    }
+    match fallocate(file, FallocateFlags::empty(), 0, size) {
+        Ok(()) | Err(Errno::NOTSUP | Errno::NOSYS | Errno::INVAL) => Ok(()),
+        Err(error) => Err(error.into()),
+    }
+}
+
+fn failed(place: &Place, action: &'static str, source: io::Error) -> S3Error {
+    S3Error::File {
+        action,
+        path: place.shown().display().to_string(),
+        source,
+    }
+}
+
+pub(super) fn joined<T>(
+    ended: Result<Result<T, S3Error>, tokio::task::JoinError>,
+) -> Result<T, S3Error> {
+    // A task that panicked has said so.
+    ended.unwrap_or_else(|_| {
+        Err(S3Error::Connection(
+            "a task of this program failed".to_owned(),
+        ))
+    })
+}
+
+pub(super) fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    // A journal has no in-between states in memory.
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Between questions for the object: at first, and in the end.
+const FIRST_PAUSE: Duration = Duration::from_millis(500);
+const LAST_PAUSE: Duration = Duration::from_secs(15);
+/// Failures in a row before a part is given up, without a byte in between.
+pub(super) const ATTEMPTS: u32 = 6;
+/// Before a part is tried again; longer each time.
+pub(super) const RETRY_PAUSE: Duration = Duration::from_secs(1);
+/// A connection over which nothing comes for this long is dead.
+const STALL: Duration = Duration::from_secs(60);
+/// Bytes written at once.
+pub(super) const PIECE_BYTES: usize = 1 << 20;
+/// Pieces of a part between network and disk.
+pub(super) const QUEUE: usize = 4;

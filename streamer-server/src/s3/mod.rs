@@ -1,0 +1,173 @@
+//! The job's side of a transfer through object storage: one file, one object, by presigned
+//! URLs only. Parts travel at the same time, are tried again, and are compared by checksum.
+//!
+//! Nothing here knows credentials, and no URL is ever printed: each opens the object.
+
+mod client;
+mod etag;
+mod get;
+mod journal;
+mod parts;
+mod put;
+
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use hyper::StatusCode;
+use serde::Deserialize;
+use streamer_core::ErrorCode;
+use streamer_core::store::StoreError;
+use zeroize::Zeroizing;
+
+pub use get::{GetOptions, get};
+pub use put::{PutOptions, put};
+
+/// How an object is fetched.
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct GetPlan {
+    /// Tells whether the object is there.
+    pub head: PresignedUrl,
+    /// Reads ranges of it.
+    pub get: PresignedUrl,
+    /// Size of the parts that it was made of, in bytes.
+    pub part_bytes: u64,
+}
+
+/// How an object is made.
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct PutPlan {
+    /// Takes each part, in order.
+    pub parts: Vec<PresignedUrl>,
+    /// Makes the object of them.
+    pub complete: PresignedUrl,
+    /// Throws them away.
+    pub abort: PresignedUrl,
+    /// Size of each part but the last, in bytes.
+    pub part_bytes: u64,
+}
+
+/// A URL that whoever holds it may use: a secret.
+#[derive(Clone, Deserialize)]
+#[serde(from = "String")]
+pub struct PresignedUrl(Zeroizing<String>);
+
+impl From<String> for PresignedUrl {
+    fn from(url: String) -> Self {
+        Self(Zeroizing::new(url))
+    }
+}
+
+impl PresignedUrl {
+    fn expose(&self) -> &str {
+        &self.0
+    }
+}
+
+impl std::fmt::Debug for PresignedUrl {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("PresignedUrl(redacted)")
+    }
+}
+
+/// Bytes of a running transfer, for whoever shows them.
+#[derive(Debug, Default)]
+pub struct Moved {
+    moved_bytes: AtomicU64,
+    total_bytes: AtomicU64,
+}
+
+impl Moved {
+    /// Bytes in place, and bytes there are.
+    pub fn snapshot(&self) -> (u64, u64) {
+        let read = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+        (read(&self.moved_bytes), read(&self.total_bytes))
+    }
+
+    fn on_total(&self, bytes: u64) {
+        self.total_bytes.store(bytes, Ordering::Relaxed);
+    }
+
+    fn on_moved(&self, bytes: u64) {
+        self.moved_bytes.fetch_add(bytes, Ordering::Relaxed);
+    }
+
+    /// A part is begun again.
+    fn on_taken_back(&self, bytes: u64) {
+        self.moved_bytes.fetch_sub(bytes, Ordering::Relaxed);
+    }
+}
+
+/// Why an object was not fetched or made. Never contains a URL.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum S3Error {
+    /// The plan does not fit the file or is no plan.
+    #[error("the plan of the transfer is not usable: {0}")]
+    Plan(&'static str),
+    /// The trusted certificates of this machine cannot be used.
+    #[error("cannot set up TLS")]
+    Tls(#[from] rustls::Error),
+    /// The connection failed or stalled, again and again.
+    #[error("the connection to the object store failed: {0}")]
+    Connection(String),
+    /// The store said no.
+    #[error("the object store refused to {action}: {status} {code}")]
+    Refused {
+        /// What was asked for.
+        action: &'static str,
+        /// Its answer.
+        status: StatusCode,
+        /// The reason in its answer, a word.
+        code: String,
+    },
+    /// Nobody completed the upload.
+    #[error("the object was not uploaded within {seconds} s")]
+    NobodyCame {
+        /// How long was waited.
+        seconds: u64,
+    },
+    /// What arrived is not what was sent.
+    #[error("the checksum of {what} does not agree with the object store's")]
+    Integrity {
+        /// A part, or all of it.
+        what: String,
+    },
+    /// The source or the object is another one by now.
+    #[error("the {0} changed while it was being read")]
+    Changed(&'static str),
+    /// A file of this machine.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// Reading the source, or writing what arrived.
+    #[error("cannot {action} '{path}'")]
+    File {
+        /// What was tried.
+        action: &'static str,
+        /// On what.
+        path: String,
+        /// Why.
+        #[source]
+        source: std::io::Error,
+    },
+    /// Asked to leave.
+    #[error("{0}")]
+    Stopped(ErrorCode),
+}
+
+impl S3Error {
+    /// Whether trying again may help.
+    fn is_transient(&self) -> bool {
+        match self {
+            Self::Connection(_) | Self::Integrity { .. } => true,
+            Self::Refused { status, .. } => {
+                status.is_server_error()
+                    || matches!(
+                        *status,
+                        StatusCode::REQUEST_TIMEOUT | StatusCode::TOO_MANY_REQUESTS
+                    )
+            }
+            _ => false,
+        }
+    }
+}

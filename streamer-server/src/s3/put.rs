@@ -1,0 +1,368 @@
+//! Makes an object of a file.
+
+use std::fs::File;
+use std::io;
+use std::os::unix::fs::{FileExt as _, MetadataExt as _};
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex};
+
+use bytes::Bytes;
+use md5::{Digest as _, Md5};
+use streamer_core::net::stop::{Stop, stopped};
+use tokio::sync::{Semaphore, mpsc};
+use tokio::task::{JoinSet, spawn_blocking};
+
+use super::client::{Client, Payload, element};
+use super::etag::{self, PartHash};
+use super::get::{ATTEMPTS, PIECE_BYTES, QUEUE, RETRY_PAUSE, joined, lock};
+use super::journal::Journal;
+use super::parts::{PARTS_MAX, Part, count, parts};
+use super::{Moved, PutPlan, S3Error};
+
+/// How an object is made.
+#[derive(Debug)]
+pub struct PutOptions {
+    /// The file to read.
+    pub source: PathBuf,
+    /// Where it is noted which parts are through.
+    pub journal: PathBuf,
+    /// Parts on the way at once.
+    pub parallel: usize,
+}
+
+/// Sends a file, part by part, and has the object made of them. Its size.
+///
+/// Not cancel-safe; `stop` ends it early, and the next call goes on from there. On an error
+/// that trying again would not mend, the parts are thrown away.
+///
+/// # Errors
+/// When the file cannot be read or changes, or the store refuses it.
+pub async fn put(
+    plan: PutPlan,
+    options: PutOptions,
+    moved: Arc<Moved>,
+    stop: Stop,
+) -> Result<u64, S3Error> {
+    let client = Client::new()?;
+    let abort = plan.abort.clone();
+    let send = async {
+        let send = Send::new(client.clone(), plan, options, moved)?;
+        send.run().await
+    };
+    let result = tokio::select! {
+        result = send => result,
+        code = stopped(stop) => return Err(S3Error::Stopped(code)),
+    };
+    if let Err(error) = &result
+        && !error.is_transient()
+        && let Err(error) = client.abort(&abort).await
+    {
+        tracing::debug!(%error, "parts that were sent stay until they expire");
+    }
+    result
+}
+
+struct Send {
+    client: Client,
+    plan: Arc<PutPlan>,
+    parallel: usize,
+    moved: Arc<Moved>,
+    source: Arc<Source>,
+    journal_path: PathBuf,
+    journal: Arc<Mutex<Journal>>,
+}
+
+/// An open file, and what it was when it was opened.
+#[derive(Debug)]
+struct Source {
+    file: File,
+    shown: String,
+    version: (u64, i64, i64, i64, i64),
+}
+
+impl Source {
+    fn open(path: &Path) -> Result<Self, S3Error> {
+        let shown = path.display().to_string();
+        let failed = |source| S3Error::File {
+            action: "read",
+            path: shown.clone(),
+            source,
+        };
+        // Looked at before it is opened: opening a FIFO would wait for its other end.
+        if !std::fs::metadata(path).map_err(failed)?.is_file() {
+            return Err(failed(io::Error::other("it is not a regular file")));
+        }
+        let file = File::open(path).map_err(failed)?;
+        let version = version(&file).map_err(failed)?;
+        Ok(Self {
+            file,
+            shown,
+            version,
+        })
+    }
+
+    fn size(&self) -> u64 {
+        self.version.0
+    }
+
+    fn check_unchanged(&self) -> Result<(), S3Error> {
+        match version(&self.file) {
+            Ok(now) if now == self.version => Ok(()),
+            _ => Err(S3Error::Changed("file")),
+        }
+    }
+}
+
+fn version(file: &File) -> io::Result<(u64, i64, i64, i64, i64)> {
+    let m = file.metadata()?;
+    Ok((
+        m.len(),
+        m.mtime(),
+        m.mtime_nsec(),
+        m.ctime(),
+        m.ctime_nsec(),
+    ))
+}
+
+impl Send {
+    fn new(
+        client: Client,
+        plan: PutPlan,
+        options: PutOptions,
+        moved: Arc<Moved>,
+    ) -> Result<Self, S3Error> {
+        let source = Source::open(&options.source)?;
+        let planned = plan.parts.len() as u64;
+        if planned > PARTS_MAX || planned != count(source.size(), plan.part_bytes) {
+            return Err(S3Error::Changed("file"));
+        }
+        let (size, mtime, nsec, ..) = source.version;
+        let subject = format!("{size} {mtime} {nsec} {}", plan.part_bytes);
+        let journal = open_journal(&options.journal, &subject).map_err(|source| S3Error::File {
+            action: "write",
+            path: options.journal.display().to_string(),
+            source,
+        })?;
+        moved.on_total(source.size());
+        Ok(Self {
+            client,
+            plan: Arc::new(plan),
+            parallel: options.parallel.max(1),
+            moved,
+            source: Arc::new(source),
+            journal_path: options.journal,
+            journal: Arc::new(Mutex::new(journal)),
+        })
+    }
+
+    async fn run(self) -> Result<u64, S3Error> {
+        let slots = Arc::new(Semaphore::new(self.parallel));
+        let mut running = JoinSet::new();
+        for part in parts(self.source.size(), self.plan.part_bytes) {
+            if lock(&self.journal).done().contains_key(&part.index) {
+                self.moved.on_moved(part.length());
+                continue;
+            }
+            // The semaphore is never closed.
+            let slot = Arc::clone(&slots).acquire_owned().await.ok();
+            while let Some(ended) = running.try_join_next() {
+                joined(ended)?;
+            }
+            let send = PartSend {
+                client: self.client.clone(),
+                plan: Arc::clone(&self.plan),
+                source: Arc::clone(&self.source),
+                moved: Arc::clone(&self.moved),
+                journal: Arc::clone(&self.journal),
+                part,
+            };
+            running.spawn(async move {
+                let result = send.run().await;
+                drop(slot);
+                result
+            });
+        }
+        while let Some(ended) = running.join_next().await {
+            joined(ended)?;
+        }
+        self.source.check_unchanged()?;
+        self.complete().await?;
+        // The object is there: that the journal stays would harm nobody.
+        let _ = std::fs::remove_file(&self.journal_path);
+        Ok(self.source.size())
+    }
+
+    async fn complete(&self) -> Result<(), S3Error> {
+        let (document, hashes) = {
+            let journal = lock(&self.journal);
+            let tags = journal.done().values().map(|word| tag_of(word));
+            let hashes = journal.done().values().map(|word| hash_of(word));
+            (document(tags), hashes.collect::<Option<Vec<PartHash>>>())
+        };
+        let mut failures = 0;
+        let answer = loop {
+            match self
+                .client
+                .complete(&self.plan.complete, document.clone())
+                .await
+            {
+                Ok(answer) => break answer,
+                Err(error) if error.is_transient() && failures < ATTEMPTS => {
+                    failures += 1;
+                    tokio::time::sleep(RETRY_PAUSE * failures).await;
+                }
+                Err(error) => return Err(error),
+            }
+        };
+        let tag = element(&answer, "ETag").unwrap_or_default();
+        let tag = tag.replace("&quot;", "\"");
+        // Tags of parts that are hashes were compared; then this one is made of them.
+        match hashes.and_then(|hashes| etag::object_agrees(&tag, hashes.iter())) {
+            Some(false) => Err(S3Error::Integrity {
+                what: "the object".to_owned(),
+            }),
+            _ => Ok(()),
+        }
+    }
+}
+
+struct PartSend {
+    client: Client,
+    plan: Arc<PutPlan>,
+    source: Arc<Source>,
+    moved: Arc<Moved>,
+    journal: Arc<Mutex<Journal>>,
+    part: Part,
+}
+
+impl PartSend {
+    async fn run(self) -> Result<(), S3Error> {
+        let mut failures = 0;
+        let word = loop {
+            match self.attempt().await {
+                Ok(word) => break word,
+                Err(error) => {
+                    self.source.check_unchanged()?;
+                    failures += 1;
+                    if !error.is_transient() || failures >= ATTEMPTS {
+                        return Err(error);
+                    }
+                    tracing::debug!(part = self.part.index, %error, "trying again");
+                    tokio::time::sleep(RETRY_PAUSE * failures).await;
+                }
+            }
+        };
+        let (journal, index) = (Arc::clone(&self.journal), self.part.index);
+        let noted = spawn_blocking(move || lock(&journal).add(index, &word));
+        joined(noted.await.map(|result| {
+            result.map_err(|source| S3Error::File {
+                action: "write the journal of",
+                path: self.source.shown.clone(),
+                source,
+            })
+        }))
+    }
+
+    /// Sends the part once. What the journal keeps of it: hash and tag.
+    async fn attempt(&self) -> Result<String, S3Error> {
+        let (pieces, outbox) = mpsc::channel(QUEUE);
+        let (source, part) = (Arc::clone(&self.source), self.part);
+        let moved = Arc::clone(&self.moved);
+        let reader = spawn_blocking(move || read_part(&source.file, part, &pieces, &moved));
+        let payload = Payload::Stream {
+            pieces: outbox,
+            left: part.length(),
+        };
+        let url = self.plan.parts.get(part.index);
+        let url = url.ok_or(S3Error::Plan("it has too few parts"))?;
+        let sent = self.client.write(url, payload).await;
+        let (read, bytes) = joined(reader.await.map(Ok))?;
+        let result = sent.and_then(|tag| {
+            let hash = read.map_err(|source| S3Error::File {
+                action: "read",
+                path: self.source.shown.clone(),
+                source,
+            })?;
+            match etag::part_agrees(&tag, &hash) {
+                Some(false) => Err(S3Error::Integrity {
+                    what: format!("part {}", part.index + 1),
+                }),
+                _ => Ok(format!("{} {tag}", etag::hex(&hash))),
+            }
+        });
+        if result.is_err() {
+            self.moved.on_taken_back(bytes);
+        }
+        result
+    }
+}
+
+/// Reads and hashes one part. How many bytes were handed on is told in any case.
+fn read_part(
+    file: &File,
+    part: Part,
+    pieces: &mpsc::Sender<io::Result<Bytes>>,
+    moved: &Moved,
+) -> (io::Result<PartHash>, u64) {
+    let (mut hash, mut at) = (Md5::new(), part.start);
+    while at < part.end {
+        let left = usize::try_from(part.end - at).unwrap_or(usize::MAX);
+        let mut piece = vec![0; left.min(PIECE_BYTES)];
+        if let Err(error) = file.read_exact_at(&mut piece, at) {
+            // Without this piece the request cannot be completed: the store refuses it.
+            let _ = pieces.blocking_send(Err(error.kind().into()));
+            return (Err(error), at - part.start);
+        }
+        hash.update(&piece);
+        let length = piece.len() as u64;
+        if pieces.blocking_send(Ok(piece.into())).is_err() {
+            let gone = io::ErrorKind::BrokenPipe.into();
+            return (Err(gone), at - part.start);
+        }
+        at += length;
+        moved.on_moved(length);
+    }
+    (Ok(hash.finalize().into()), part.length())
+}
+
+fn open_journal(path: &Path, subject: &str) -> io::Result<Journal> {
+    use std::os::unix::fs::OpenOptionsExt as _;
+    let mut options = File::options();
+    options.read(true).write(true).create(true).truncate(false);
+    Journal::open(options.mode(0o600).open(path)?, subject)
+}
+
+fn hash_of(word: &str) -> Option<PartHash> {
+    etag::unhex(word.split_once(' ')?.0)
+}
+
+fn tag_of(word: &str) -> &str {
+    word.split_once(' ').map_or("", |(_, tag)| tag)
+}
+
+/// The list of parts that makes an object.
+fn document<'a>(tags: impl Iterator<Item = &'a str>) -> String {
+    let mut text = String::from("<CompleteMultipartUpload>");
+    for (index, tag) in tags.enumerate() {
+        let (number, tag) = (index + 1, tag.replace('&', "&amp;").replace('<', "&lt;"));
+        text.push_str(&format!(
+            "<Part><PartNumber>{number}</PartNumber><ETag>{tag}</ETag></Part>"
+        ));
+    }
+    text.push_str("</CompleteMultipartUpload>");
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_list_of_parts_is_what_stores_read() {
+        assert_eq!(
+            document(["\"a\"", "\"b<\""].into_iter()),
+            "<CompleteMultipartUpload><Part><PartNumber>1</PartNumber><ETag>\"a\"</ETag></Part>\
+             <Part><PartNumber>2</PartNumber><ETag>\"b&lt;\"</ETag></Part></CompleteMultipartUpload>"
+        );
+    }
+}

@@ -1,0 +1,225 @@
+//! Transfers through an object store that checks signatures.
+
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use serde_json::{Value, json};
+use streamer_tests::object_store::{ACCESS_KEY, ObjectStore, SECRET_KEY, get_to, put_range, send};
+use streamer_tests::transfer_service::{Service, logs};
+use streamer_tests::{file, job};
+
+fn service(store: &ObjectStore) -> Service {
+    service_with(store, 3600)
+}
+
+fn service_with(store: &ObjectStore, ttl_seconds: u64) -> Service {
+    Service::start(json!([{
+        "service_type": "s3", "name": "store", "private_url": store.url(), "public_url": store.url(),
+        "access_key_id": ACCESS_KEY, "secret_access_key": SECRET_KEY, "region": "us-east-1",
+        "ttl": ttl_seconds, "multipart": {"max_part_size": PART_BYTES, "parallel_runs": 3},
+        "bucket_lifecycle_configuration": {"days": 4},
+    }]))
+}
+
+/// As existing clients do: each part to its URL, then the list of tags to another.
+fn upload_parts(directives: &Value, source: &Path, size: u64) {
+    assert_eq!(directives["maxPartSize"], PART_BYTES);
+    let urls = directives["partsUploadUrls"].as_array().unwrap();
+    assert_eq!(urls.len() as u64, size.div_ceil(PART_BYTES).max(1));
+    let mut list = String::from("<?xml version=\"1.0\"?><CompleteMultipartUpload>");
+    for (index, url) in urls.iter().enumerate() {
+        let start = index as u64 * PART_BYTES;
+        let length = PART_BYTES.min(size - start);
+        let reply = put_range(url.as_str().unwrap(), source, start, length);
+        assert_eq!(reply.status, 200, "{}", reply.body);
+        let (number, tag) = (index + 1, reply.header("etag").to_owned());
+        list.push_str(&format!(
+            "<Part><PartNumber>{number}</PartNumber><ETag>{tag}</ETag></Part>"
+        ));
+    }
+    list.push_str("</CompleteMultipartUpload>");
+    let complete = directives["completeUploadUrl"].as_str().unwrap();
+    let reply = send("POST", complete, &list);
+    assert_eq!(reply.status, 200, "{}", reply.body);
+}
+
+#[test]
+fn files_go_in_and_out_whole_and_so_do_empty_ones() {
+    let store = ObjectStore::start();
+    let service = service(&store);
+    let here = file::directory();
+    for (name, size) in [("it's $(id)\n&.bin", 300 << 20), ("empty", 0)] {
+        let (source, target) = (here.path().join("source"), service.home().join(name));
+        let sum = file::random(&source, size);
+        // An upload takes the place of what is there, at the end.
+        std::fs::write(&target, "old").unwrap();
+        let upload = service.transfer(
+            "upload",
+            &target,
+            json!({"transferMethod": "s3", "fileSize": size}),
+        );
+        service.until(&upload, "listening");
+        assert_eq!(std::fs::read_to_string(&target).unwrap(), "old");
+        upload_parts(&upload["transferDirectives"], &source, size);
+        let done = service.until(&upload, "done");
+        assert_eq!(done["jobState"], "COMPLETED", "{}", logs(&upload));
+        assert!(
+            logs(&upload).contains("File was successfully "),
+            "{}",
+            logs(&upload)
+        );
+        assert_eq!(file::sha256(&target), sum);
+
+        let download = service.transfer("download", &target, json!({"transferMethod": "s3"}));
+        service.until(&download, "done");
+        assert!(logs(&download).contains("Multipart file upload successfully completed"));
+        let url = download["transferDirectives"]["downloadUrl"]
+            .as_str()
+            .unwrap();
+        let copy = here.path().join("copy");
+        assert_eq!(get_to(url, &copy).status, 200);
+        assert_eq!(file::sha256(&copy), sum);
+    }
+    let left = std::fs::read_dir(service.home().join(".f7t_transfers")).unwrap();
+    let left: Vec<_> = left.map(|entry| entry.unwrap().file_name()).collect();
+    let secret = |name: &&std::ffi::OsString| name.to_string_lossy().starts_with("private");
+    assert!(!left.iter().any(|name| secret(&name)), "{left:?}");
+    let rules = store.rules.lock().unwrap();
+    assert_eq!(*rules, [("demo".to_owned(), Some(4))]);
+}
+
+#[test]
+fn only_the_urls_that_were_handed_out_open_the_object() {
+    let store = ObjectStore::start();
+    let service = service(&store);
+    let source = service.home().join("source");
+    file::random(&source, 6 << 20);
+    let download = service.transfer("download", &source, json!({"transferMethod": "s3"}));
+    service.until(&download, "done");
+    let url = download["transferDirectives"]["downloadUrl"]
+        .as_str()
+        .unwrap();
+    let copy = service.home().join("copy");
+    let forged = |from: &str, to: &str| {
+        assert!(url.contains(from), "{url}");
+        get_to(&url.replacen(from, to, 1), &copy).status
+    };
+    let (_, signature) = url.split_once("X-Amz-Signature=").unwrap();
+    let other = if signature.starts_with('0') { "1" } else { "0" };
+    let from = &format!("X-Amz-Signature={}", &signature[..1]);
+    assert_eq!(forged(from, &format!("X-Amz-Signature={other}")), 403);
+    assert_eq!(forged("/source?", "/other?"), 403);
+    assert_eq!(forged("X-Amz-Expires=3600", "X-Amz-Expires=9999"), 403);
+    assert_eq!(get_to(url, &copy).status, 200);
+}
+
+#[test]
+fn urls_expire_and_the_job_that_waited_for_too_long_says_so() {
+    let store = ObjectStore::start();
+    let service = service_with(&store, 1);
+    let target = service.home().join("target");
+    let directive = json!({"transferMethod": "s3", "fileSize": 5});
+    let upload = service.transfer("upload", &target, directive);
+    let failed = service.until(&upload, "failed");
+    let message = failed["message"].as_str().unwrap();
+    let known = [
+        "refused to look at the object: 403",
+        "not uploaded within 1 s",
+    ];
+    assert!(known.iter().any(|text| message.contains(text)), "{message}");
+    assert_eq!(failed["jobState"], "FAILED");
+    let url = upload["transferDirectives"]["partsUploadUrls"][0]
+        .as_str()
+        .unwrap();
+    let deadline = Instant::now() + Duration::from_secs(20);
+    while send("PUT", url, "12345").status != 403 {
+        assert!(Instant::now() < deadline, "the URL is good for ever");
+        // It ends with a second of the clock, of which nobody tells.
+        std::thread::sleep(Duration::from_millis(100));
+    }
+}
+
+#[test]
+fn nobody_sees_a_url_or_a_key_while_the_job_waits() {
+    let store = ObjectStore::start();
+    let service = service(&store);
+    let target = service.home().join("target");
+    let upload = service.transfer(
+        "upload",
+        &target,
+        json!({"transferMethod": "s3", "fileSize": 5}),
+    );
+    service.until(&upload, "listening");
+    let secrets = ["X-Amz-Signature", SECRET_KEY];
+    let lines = job::command_lines();
+    assert!(
+        lines
+            .iter()
+            .any(|(_, line)| line.contains(" s3 --plan-file ")),
+        "no job"
+    );
+    let state = service.state(&upload).to_string();
+    let texts =
+        lines
+            .into_iter()
+            .map(|(_, line)| line)
+            .chain([logs(&upload), service.log(), state]);
+    for text in texts {
+        assert!(
+            !secrets.iter().any(|secret| text.contains(secret)),
+            "{text}"
+        );
+    }
+    let job = upload["transferJob"]["jobId"].as_str().unwrap();
+    let answer = service.call("DELETE", &format!("/compute/demo/jobs/{job}"), Value::Null);
+    assert_eq!(answer.status, 204, "{}", answer.text);
+    let gone = service.until(&upload, "cancelled");
+    assert!(
+        gone["message"].as_str().unwrap().contains("cancelled"),
+        "{gone}"
+    );
+    assert!(!target.exists());
+}
+
+#[test]
+fn requests_that_cannot_succeed_are_refused_at_once() {
+    let store = ObjectStore::start();
+    let service = service(&store);
+    let ask = |verb: &str, path: &Path, directive: Value| {
+        let body = json!({"path": path, "transferDirectives": directive});
+        service.call("POST", &format!("/filesystem/demo/transfer/{verb}"), body)
+    };
+    let home = service.home();
+    let answer = ask("upload", &home.join("x"), json!({"transferMethod": "s3"}));
+    assert_eq!(answer.status, 400, "{}", answer.text);
+    assert!(answer.text.contains("fileSize"), "{}", answer.text);
+    let answer = ask("download", &home, json!({"transferMethod": "s3"}));
+    assert!(
+        answer.text.contains("not a regular file"),
+        "{}",
+        answer.text
+    );
+    let answer = ask(
+        "download",
+        &home.join("none"),
+        json!({"transferMethod": "s3"}),
+    );
+    assert_eq!(answer.status, 404, "{}", answer.text);
+    let answer = ask(
+        "upload",
+        &home,
+        json!({"transferMethod": "s3", "fileSize": 1}),
+    );
+    assert_eq!(answer.status, 403, "{}", answer.text);
+    let large = json!({"transferMethod": "s3", "fileSize": u64::MAX});
+    let answer = ask("upload", &home.join("x"), large);
+    assert_eq!(answer.status, 507, "{}", answer.text);
+    let answer = ask(
+        "upload",
+        &home.join("x"),
+        json!({"transferMethod": "wormhole", "wormholeCode": "7-a"}),
+    );
+    assert!(answer.text.contains("not available"), "{}", answer.text);
+}
+
+const PART_BYTES: u64 = 64 << 20;
