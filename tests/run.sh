@@ -49,6 +49,7 @@ step "tests"
 # The end-to-end tests start these programs.
 cargo build -q -p streamer-cli -p api-server
 tests/python.sh
+tests/wormhole.sh
 cargo test -q --workspace
 
 step "ten seconds of each fuzz target"
