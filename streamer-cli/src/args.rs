@@ -190,7 +190,8 @@ pub struct ServerArgs {
     /// job may be started again
     #[arg(long, requires = "secret_file")]
     pub remove_secret_file: bool,
-    /// Keep a file that says, in JSON, how the transfer stands
+    /// Keep a file that says, in JSON, how the transfer stands; then only errors are printed
+    /// as such
     #[arg(long, value_name = "FILE")]
     pub status_file: Option<PathBuf>,
     /// The secret; every user of this machine can see it in the list of processes: prefer

@@ -10,6 +10,7 @@ mod pasted;
 mod pyfirecrest;
 mod python_streamer;
 mod secret;
+mod slurm_transfers;
 mod stranger;
 mod whole_way;
 mod wormhole;

@@ -13,12 +13,16 @@ fn service(store: &ObjectStore) -> Service {
 }
 
 fn service_with(store: &ObjectStore, ttl_seconds: u64) -> Service {
-    Service::start(json!([{
+    Service::start(transfers(store, ttl_seconds))
+}
+
+fn transfers(store: &ObjectStore, ttl_seconds: u64) -> Value {
+    json!([{
         "service_type": "s3", "name": "store", "private_url": store.url(), "public_url": store.url(),
         "access_key_id": ACCESS_KEY, "secret_access_key": SECRET_KEY, "region": "us-east-1",
         "ttl": ttl_seconds, "multipart": {"max_part_size": PART_BYTES, "parallel_runs": 3},
         "bucket_lifecycle_configuration": {"days": 4},
-    }]))
+    }])
 }
 
 /// As existing clients do: each part to its URL, then the list of tags to another.
@@ -47,12 +51,29 @@ fn upload_parts(directives: &Value, source: &Path, size: u64) {
 fn files_go_in_and_out_whole_and_so_do_empty_ones() {
     let store = ObjectStore::start();
     let service = service(&store);
+    go_in_and_out(&store, &service);
+    let left = std::fs::read_dir(service.home().join(".f7t_transfers")).unwrap();
+    let left: Vec<_> = left.map(|entry| entry.unwrap().file_name()).collect();
+    let secret = |name: &&std::ffi::OsString| name.to_string_lossy().starts_with("private");
+    assert!(!left.iter().any(|name| secret(&name)), "{left:?}");
+}
+
+#[test]
+fn on_slurm_files_go_in_and_out_whole_and_so_do_empty_ones() {
+    let store = ObjectStore::start();
+    if let Some(service) = Service::on_cluster(&transfers(&store, 3600)) {
+        go_in_and_out(&store, &service);
+    }
+}
+
+fn go_in_and_out(store: &ObjectStore, service: &Service) {
     let here = file::directory();
     for (name, size) in [("it's $(id)\n&.bin", 300 << 20), ("empty", 0)] {
         let (source, target) = (here.path().join("source"), service.home().join(name));
         let sum = file::random(&source, size);
         // An upload takes the place of what is there, at the end.
         std::fs::write(&target, "old").unwrap();
+        service.give(&target);
         let upload = service.transfer(
             "upload",
             &target,
@@ -61,7 +82,8 @@ fn files_go_in_and_out_whole_and_so_do_empty_ones() {
         service.until(&upload, "listening");
         assert_eq!(std::fs::read_to_string(&target).unwrap(), "old");
         upload_parts(&upload["transferDirectives"], &source, size);
-        let done = service.until(&upload, "done");
+        service.until(&upload, "done");
+        let done = service.ended(&upload);
         assert_eq!(done["jobState"], "COMPLETED", "{}", logs(&upload));
         assert!(
             logs(&upload).contains("File was successfully "),
@@ -72,6 +94,7 @@ fn files_go_in_and_out_whole_and_so_do_empty_ones() {
 
         let download = service.transfer("download", &target, json!({"transferMethod": "s3"}));
         service.until(&download, "done");
+        service.ended(&download);
         assert!(logs(&download).contains("Multipart file upload successfully completed"));
         let url = download["transferDirectives"]["downloadUrl"]
             .as_str()
@@ -80,12 +103,8 @@ fn files_go_in_and_out_whole_and_so_do_empty_ones() {
         assert_eq!(get_to(url, &copy).status, 200);
         assert_eq!(file::sha256(&copy), sum);
     }
-    let left = std::fs::read_dir(service.home().join(".f7t_transfers")).unwrap();
-    let left: Vec<_> = left.map(|entry| entry.unwrap().file_name()).collect();
-    let secret = |name: &&std::ffi::OsString| name.to_string_lossy().starts_with("private");
-    assert!(!left.iter().any(|name| secret(&name)), "{left:?}");
     let rules = store.rules.lock().unwrap();
-    assert_eq!(*rules, [("demo".to_owned(), Some(4))]);
+    assert_eq!(*rules, [(service.user().to_owned(), Some(4))]);
 }
 
 #[test]

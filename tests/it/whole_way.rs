@@ -56,7 +56,8 @@ fn moved(demo: &Demo, transfer: &Transfer, client: Client) {
         !log("outputLog").is_empty(),
         "the endpoint printed no summary"
     );
-    assert!(log("errorLog").contains("serving 127.0.0.1"));
+    assert!(log("outputLog").contains("serving 127.0.0.1"));
+    assert_eq!(log("errorLog"), "");
     for text in [log("outputLog"), log("errorLog")] {
         assert!(
             !text.contains(&transfer.coordinates) && !text.contains("Use these"),

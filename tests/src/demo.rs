@@ -62,7 +62,7 @@ impl Transfer {
     /// # Panics
     /// When that does not happen in time.
     pub fn wait_until_serving(&self) {
-        let (log, deadline) = (self.log_path("errorLog"), Instant::now() + PATIENCE);
+        let (log, deadline) = (self.log_path("outputLog"), Instant::now() + PATIENCE);
         loop {
             let text = std::fs::read_to_string(&log).unwrap_or_default();
             if text.contains("serving ") {

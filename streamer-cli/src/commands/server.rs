@@ -17,6 +17,8 @@ use crate::ui::{Printer, announce, chain, hint};
 pub(crate) async fn server(args: ServerArgs) -> ExitStatus {
     let printer = if args.json {
         Printer::json()
+    } else if args.status_file.is_some() {
+        Printer::job()
     } else {
         Printer::plain()
     };

@@ -26,6 +26,8 @@ pub(crate) struct Printer {
     json: bool,
     quiet: bool,
     bar: bool,
+    /// What goes on is a result too: the error output of a job is for errors.
+    notes_are_results: bool,
 }
 
 impl Printer {
@@ -36,7 +38,12 @@ impl Printer {
             no_progress,
         } = args;
         let bar = !json && !quiet && !no_progress && std::io::stderr().is_terminal();
-        Self { json, quiet, bar }
+        Self {
+            json,
+            quiet,
+            bar,
+            notes_are_results: false,
+        }
     }
 
     /// Text, no bar.
@@ -45,6 +52,15 @@ impl Printer {
             json: false,
             quiet: false,
             bar: false,
+            notes_are_results: false,
+        }
+    }
+
+    /// Text for the log of a job.
+    pub(crate) fn job() -> Self {
+        Self {
+            notes_are_results: true,
+            ..Self::plain()
         }
     }
 
@@ -74,8 +90,10 @@ impl Printer {
 
     /// Something to know, on stderr.
     pub(crate) fn note(&self, text: &str) {
-        if !self.quiet && !self.json {
-            say(text);
+        match self.notes_are_results {
+            true => self.result(text),
+            false if !self.quiet && !self.json => say(text),
+            false => {}
         }
     }
 

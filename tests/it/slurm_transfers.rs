@@ -1,0 +1,175 @@
+//! Transfers by streamer on a real Slurm, as real users.
+
+use std::path::Path;
+use std::process::Command;
+
+use serde_json::{Value, json};
+use streamer_core::Coordinates;
+use streamer_tests::file;
+use streamer_tests::program::Client;
+use streamer_tests::transfer_service::{Service, logs};
+
+fn request(service: &Service, verb: &str, path: &Path) -> (Value, String) {
+    let transfer = service.transfer(verb, path, json!({"transferMethod": "streamer"}));
+    let coordinates = transfer["transferDirectives"]["coordinates"].as_str();
+    let coordinates = coordinates.unwrap().to_owned();
+    (transfer, coordinates)
+}
+
+#[test]
+fn on_slurm_streamer_moves_files_both_ways_and_the_job_ends_as_they_do() {
+    let Some(service) = Service::on_cluster(&json!([])) else {
+        return;
+    };
+    let here = file::directory();
+    for (name, size) in [("it's $(id) \"q\"\n&é.bin", 64 << 20), ("empty", 0)] {
+        let (source, target) = (here.path().join("source"), service.home().join(name));
+        let sum = file::random(&source, size);
+        let (upload, coordinates) = request(&service, "upload", &target);
+        let client = Client::start("send", &coordinates, &source, &[]).end();
+        assert_eq!(client.code, Some(0), "{}", client.text);
+        let ended = service.ended(&upload);
+        assert_eq!(ended["jobState"], "COMPLETED", "{}", logs(&upload));
+        assert_eq!(ended["state"], "done");
+        assert_eq!(file::sha256(&target), sum);
+
+        let (download, coordinates) = request(&service, "download", &target);
+        let copy = here.path().join(format!("copy of {size}"));
+        let client = Client::start("receive", &coordinates, &copy, &[]).end();
+        assert_eq!(client.code, Some(0), "{}", client.text);
+        assert_eq!(service.ended(&download)["jobState"], "COMPLETED");
+        assert_eq!(file::sha256(&copy), sum);
+    }
+}
+
+#[test]
+fn on_slurm_another_user_finds_no_secret_while_a_transfer_waits_and_it_can_be_cancelled() {
+    let Some(service) = Service::on_cluster(&json!([])) else {
+        return;
+    };
+    let target = service.home().join("target");
+    let (upload, coordinates) = request(&service, "upload", &target);
+    let listening = service.until(&upload, "listening");
+    assert!(
+        listening["port"].is_u64() && listening["node"].is_string(),
+        "{listening}"
+    );
+    let secret = Coordinates::parse(&coordinates).unwrap().secret;
+    let needles = [secret.expose_text().to_string(), coordinates];
+    let job = upload["transferJob"]["jobId"].as_str().unwrap();
+    let private = service.work_directory().join(".f7t_transfers");
+    let look = format!(
+        "ps -eo args; cat /proc/[0-9]*/environ; squeue -o %all; scontrol show job {job}; \
+         sacct -a -P --format=all; cat {}/* {}",
+        private.display(),
+        upload["transferJob"]["logs"]["errorLog"].as_str().unwrap(),
+    );
+    let seen = as_user("another", &look);
+    assert!(
+        seen.contains("streamer-") && seen.contains("IngressFileTransfer"),
+        "{seen}"
+    );
+    let own = as_user(
+        "fireuser",
+        &format!("scontrol write batch_script {job} -; sacct -a -P --format=all"),
+    );
+    assert!(own.contains("--secret-file"), "{own}");
+    for text in [
+        seen,
+        own,
+        logs(&upload),
+        service.log(),
+        service.state(&upload).to_string(),
+    ] {
+        assert!(
+            !needles.iter().any(|needle| text.contains(needle)),
+            "{text}"
+        );
+    }
+    service.cancel(&upload);
+    let ended = service.ended(&upload);
+    assert_eq!(ended["state"], "cancelled", "{ended}");
+    assert!(
+        ended["message"].as_str().unwrap().contains("cancelled"),
+        "{ended}"
+    );
+}
+
+#[test]
+fn on_slurm_files_are_moved_and_packed_by_jobs_that_end_as_their_commands() {
+    let Some(service) = Service::on_cluster(&json!([])) else {
+        return;
+    };
+    let home = service.home();
+    let source = home.join("a 'b'\n$(id)");
+    std::fs::create_dir(&source).unwrap();
+    // A name that is no text, which no request could spell, goes along.
+    let odd: &std::ffi::OsStr = std::os::unix::ffi::OsStrExt::from_bytes(b"\xff\xfe");
+    std::fs::write(source.join(odd), "x").unwrap();
+    for path in [&source, &source.join(odd)] {
+        service.give(path);
+    }
+    let run = |verb: &str, body: Value| {
+        let route = format!("/filesystem/{}/transfer/{verb}", service.system());
+        let answer = service.call("POST", &route, body);
+        assert_eq!(answer.status, 201, "{}", answer.text);
+        (service.ended(&answer.json), answer.json)
+    };
+    let (packed, out) = (home.join("p.tgz"), home.join("out"));
+    std::fs::create_dir(&out).unwrap();
+    service.give(&out);
+    let moved = home.join("moved");
+    for (verb, body, words) in [
+        ("mv", json!({"path": source, "targetPath": moved}), "moved"),
+        (
+            "compress",
+            json!({"path": moved, "targetPath": packed}),
+            "compressed",
+        ),
+        (
+            "extract",
+            json!({"path": packed, "targetPath": out}),
+            "extracted",
+        ),
+    ] {
+        let (ended, job) = run(verb, body);
+        assert_eq!(ended["jobState"], "COMPLETED", "{}", logs(&job));
+        assert!(
+            logs(&job).contains(&format!("Files were successfully {words}.")),
+            "{}",
+            logs(&job)
+        );
+    }
+    assert_eq!(std::fs::read(out.join("moved").join(odd)).unwrap(), b"x");
+    // Nobody may write there, but the checks cannot know.
+    let locked = home.join("locked");
+    std::fs::create_dir(&locked).unwrap();
+    let (ended, job) = run(
+        "cp",
+        json!({"path": packed, "targetPath": locked.join("x")}),
+    );
+    assert_eq!(
+        (&ended["jobState"], &ended["state"]),
+        (&json!("FAILED"), &json!("failed"))
+    );
+    assert!(logs(&job).contains("Permission denied"), "{}", logs(&job));
+    assert!(
+        ended["message"].as_str().unwrap().contains("exit status 1"),
+        "{ended}"
+    );
+}
+
+/// What a user of the cluster sees.
+fn as_user(user: &str, script: &str) -> String {
+    let state = std::env::var("STREAMER_TEST_CLUSTER").unwrap();
+    let mut command = Command::new("setpriv");
+    command.args([
+        format!("--reuid={user}"),
+        "--regid=users".into(),
+        "--init-groups".into(),
+    ]);
+    command.args(["sh", "-c", script]);
+    command.env("SLURM_CONF", format!("{state}/etc/slurm.conf"));
+    let output = command.output().unwrap();
+    String::from_utf8_lossy(&output.stdout).into_owned()
+}
