@@ -20,11 +20,14 @@ use s3s_fs::FileSystem;
 #[derive(Debug)]
 pub struct ObjectStore {
     address: SocketAddr,
-    /// Rules for buckets, as they were asked for: bucket, days.
-    pub rules: Arc<Mutex<Vec<(String, Option<i32>)>>>,
+    /// Rules for buckets, as they were asked for.
+    pub rules: Rules,
     _directory: tempfile::TempDir,
     _runtime: tokio::runtime::Runtime,
 }
+
+/// Buckets, and the days after which their objects are to go.
+pub type Rules = Arc<Mutex<Vec<(String, Option<i32>)>>>;
 
 /// The credentials that it takes.
 pub const ACCESS_KEY: &str = "STORAGEACCESSKEY";
@@ -181,7 +184,7 @@ fn finish(stream: TcpStream, target: Option<&Path>) -> Reply {
 /// The store, with the one thing that the library leaves out.
 struct Store {
     files: FileSystem,
-    rules: Arc<Mutex<Vec<(String, Option<i32>)>>>,
+    rules: Rules,
 }
 
 macro_rules! pass_on {

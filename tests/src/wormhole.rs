@@ -4,7 +4,7 @@
 use std::io::{BufRead as _, BufReader};
 use std::net::{TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, ChildStderr, Command, Stdio};
 use std::time::{Duration, Instant};
 
 /// A mailbox server and a transit relay of the test's own.
@@ -62,21 +62,9 @@ impl Wormhole {
             .stderr(Stdio::piped())
             .spawn()
             .expect("wormhole starts");
-        let mut words = BufReader::new(child.stderr.take().expect("a pipe"));
-        let mut line = String::new();
-        loop {
-            line.clear();
-            let length = words.read_line(&mut line).expect("readable words");
-            assert!(length > 0, "wormhole gave no code");
-            if let Some((_, code)) = line.split_once("code is: ") {
-                let code = code.trim().to_owned();
-                // It may print more: somebody has to read it.
-                drop(std::thread::spawn(move || {
-                    let _ = std::io::copy(&mut words, &mut std::io::sink());
-                }));
-                return (child, code);
-            }
-        }
+        let words = child.stderr.take().expect("a pipe");
+        let code = code_in(words);
+        (child, code)
     }
 
     /// A user who types a code and receives a file.
@@ -110,6 +98,23 @@ impl Drop for Wormhole {
         for server in [&mut self.mailbox, &mut self.relay] {
             let _ = server.kill();
             let _ = server.wait();
+        }
+    }
+}
+
+/// The code among what a sender says. It may say more: that is read and thrown away.
+fn code_in(words: ChildStderr) -> String {
+    let mut words = BufReader::new(words);
+    let mut line = String::new();
+    loop {
+        line.clear();
+        let length = words.read_line(&mut line).expect("readable words");
+        assert!(length > 0, "wormhole gave no code");
+        if let Some((_, code)) = line.split_once("code is: ") {
+            drop(std::thread::spawn(move || {
+                let _ = std::io::copy(&mut words, &mut std::io::sink());
+            }));
+            return code.trim().to_owned();
         }
     }
 }
