@@ -154,29 +154,39 @@ struct Finder {
 
 impl Finder {
     fn run(mut self) {
-        while let Some(work) = self.files.finder.pop() {
-            match work {
-                Find::Prepare { entry, offered } => {
-                    if let Some(event) = self.prepare(entry, &offered) {
-                        self.files.tell(event);
-                    }
+        while let Some(first) = self.files.finder.pop() {
+            let mut told = Vec::new();
+            let mut next = Some(first);
+            while let Some(work) = next {
+                match work {
+                    Find::Prepare { entry, offered } => told.extend(self.prepare(entry, &offered)),
+                    Find::Suspend { entry } => self.suspend(entry),
+                    Find::Room => self.large = self.large.saturating_sub(1),
+                    Find::Leave => return,
                 }
-                Find::Suspend { entry } => {
-                    self.waiting.retain(|(waiting, _)| *waiting != entry);
-                    let file = self.files.open.lock().remove(&entry);
-                    if file.is_some_and(|file| file.put_away()) {
-                        self.large -= 1;
-                    }
-                }
-                Find::Room => self.large = self.large.saturating_sub(1),
-                Find::Leave => return,
+                let is_short = told.len() < TOLD_AT_ONCE && self.waiting.is_empty();
+                next = is_short.then(|| self.files.finder.try_pop()).flatten();
             }
-            while self.large < PARTIALS_AT_A_TIME
-                && let Some((entry, place)) = self.waiting.pop_front()
-            {
-                let event = self.open(entry, &place);
-                self.files.tell(event);
-            }
+            self.files.tell(Event::Many(told));
+            self.open_waiting();
+        }
+    }
+
+    fn suspend(&mut self, entry: u32) {
+        self.waiting.retain(|(waiting, _)| *waiting != entry);
+        let file = self.files.open.lock().remove(&entry);
+        if file.is_some_and(|file| file.put_away()) {
+            self.large -= 1;
+        }
+    }
+
+    /// As many as there is room for.
+    fn open_waiting(&mut self) {
+        while self.large < PARTIALS_AT_A_TIME
+            && let Some((entry, place)) = self.waiting.pop_front()
+        {
+            let event = self.open(entry, &place);
+            self.files.tell(event);
         }
     }
 
@@ -282,6 +292,7 @@ impl Files {
     }
 
     fn name(&self, finished: Vec<(u32, OpenFile, Hash)>) {
+        let mut told = Vec::with_capacity(finished.len());
         let mut synced = Vec::with_capacity(finished.len());
         for (entry, file, root) in finished {
             let accepted = match &file {
@@ -290,21 +301,28 @@ impl Files {
                 OpenFile::Blocks(file, None) => file.finish(root),
             };
             match (accepted, &file) {
-                (Ok(()), OpenFile::Blocks(_, None)) => self.tell(Event::Finished { entry }),
+                (Ok(()), OpenFile::Blocks(_, None)) => told.push(Event::Finished { entry }),
                 (Ok(()), _) => synced.push((entry, file)),
-                (Err(error), _) => self.end(entry, &file, Err(error)),
+                (Err(error), _) => told.push(self.end(entry, &file, Err(error))),
             }
         }
-        let Some(tree) = self.tree.get().filter(|_| !synced.is_empty()) else {
-            return;
-        };
+        if let Some(tree) = self.tree.get().filter(|_| !synced.is_empty()) {
+            self.name_synced(tree, &synced, &mut told);
+        }
+        if !told.is_empty() {
+            self.tell(Event::Many(told));
+        }
+    }
+
+    /// Makes files durable together, and names them.
+    fn name_synced(&self, tree: &TreeTarget, synced: &[(u32, OpenFile)], told: &mut Vec<Event>) {
         // One large file alone need not wait for all that others write to this file system.
-        let result = match synced.as_slice() {
+        let result = match synced {
             [(_, OpenFile::Blocks(file, _))] => file.sync(),
             _ => tree.sync(),
         };
         let mut failure = result.err();
-        for (entry, file) in &synced {
+        for (entry, file) in synced {
             let named = match failure.take() {
                 // The first one tells; the others say the same.
                 Some(error) => {
@@ -316,18 +334,19 @@ impl Files {
                     OpenFile::Blocks(file, _) => file.give_name(),
                 },
             };
-            self.end(*entry, file, named);
+            told.push(self.end(*entry, file, named));
         }
     }
 
-    fn end(&self, entry: u32, file: &OpenFile, result: Result<(), StoreError>) {
+    /// What to tell about a file that is over.
+    fn end(&self, entry: u32, file: &OpenFile, result: Result<(), StoreError>) -> Event {
         if let OpenFile::Blocks(_, Some(_)) = file {
             self.finder.push(Find::Room);
         }
-        self.tell(match result {
+        match result {
             Ok(()) => Event::Finished { entry },
             Err(error) => failed(entry, During::Finish, error),
-        });
+        }
     }
 
     fn put_all_away(&self) {
@@ -382,6 +401,9 @@ fn failed(entry: u32, during: During, error: StoreError) -> Event {
         error,
     }
 }
+
+/// Places that are found before the driver hears of them.
+const TOLD_AT_ONCE: usize = 64;
 
 /// Partials of a tree that are open at a time: each takes three file descriptors, of which a
 /// process has 1024 as a rule.

@@ -52,6 +52,8 @@ pub(crate) enum Event {
         during: During,
         error: StoreError,
     },
+    /// All of these, told at once: to wake the driver costs more than to say one.
+    Many(Vec<Event>),
     /// Everything is durable, and a tree has its name; or why not.
     Synced(Result<(), StoreError>),
 }
@@ -264,6 +266,7 @@ impl Pack {
 
     /// Hashes and writes each file. Returns the buffer.
     fn write(self, events: &mpsc::Sender<Event>) -> Vec<u8> {
+        let mut told = Vec::with_capacity(self.files.len());
         let mut rest = self.buffer.as_slice();
         for (entry, file) in self.files {
             let (bytes, after) = rest.split_at(file.size() as usize);
@@ -286,8 +289,9 @@ impl Pack {
                     },
                 }
             };
-            let _ = events.blocking_send(event);
+            told.push(event);
         }
+        let _ = events.blocking_send(Event::Many(told));
         self.buffer
     }
 }

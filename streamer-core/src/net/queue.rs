@@ -15,6 +15,9 @@ pub(crate) struct WorkQueue<T> {
 struct Inner<T> {
     work: VecDeque<T>,
     closed: bool,
+    /// Threads that wait, and those of them that were told.
+    waiting: usize,
+    told: usize,
 }
 
 impl<T> WorkQueue<T> {
@@ -22,6 +25,8 @@ impl<T> WorkQueue<T> {
         let inner = Inner {
             work: VecDeque::new(),
             closed: false,
+            waiting: 0,
+            told: 0,
         };
         Self {
             inner: Mutex::new(inner),
@@ -31,8 +36,9 @@ impl<T> WorkQueue<T> {
 
     /// Adds work at the end.
     pub(crate) fn push(&self, work: T) {
-        self.lock().work.push_back(work);
-        self.changed.notify_one();
+        let mut inner = self.lock();
+        inner.work.push_back(work);
+        self.tell(&mut inner);
     }
 
     /// Waits for work; `None` once the queue is closed. Work that is left then is dropped.
@@ -45,17 +51,21 @@ impl<T> WorkQueue<T> {
             if let Some(work) = inner.work.pop_front() {
                 return Some(work);
             }
+            inner.waiting += 1;
             inner = self
                 .changed
                 .wait(inner)
                 .unwrap_or_else(PoisonError::into_inner);
+            inner.waiting -= 1;
+            inner.told = inner.told.saturating_sub(1);
         }
     }
 
     /// Adds work that comes before all other.
     pub(crate) fn push_first(&self, work: T) {
-        self.lock().work.push_front(work);
-        self.changed.notify_one();
+        let mut inner = self.lock();
+        inner.work.push_front(work);
+        self.tell(&mut inner);
     }
 
     /// Work that is there now, without waiting.
@@ -79,6 +89,14 @@ impl<T> WorkQueue<T> {
     pub(crate) fn close(&self) {
         self.lock().closed = true;
         self.changed.notify_all();
+    }
+
+    /// Wakes one thread for one piece of work, if any still sleeps: it costs a system call.
+    fn tell(&self, inner: &mut Inner<T>) {
+        if inner.told < inner.waiting {
+            inner.told += 1;
+            self.changed.notify_one();
+        }
     }
 
     fn lock(&self) -> MutexGuard<'_, Inner<T>> {

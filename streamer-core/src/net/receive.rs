@@ -241,6 +241,11 @@ impl Driver {
 
     fn on_event(&mut self, event: Event) -> Result<(), TransferError> {
         let input = match event {
+            Event::Many(events) => {
+                return events
+                    .into_iter()
+                    .try_for_each(|event| self.on_event(event));
+            }
             Event::Prepared {
                 entry,
                 preparation,
