@@ -53,7 +53,7 @@ pub(crate) enum Event {
         error: StoreError,
     },
     /// All of these, told at once: to wake the driver costs more than to say one.
-    Many(Vec<Event>),
+    Many(Vec<Self>),
     /// Everything is durable, and a tree has its name; or why not.
     Synced(Result<(), StoreError>),
 }
