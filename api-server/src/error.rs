@@ -272,6 +272,7 @@ fn exec_status(error: &ExecError) -> StatusCode {
 
 fn ssh_status(error: &SshError) -> StatusCode {
     match error {
+        SshError::Shared(error) => ssh_status(error),
         SshError::ConnectTimeout | SshError::KeyTimeout => StatusCode::REQUEST_TIMEOUT,
         SshError::Connect { .. }
         | SshError::HostKey(_)

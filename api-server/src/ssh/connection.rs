@@ -8,7 +8,7 @@ use russh::keys::key::PrivateKeyWithHashAlg;
 use russh::{Channel, Disconnect};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, SemaphorePermit};
+use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, SemaphorePermit};
 
 use super::Target;
 use super::credentials::LoginKeys;
@@ -25,6 +25,8 @@ pub(super) struct Connection {
     /// Counts towards the users who may be connected.
     _permit: OwnedSemaphorePermit,
     sessions: Semaphore,
+    /// Told of each session that ends.
+    freed: Notify,
     resting: Mutex<Vec<Worker>>,
     last_used: Mutex<Instant>,
 }
@@ -57,6 +59,7 @@ impl Connection {
             _jump: jump,
             _permit: permit,
             sessions: Semaphore::new(limits::SSH_SESSIONS_MAX),
+            freed: Notify::new(),
             resting: Mutex::default(),
             last_used: Mutex::new(Instant::now()),
         })
@@ -91,8 +94,12 @@ impl Connection {
     }
 
     /// Waits for one of the sessions this connection may have. Cancel-safe.
-    pub(super) async fn session(&self) -> Result<SemaphorePermit<'_>, SshError> {
-        self.sessions.acquire().await.map_err(|_| SshError::Reset)
+    pub(super) async fn session(&self) -> Result<Session<'_>, SshError> {
+        let permit = self.sessions.acquire().await;
+        Ok(Session {
+            _permit: permit.map_err(|_| SshError::Reset)?,
+            freed: &self.freed,
+        })
     }
 
     /// A shell that rests, if there is one.
@@ -107,18 +114,61 @@ impl Connection {
         }
     }
 
-    /// Opens a channel. When the node has no more, resting shells give theirs up. Cancel-safe.
+    /// A shell at rest, or a new channel. When the node opens no more, those who have one are
+    /// waited for. Cancel-safe.
+    pub(super) async fn shell_or_channel(&self) -> Result<Place, SshError> {
+        loop {
+            if let Some(worker) = self.resting() {
+                return Ok(Place::Shell(worker));
+            }
+            match self.handle.channel_open_session().await {
+                Ok(channel) => return Ok(Place::Channel(channel)),
+                Err(russh::Error::ChannelOpenFailure(_)) if self.others_are_busy() => {
+                    self.freed.notified().await;
+                }
+                Err(error) => return Err(error.into()),
+            }
+        }
+    }
+
+    /// A new channel; a shell at rest gives its own up for it. Cancel-safe.
     pub(super) async fn channel(&self) -> Result<Channel<Msg>, SshError> {
         loop {
             match self.handle.channel_open_session().await {
                 Ok(channel) => return Ok(channel),
                 Err(error @ russh::Error::ChannelOpenFailure(_)) => match self.resting() {
                     Some(worker) => worker.close().await,
+                    None if self.others_are_busy() => self.freed.notified().await,
                     None => return Err(error.into()),
                 },
                 Err(error) => return Err(error.into()),
             }
         }
+    }
+
+    /// Whether anybody but the one who asks has a session.
+    fn others_are_busy(&self) -> bool {
+        self.sessions.available_permits() + 1 < limits::SSH_SESSIONS_MAX
+    }
+}
+
+/// Where a command can run.
+pub(super) enum Place {
+    /// In a shell that is there.
+    Shell(Worker),
+    /// In a new one.
+    Channel(Channel<Msg>),
+}
+
+/// The right to use one session; given back, it wakes who waits for one.
+pub(super) struct Session<'a> {
+    _permit: SemaphorePermit<'a>,
+    freed: &'a Notify,
+}
+
+impl Drop for Session<'_> {
+    fn drop(&mut self) {
+        self.freed.notify_one();
     }
 }
 

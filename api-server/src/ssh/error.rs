@@ -1,6 +1,7 @@
 //! Why nothing can be run over SSH.
 
 use std::error::Error as StdError;
+use std::sync::Arc;
 
 /// A cause from the SSH library, or from the keys.
 pub(super) type Cause = Box<dyn StdError + Send + Sync>;
@@ -48,6 +49,9 @@ pub enum SshError {
         /// Whom.
         user: String,
     },
+    /// The login that this request waited for has failed.
+    #[error(transparent)]
+    Shared(Arc<Self>),
     /// A key or certificate that cannot be used.
     #[error("The SSH credentials of user:{user} cannot be used")]
     BadCredentials {

@@ -21,7 +21,7 @@ use crate::auth::Caller;
 use crate::command::ShellLine;
 use crate::config::SshConfig;
 use crate::executor::{BoxFuture, ExecError, Executor, Output, RunLimits};
-use connection::Connection;
+use connection::{Connection, Place};
 use host_key::HostKeys;
 use pool::Pool;
 use worker::{Worker, WorkerError};
@@ -74,11 +74,11 @@ impl SshExecutor {
     ) -> Result<Output, ExecError> {
         let _session = waited(limits, connection.session()).await?;
         loop {
-            let resting = connection.resting().filter(|worker| !worker.is_old());
-            let reused = resting.is_some();
-            let worker = match resting {
-                Some(worker) => worker,
-                None => Worker::start(connection.channel().await?).await?,
+            let place = waited(limits, connection.shell_or_channel()).await?;
+            let (worker, reused) = match place {
+                Place::Shell(worker) if worker.is_old() => continue,
+                Place::Shell(worker) => (worker, true),
+                Place::Channel(channel) => (Worker::start(channel).await?, false),
             };
             match worker.run(line.as_str(), limits).await {
                 Ok((output, worker)) => {
@@ -101,7 +101,7 @@ impl SshExecutor {
         limits: RunLimits,
     ) -> Result<Output, ExecError> {
         let _session = waited(limits, connection.session()).await?;
-        let channel = connection.channel().await?;
+        let channel = waited(limits, connection.channel()).await?;
         session::run(channel, line, input, limits).await
     }
 }

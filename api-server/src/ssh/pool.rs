@@ -9,7 +9,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use super::Target;
 use super::connection::Connection;
 use super::credentials::Credentials;
-use super::error::{RefusedKey, SshError};
+use super::error::SshError;
 use crate::auth::{Caller, UserName};
 use crate::limits;
 
@@ -26,15 +26,28 @@ pub(super) struct Pool {
 #[derive(Debug, Default)]
 struct Slot {
     connection: Mutex<Option<Arc<Connection>>>,
-    /// Held while connecting, so that all requests of a user share one login.
-    connecting: tokio::sync::Mutex<Option<Refusal>>,
+    /// Held while connecting, so that all requests of a user share one login, and its failure.
+    connecting: tokio::sync::Mutex<Option<Failure>>,
 }
 
-/// A key that was refused, and when.
+/// Why a login failed, and when.
 #[derive(Debug)]
-struct Refusal {
+struct Failure {
     at: Instant,
-    key: RefusedKey,
+    error: Arc<SshError>,
+}
+
+impl Failure {
+    /// Whether it answers a request that came at this moment: one that waited for this login,
+    /// or one that would only offer a refused key again.
+    fn answers(&self, asked: Instant) -> bool {
+        self.at >= asked || self.is_remembered()
+    }
+
+    fn is_remembered(&self) -> bool {
+        matches!(*self.error, SshError::Refused(_))
+            && self.at.elapsed() < limits::SSH_REFUSAL_MEMORY
+    }
 }
 
 impl Slot {
@@ -73,32 +86,29 @@ impl Pool {
         if let Some(connection) = slot.open() {
             return Ok(connection);
         }
-        let mut refusal = slot.connecting.lock().await;
+        let asked = Instant::now();
+        let mut failure = slot.connecting.lock().await;
         if let Some(connection) = slot.open() {
             return Ok(connection);
         }
-        if let Some(known) =
-            refusal.take_if(|known| known.at.elapsed() < limits::SSH_REFUSAL_MEMORY)
-        {
-            let error = SshError::Refused(known.key.clone());
-            *refusal = Some(known);
-            return Err(error);
+        if let Some(known) = failure.as_ref().filter(|known| known.answers(asked)) {
+            return Err(SshError::Shared(Arc::clone(&known.error)));
         }
         slot.set(None);
         match self.open(caller).await {
             Ok(connection) => {
+                *failure = None;
                 let connection = Arc::new(connection);
                 slot.set(Some(Arc::clone(&connection)));
                 Ok(connection)
             }
             Err(error) => {
-                if let SshError::Refused(key) = &error {
-                    *refusal = Some(Refusal {
-                        at: Instant::now(),
-                        key: key.clone(),
-                    });
-                }
-                Err(error)
+                let error = Arc::new(error);
+                *failure = Some(Failure {
+                    at: Instant::now(),
+                    error: Arc::clone(&error),
+                });
+                Err(SshError::Shared(error))
             }
         }
     }
@@ -185,10 +195,9 @@ impl Pool {
 impl Slot {
     fn is_needed(&self) -> bool {
         let connected = self.connection.lock().is_ok_and(|place| place.is_some());
-        let refused = self.connecting.try_lock().map_or(true, |refusal| {
-            refusal
-                .as_ref()
-                .is_some_and(|known| known.at.elapsed() < limits::SSH_REFUSAL_MEMORY)
+        let failure = self.connecting.try_lock();
+        let refused = failure.map_or(true, |failure| {
+            failure.as_ref().is_some_and(Failure::is_remembered)
         });
         connected || refused
     }

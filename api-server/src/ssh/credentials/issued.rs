@@ -137,6 +137,10 @@ impl Client {
         let answer = tokio::time::timeout(limits::SSH_KEY_TIMEOUT, exchange).await;
         match answer.map_err(|_| SshError::KeyTimeout)? {
             Ok((status, body)) if status == expected => Ok(body),
+            // A success of another kind may hold a key.
+            Ok((status, _)) if !status.is_client_error() && !status.is_server_error() => {
+                Err(self.unexpected(&format!("status:{}", status.as_u16())))
+            }
             Ok((status, body)) => {
                 let text = String::from_utf8_lossy(&body[..body.len().min(200)]);
                 Err(self.unexpected(&format!("status:{} message:{text}", status.as_u16())))
