@@ -362,16 +362,14 @@ async fn transfers_are_checked_before_they_are_queued() {
 }
 
 #[tokio::test]
-async fn systems_not_driven_yet_say_so() {
+async fn a_system_that_cannot_be_reached_is_an_error_of_that_request_only() {
     let service = Service::new().await;
+    // Nobody issues keys for its login node.
     let answer = service.get("/compute/slurm/jobs").await;
-    assert_eq!(answer.status, StatusCode::NOT_IMPLEMENTED);
-    assert!(
-        answer.json["message"]
-            .as_str()
-            .unwrap()
-            .contains("does not drive Slurm")
-    );
+    assert_eq!(answer.status, StatusCode::INTERNAL_SERVER_ERROR);
+    assert!(answer.json["message"].is_string(), "{}", answer.json);
+    let answer = service.get("/compute/here/jobs").await;
+    assert_eq!(answer.status, StatusCode::OK, "{}", answer.json);
 }
 
 #[tokio::test]
