@@ -55,6 +55,9 @@ cargo test -q --workspace
 step "ten seconds of each fuzz target"
 cargo run -q --release --manifest-path fuzz/Cargo.toml --no-default-features --bin smoke -- 10
 
+step "existing clients, and recorded answers"
+tests/clients/run.sh "$STREAMER_TEST_CLUSTER"
+
 step "benchmarks still run"
 cargo bench -q -p streamer-benches -- --test
 

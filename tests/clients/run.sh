@@ -19,6 +19,9 @@ VERSIONS="3.8.1 latest"
 BASE_PORT=$SSH_PORT
 # shellcheck source=/dev/null
 . tests/cluster/config.sh
+# shellcheck source=/dev/null
+. tests/cluster/daemon.sh
+python3 -c 'import ensurepip, venv' 2>/dev/null || packages python3-venv
 
 secret_of() { # secret_of CLIENT
   sed -n "s/.*'$1': { secret: '\([^']*\)'.*/\1/p" tests/cluster/idp/idp.mjs

@@ -88,6 +88,8 @@ AccountingStoragePort=$DBD_PORT
 AccountingStoragePass=$munge
 AccountingStoreFlags=job_comment,job_env,job_script
 AccountingStorageEnforce=associations,limits,qos
+# No id of a job is a number that means something else in an answer.
+FirstJobId=10001
 C
   for node in 1 2 3; do
     echo "NodeName=nid00$node NodeHostname=$host NodeAddr=127.0.0.1 Port=$((SLURMD_PORT + node - 1)) CPUs=8 RealMemory=8000 Feature=mc,f7t State=UNKNOWN"
