@@ -146,9 +146,9 @@ impl<'a> Worker<'a> {
             return endpoint.wait().assert(0, &[]);
         }
         let exit = run(self.client(verb, transport, coordinates));
-        if exit.status.code() == Some(13) && exit.stderr.contains("already exists") {
+        if verb == "receive" && exit.stderr.contains("already exists") {
             // Killed between the name and the receipt. The file is there and whole.
-            return;
+            return exit.assert(13, &["hint: "]);
         }
         if exit.status.code() == Some(10) && verb == "send" && self.target.exists() {
             // The endpoint left meanwhile, with a receipt that nobody heard.
@@ -169,12 +169,8 @@ impl<'a> Worker<'a> {
         if !client.is_running() {
             return client.wait().assert(0, &[]);
         }
-        let exit = client.wait();
-        if exit.status.code() == Some(13) && self.target.exists() {
-            // It has the file, and came back for the receipt.
-            return;
-        }
-        exit.assert(0, &[]);
+        // Also when it has the file already, and came back for the receipt only.
+        client.wait().assert(0, &[]);
         drop(endpoint);
     }
 

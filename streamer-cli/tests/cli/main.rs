@@ -9,6 +9,7 @@ mod coordinates;
 mod faults;
 mod half;
 mod harness;
+mod idle;
 mod interrupted;
 mod killed;
 mod links;

@@ -301,7 +301,10 @@ impl Files {
                 OpenFile::Blocks(file, None) => file.finish(root),
             };
             match (accepted, &file) {
-                (Ok(()), OpenFile::Blocks(_, None)) => told.push(Event::Finished { entry }),
+                (Ok(()), OpenFile::Blocks(file, None)) => {
+                    self.target.on_made(file.offered());
+                    told.push(Event::Finished { entry });
+                }
                 (Ok(()), _) => synced.push((entry, file)),
                 (Err(error), _) => told.push(self.end(entry, &file, Err(error))),
             }

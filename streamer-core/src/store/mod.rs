@@ -3,6 +3,8 @@
 //! Everything here blocks; `net` calls it on threads of its own.
 
 pub(crate) mod beneath;
+#[cfg(test)]
+mod damage;
 pub mod filter;
 pub mod journal;
 pub mod partial;

@@ -95,6 +95,11 @@ impl PartialFile {
         Ok((partial, held))
     }
 
+    /// As what it was offered.
+    pub(crate) fn offered(&self) -> &Entry {
+        &self.offered
+    }
+
     /// How it is cut.
     pub fn plan(&self) -> BlockPlan {
         self.plan

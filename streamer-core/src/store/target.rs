@@ -1,7 +1,7 @@
 //! The target of a transfer, as the user named it.
 
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use rustix::fs::FileType;
 
@@ -17,6 +17,9 @@ use crate::wire::message::{Entry, EntryKind};
 pub struct Target {
     path: PathBuf,
     policy: TargetPolicy,
+    /// What this process has made of it, for the session after one whose receipt was lost.
+    /// Shared by all clones.
+    made: Arc<OnceLock<Entry>>,
 }
 
 /// What the user chose about things that exist.
@@ -55,6 +58,7 @@ impl Target {
         Self {
             path: path.to_owned(),
             policy,
+            made: Arc::default(),
         }
     }
 
@@ -93,6 +97,9 @@ impl Target {
             ));
         };
         let place = Place::of(&self.path)?;
+        if self.made.get() == Some(offered) && place.stat()?.is_some() {
+            return Ok(Prepared::Present);
+        }
         match self.check_existing(&place)? {
             Found::Keep => return Ok(Prepared::Present),
             Found::Directory => {
@@ -108,6 +115,12 @@ impl Target {
         let replace = self.policy.existing == Existing::Overwrite;
         let (file, held) = PartialFile::open(&place, offered, replace, self.policy.restart)?;
         Ok(Prepared::File(Arc::new(file), held))
+    }
+
+    /// Remembers that the file that was offered like this has its name.
+    pub(crate) fn on_made(&self, offered: &Entry) {
+        // A target is made once.
+        let _ = self.made.set(offered.clone());
     }
 
     fn check_existing(&self, place: &Place) -> Result<Found, StoreError> {
@@ -134,4 +147,40 @@ enum Found {
     Keep,
     /// Only a tree may go there.
     Directory,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::hash::Hash;
+    use crate::path::RelPath;
+    use crate::wire::message::Timestamp;
+
+    fn offered(seconds: i64) -> Entry {
+        Entry {
+            path: RelPath::root(),
+            kind: EntryKind::File { size: 0 },
+            mode: 0o600,
+            modified: Timestamp { seconds, nanos: 0 },
+        }
+    }
+
+    #[test]
+    fn what_was_just_made_is_no_obstacle_when_it_is_offered_once_more() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("target");
+        let target = Target::new(&path, TargetPolicy::default());
+        let next_session = target.clone();
+        let Ok(Prepared::File(file, _)) = target.prepare(&offered(1)) else {
+            panic!("no file")
+        };
+        file.finish(Hash::of(&[])).unwrap();
+        target.on_made(file.offered());
+        let again = next_session.prepare(&offered(1)).unwrap();
+        assert!(matches!(again, Prepared::Present), "{again:?}");
+        let other = next_session.prepare(&offered(2)).unwrap_err();
+        assert_eq!(other.code, ErrorCode::TargetExists);
+        let stranger = Target::new(&path, TargetPolicy::default());
+        assert!(stranger.prepare(&offered(1)).is_err());
+    }
 }
