@@ -61,6 +61,7 @@ fn offered() -> Entry {
         kind: EntryKind::File { size: SIZE as u64 },
         mode: 0o600,
         modified: Timestamp::default(),
+        has_holes: false,
     }
 }
 

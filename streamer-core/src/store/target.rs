@@ -162,6 +162,7 @@ mod tests {
             kind: EntryKind::File { size: 0 },
             mode: 0o600,
             modified: Timestamp { seconds, nanos: 0 },
+            has_holes: false,
         }
     }
 
