@@ -9,7 +9,7 @@ use super::RemotePath;
 ///
 /// Single quotes protect every byte but the single quote itself, in every POSIX shell.
 /// A NUL cannot be in an argument of any program; callers refuse it before
-/// ([`RemotePath`](super::RemotePath)), and here it is left out.
+/// ([`RemotePath`]), and here it is left out.
 pub fn quote(text: &str) -> String {
     let plain = |b: u8| b.is_ascii_alphanumeric() || b"-_./:=@%+,".contains(&b);
     if !text.is_empty() && text.bytes().all(plain) {

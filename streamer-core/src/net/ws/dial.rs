@@ -37,7 +37,7 @@ pub enum Found {
     Plain(Box<PlainLink>),
 }
 
-/// As [`dial`], and over the WebSocket protocol as far as `plaintext` says so.
+/// As [`dial()`], and over the WebSocket protocol as far as `plaintext` says so.
 ///
 /// Where it is allowed, and the coordinates are of the Python service, QUIC and TLS are tried
 /// first, and TLS once more at each port before plaintext is spoken to it. An endpoint of
@@ -46,7 +46,7 @@ pub enum Found {
 /// Cancel-safe: dropping it ends all attempts.
 ///
 /// # Errors
-/// As [`dial`]; also when the endpoint serves another client.
+/// As [`dial()`]; also when the endpoint serves another client.
 pub async fn find(
     coordinates: &Coordinates,
     choice: Choice,
