@@ -5,6 +5,7 @@
 //! cargo run --release -p streamer-benches --bin side-by-side -- --require --json out.json
 //! cargo run --release -p streamer-benches --bin side-by-side -- --set ethernet    # as root
 //! cargo run --release -p streamer-benches --bin side-by-side -- --set small-files
+//! cargo run --release -p streamer-benches --bin wan -- --wanem PATH              # as root
 //! cargo bench -p streamer-benches                            # hashing, coordinates, messages
 //! ```
 //!

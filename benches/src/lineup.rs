@@ -82,6 +82,8 @@ pub enum Set {
     /// One large file over the WebSocket protocol, with and without compression, between the
     /// Python tool and ours.
     WebSocket,
+    /// The same over a long link that an emulator has made; see the program `wan`.
+    Wan,
     /// A tree of 10,000 files of 10 KiB.
     SmallFiles,
 }
@@ -121,6 +123,7 @@ impl Set {
                 Tool::Streamer(Download),
                 Tool::Streamer(Upload),
             ],
+            Self::Wan => &[Tool::Curl, Tool::Streamer(Download), Tool::Streamer(Upload)],
             Self::SmallFiles => &[
                 Tool::Cp,
                 Tool::Tar,
@@ -190,7 +193,11 @@ mod tests {
 
     #[test]
     fn names_are_unique_and_found_whole_or_by_tool() {
-        for set in [Set::OneFile, Set::Ethernet, Set::WebSocket, Set::SmallFiles] {
+        let wan = [Set::Ethernet, Set::Wan];
+        for set in [Set::OneFile, Set::WebSocket, Set::SmallFiles]
+            .into_iter()
+            .chain(wan)
+        {
             let mut names: Vec<_> = set.tools().iter().map(|tool| tool.name()).collect();
             names.sort();
             names.dedup();

@@ -1,6 +1,7 @@
 //! Where the two ends of a run are: on the loopback address, or on two machines as far as
 //! the network can tell.
 
+use std::ffi::OsString;
 use std::io::{BufRead as _, BufReader};
 use std::net::{IpAddr, Ipv4Addr};
 use std::process::{Child, Command, Stdio};
@@ -15,6 +16,8 @@ pub enum Network {
     Loopback,
     /// Two network namespaces and an Ethernet cable: packets of at most 1500 bytes.
     Ethernet(Ethernet),
+    /// Two network namespaces that a link emulator has made around this process.
+    Wan(Wan),
 }
 
 impl Network {
@@ -26,11 +29,23 @@ impl Network {
         Ethernet::new().map(Self::Ethernet)
     }
 
+    /// The namespaces of the `wanem run` that this process runs in.
+    ///
+    /// # Errors
+    /// When it runs in none.
+    pub fn wan() -> Result<Self, Missing> {
+        Wan::new().map(Self::Wan).ok_or_else(|| Missing {
+            what: "the namespaces of a link emulator".to_owned(),
+            install: "use the program wan, which starts one".to_owned(),
+        })
+    }
+
     /// Where servers listen.
     pub fn server_address(&self) -> IpAddr {
         IpAddr::V4(match self {
             Self::Loopback => Ipv4Addr::LOCALHOST,
             Self::Ethernet(_) => SERVER,
+            Self::Wan(wan) => wan.server_address,
         })
     }
 
@@ -40,6 +55,7 @@ impl Network {
         match self {
             Self::Loopback => program,
             Self::Ethernet(ethernet) => ethernet.server.within(&ethernet.nsenter, program),
+            Self::Wan(wan) => Wan::within(&wan.server, program),
         }
     }
 
@@ -49,6 +65,7 @@ impl Network {
         match self {
             Self::Loopback => program,
             Self::Ethernet(ethernet) => ethernet.client.within(&ethernet.nsenter, program),
+            Self::Wan(wan) => Wan::within(&wan.client, program),
         }
     }
 }
@@ -79,6 +96,30 @@ impl Ethernet {
             client,
             server,
         })
+    }
+}
+
+/// Named namespaces, as the emulator tells them in the environment.
+#[derive(Debug)]
+pub struct Wan {
+    client: OsString,
+    server: OsString,
+    server_address: Ipv4Addr,
+}
+
+impl Wan {
+    fn new() -> Option<Self> {
+        let address = std::env::var("WANEM_SERVER_IP").ok()?;
+        Some(Self {
+            client: std::env::var_os("WANEM_CLIENT_NS")?,
+            server: std::env::var_os("WANEM_SERVER_NS")?,
+            server_address: address.parse().ok()?,
+        })
+    }
+
+    fn within(namespace: &OsString, program: Program) -> Program {
+        let ip = Program::new("ip").args(["netns", "exec"]).arg(namespace);
+        program.by(ip)
     }
 }
 

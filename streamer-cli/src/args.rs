@@ -6,7 +6,8 @@ use std::time::Duration;
 
 use clap::{Parser, Subcommand};
 
-use crate::units::{parse_bytes, parse_duration};
+use crate::line::Connections;
+use crate::units::{parse_bytes, parse_connections, parse_duration, parse_rate};
 
 /// Moves very large files in and out of HPC centres: encrypted, verified, resumed.
 #[derive(Debug, Parser)]
@@ -62,9 +63,17 @@ pub struct ClientArgs {
     /// Keep trying for this long while the endpoint does not answer, as in 90s, 10m or 2h
     #[arg(long, value_name = "DURATION", default_value = "60s", value_parser = parse_duration)]
     pub wait: Duration,
-    /// How bytes travel; auto is QUIC, and TLS over TCP where UDP does not get through
+    /// How bytes travel; auto is QUIC, and TLS over TCP where UDP does not get through or where
+    /// the other machine is near
     #[arg(long, value_enum, default_value_t)]
     pub transport: TransportArg,
+    /// Connections that carry the file, up to 32; auto is one over QUIC, and over TLS as many as
+    /// the machine has cores for
+    #[arg(long, value_name = "N", default_value = "auto", value_parser = parse_connections)]
+    pub connections: Connections,
+    /// Move at most this much in a second, as in 50MB or 20MiB
+    #[arg(long, value_name = "RATE", value_parser = parse_rate)]
+    pub limit_rate: Option<u64>,
     /// Speak the plaintext protocol of the Python streamer to an endpoint that understands
     /// nothing else: whoever is on the way can read and change the file
     #[arg(long)]
@@ -77,7 +86,7 @@ pub struct ClientArgs {
 /// What `--transport` takes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, clap::ValueEnum)]
 pub enum TransportArg {
-    /// QUIC, and TLS where UDP does not get through
+    /// QUIC, and TLS where UDP does not get through or the other machine is near
     #[default]
     Auto,
     /// QUIC over UDP only

@@ -6,7 +6,8 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use ring::rand::{SecureRandom as _, SystemRandom};
-use streamer_core::net::dial::{Choice, DialError};
+use streamer_core::net::dial::{Choice, DialError, Wanted};
+use streamer_core::net::limit::RateLimit;
 use streamer_core::net::link::Link;
 use streamer_core::net::stop::{Stop, stopped};
 use streamer_core::net::ws::dial::{FindError, Found, Plaintext, find};
@@ -20,7 +21,8 @@ use streamer_core::store::target::Target;
 use streamer_core::wire::message::{Role, SessionId, Wanted};
 use streamer_core::{Coordinates, CoordinatesError, ErrorCode, Operation, Transport};
 
-use crate::line::Line;
+pub use crate::line::Connections;
+use crate::line::{Line, Purpose};
 
 /// What this side has.
 #[derive(Debug, Clone)]
@@ -71,6 +73,8 @@ pub struct Outcome {
     pub elapsed: Duration,
     /// Of the last session.
     pub transport: Transport,
+    /// Why it was this one.
+    pub reason: &'static str,
 }
 
 /// How a transfer is done.
@@ -82,6 +86,19 @@ pub struct Options {
     pub transport: Choice,
     /// Whether plaintext may be used too.
     pub plaintext: Plaintext,
+    /// How many connections carry records.
+    pub connections: Connections,
+    /// Bytes a second at most.
+    pub limit_rate: Option<u64>,
+}
+
+impl Options {
+    fn wanted(&self) -> Wanted {
+        Wanted {
+            choice: self.transport,
+            bytes_per_second: self.limit_rate,
+        }
+    }
 }
 
 /// Moves `local`, which is at `path`, to or from the endpoint that `coordinates` lead to. A lost connection is
@@ -105,13 +122,16 @@ pub async fn transfer(
         return Err(ClientError::WrongDirection { operation });
     }
     let session = new_session()?;
+    let limit = options
+        .limit_rate
+        .map(|rate| Arc::new(RateLimit::new(rate)));
     let mut retries = 0;
     let mut started = None;
     let mut patience = Patience::new(options.wait);
     loop {
         notify(Notice::Dialling);
         let found = tokio::select! {
-            found = find(coordinates, options.transport, options.plaintext, options.wait) => found,
+            found = find(coordinates, options.wanted(), options.plaintext, options.wait) => found,
             _ = stopped(stop.clone()) => return Err(ClientError::Interrupted),
         };
         let found = match found.map_err(FindError::into_dial) {
@@ -133,13 +153,22 @@ pub async fn transfer(
                         retries,
                         elapsed: started.elapsed(),
                         transport: Transport::Ws,
+                        reason: "plaintext was allowed, and nothing else answered",
                     }),
                     Err(_) if stop.borrow().is_some() => Err(ClientError::Interrupted),
                     Err(error) => Err(error.into()),
                 };
             }
         };
-        let line = match Line::open(dialled, session, local.role()).await {
+        let reason = dialled.reason(options.transport);
+        let purpose = Purpose {
+            session,
+            role: local.role(),
+            secret: &coordinates.secret,
+            connections: options.connections,
+            limit: limit.clone(),
+        };
+        let line = match Line::open(dialled, &purpose).await {
             Ok(line) => line,
             Err(error) => {
                 notify(Notice::Lost(&error));
@@ -163,6 +192,7 @@ pub async fn transfer(
                     retries,
                     elapsed,
                     transport,
+                    reason,
                 });
             }
             Err(_) if stop.borrow().is_some() => return Err(ClientError::Interrupted),

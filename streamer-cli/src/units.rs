@@ -2,6 +2,10 @@
 
 use std::time::Duration;
 
+use streamer_core::limits::LANES_MAX;
+
+use crate::line::Connections;
+
 /// Reads `5GiB`, `5G`, `5GB` or plain bytes. Binary units are powers of 1024, decimal ones of
 /// 1000; a bare letter is binary.
 pub(crate) fn parse_bytes(text: &str) -> Result<u64, String> {
@@ -26,6 +30,26 @@ pub(crate) fn parse_bytes(text: &str) -> Result<u64, String> {
     number
         .checked_mul(factor)
         .ok_or_else(|| "too large".to_owned())
+}
+
+/// As [`parse_bytes`], but not nothing; `/s` may follow.
+pub(crate) fn parse_rate(text: &str) -> Result<u64, String> {
+    match parse_bytes(text.strip_suffix("/s").unwrap_or(text))? {
+        0 => Err("nothing would ever move".to_owned()),
+        rate => Ok(rate),
+    }
+}
+
+/// Reads `auto` or a count.
+pub(crate) fn parse_connections(text: &str) -> Result<Connections, String> {
+    if text == "auto" {
+        return Ok(Connections::Auto);
+    }
+    let count = text.parse().ok().filter(|n| (1..=LANES_MAX).contains(n));
+    count
+        .and_then(|n| u16::try_from(n).ok())
+        .map(Connections::Count)
+        .ok_or_else(|| format!("expected auto or a number from 1 to {LANES_MAX}"))
 }
 
 /// Reads `90s`, `10m`, `2h`, `1d` or plain seconds.

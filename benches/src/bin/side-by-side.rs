@@ -93,6 +93,7 @@ fn run(args: &Args) -> anyhow::Result<bool> {
     let network = match args.set {
         Set::OneFile | Set::WebSocket | Set::SmallFiles => Network::Loopback,
         Set::Ethernet => Network::ethernet()?,
+        Set::Wan => Network::wan()?,
     };
     let comparison = Comparison {
         load: load(args),
@@ -163,7 +164,7 @@ fn places(args: &Args, tools: &[Tool]) -> anyhow::Result<Places> {
 
 fn load(args: &Args) -> Load {
     match args.set {
-        Set::OneFile | Set::Ethernet | Set::WebSocket => Load::File { bytes: args.size },
+        Set::OneFile | Set::Ethernet | Set::WebSocket | Set::Wan => Load::File { bytes: args.size },
         Set::SmallFiles => Load::Tree {
             files: args.files,
             bytes_each: 10 << 10,
@@ -203,6 +204,10 @@ fn requirements(set: Set) -> &'static [Requirement] {
             CpuSecondsPerGib(2.5),
             MemoryMib(64.0),
         ],
+        Set::Wan => &[Faster {
+            factor: 1.0,
+            than: "curl",
+        }],
         Set::SmallFiles => &[
             Faster {
                 factor: 1.5,
@@ -225,6 +230,7 @@ fn text(args: &Args, lines: &[Line], verdicts: &[Verdict]) -> String {
         match args.set {
             Set::OneFile | Set::WebSocket | Set::SmallFiles => "on loopback",
             Set::Ethernet => "over a virtual cable with an MTU of 1500",
+            Set::Wan => "over an emulated link",
         },
         table::render(lines)
     );

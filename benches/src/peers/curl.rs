@@ -2,7 +2,6 @@
 //! this run trusts.
 
 use std::fs;
-use std::net::{Ipv4Addr, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -69,9 +68,10 @@ impl Peer for Curl {
             .arg(dir)
             .arg("-c")
             .arg(dir.join("nginx.conf"));
-        let mut server = job.meter.start("nginx", &nginx)?;
-        server.wait_until("listening", SERVER_LIMIT, |_| {
-            TcpStream::connect((Ipv4Addr::LOCALHOST, port)).is_ok()
+        let address = job.network.server_address();
+        let mut server = job.start_server("nginx", nginx)?;
+        server.wait_until("listening", SERVER_LIMIT, |it| {
+            it.printed("start worker process ")
         })?;
         let name = job.source.file_name().unwrap_or_default().display();
         let curl = Program::new(&self.curl)
@@ -88,8 +88,8 @@ impl Peer for Curl {
             .arg("--output")
             .arg(job.target)
             .arg(format!("https://localhost:{port}/{name}"))
-            .args(["--resolve", &format!("localhost:{port}:127.0.0.1")]);
-        let client = job.meter.start("curl", &curl)?.finish(job.limit)?;
+            .args(["--resolve", &format!("localhost:{port}:{address}")]);
+        let client = job.start_client("curl", curl)?.finish(job.limit)?;
         Ok(Cost {
             client,
             server: Some(server.stop()?),
@@ -99,6 +99,7 @@ impl Peer for Curl {
 
 /// One worker, `sendfile` as Debian sets it, TLS 1.3 with AES-128-GCM, all paths in `dir`.
 fn configuration(job: &Job<'_>, port: u16) -> String {
+    let address = job.network.server_address();
     let d = job.scratch.display();
     let root = job
         .source
@@ -111,13 +112,13 @@ fn configuration(job: &Job<'_>, port: u16) -> String {
         _ => String::new(),
     };
     format!(
-        "{user}daemon off;\nworker_processes 1;\npid {d}/nginx.pid;\nerror_log stderr;\n\
+        "{user}daemon off;\nworker_processes 1;\npid {d}/nginx.pid;\nerror_log stderr notice;\n\
          events {{ worker_connections 64; }}\n\
          http {{\n access_log off;\n sendfile on;\n tcp_nopush on;\n \
          client_body_temp_path {d}/body;\n proxy_temp_path {d}/proxy;\n \
          fastcgi_temp_path {d}/fastcgi;\n uwsgi_temp_path {d}/uwsgi;\n \
          scgi_temp_path {d}/scgi;\n \
-         server {{\n  listen 127.0.0.1:{port} ssl;\n  server_name localhost;\n  root {root};\n  \
+         server {{\n  listen {address}:{port} ssl;\n  server_name localhost;\n  root {root};\n  \
          ssl_certificate {d}/cert.pem;\n  ssl_certificate_key {d}/key.pem;\n  \
          ssl_protocols TLSv1.3;\n  ssl_conf_command Ciphersuites TLS_AES_128_GCM_SHA256;\n }}\n}}\n"
     )

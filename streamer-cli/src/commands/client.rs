@@ -80,9 +80,11 @@ async fn run(printer: &Printer, path: &Path, local: Local, args: &ClientArgs) ->
                 retries,
                 elapsed,
                 transport,
+                reason,
             } = &outcome;
             let summary = Summary::new(operation, path, transferred, moved, *elapsed)
-                .over(*transport, *retries);
+                .over(*transport, *retries)
+                .because(reason);
             printer.outcome(&summary, transferred)
         }
         Err(error) => fail(printer, &error),
@@ -114,7 +116,12 @@ async fn try_run(
         wait: args.wait,
         transport,
         plaintext,
+        connections: args.connections,
+        limit_rate: args.limit_rate,
     };
+    if args.limit_rate.is_some() && plaintext != Plaintext::Never {
+        printer.note("--limit-rate does not hold over the plaintext protocol");
+    }
     let (progress, ticker) = printer.progress(local.operation());
     let result = transfer(
         &coordinates,

@@ -31,6 +31,9 @@ pub(crate) struct Summary {
     /// Of what this run moved.
     bytes_per_second: f64,
     transport: Transport,
+    /// Why it was this one; known to the client.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    transport_reason: Option<&'static str>,
     connections: u32,
     retries: u32,
     /// BLAKE3 of the file, or of the tree where every file of it was read.
@@ -70,6 +73,7 @@ impl Summary {
                 0.0
             },
             transport: Transport::Quic,
+            transport_reason: None,
             connections: transferred.lanes,
             retries: 0,
             root: transferred.root.map(|root| root.to_string()),
@@ -88,6 +92,14 @@ impl Summary {
         Self {
             verified: summary.verified && summary.confirmed(),
             ..summary
+        }
+    }
+
+    /// With why it travelled so.
+    pub(crate) fn because(self, reason: &'static str) -> Self {
+        Self {
+            transport_reason: Some(reason),
+            ..self
         }
     }
 
@@ -128,6 +140,9 @@ impl fmt::Display for Summary {
             "{}, {} connection{plural}, {} retries",
             self.transport, self.connections, self.retries
         )?;
+        if let Some(reason) = self.transport_reason {
+            writeln!(f, "{}: {reason}", self.transport)?;
+        }
         match &self.root {
             Some(root) if self.confirmed() => write!(f, "verified: blake3 {root}"),
             Some(root) => write!(

@@ -12,6 +12,7 @@ mod harness;
 mod idle;
 mod interrupted;
 mod killed;
+mod lanes;
 mod links;
 mod memory;
 mod namespace;

@@ -13,6 +13,7 @@ use tokio::time::{Instant, sleep_until, timeout};
 use crate::coordinates::{Coordinates, Transport};
 use crate::dial_plan::{DialPlan, PORT_STAGGER, Round};
 use crate::limits;
+use crate::net::path_mtu::udp_payload_ceiling;
 use crate::net::quic::{BindError, Endpoint};
 use crate::net::tcp::{Connector, TlsStream};
 use crate::port_order::port_order;
@@ -33,7 +34,41 @@ pub enum Dialled {
         connector: Connector,
         /// To the endpoint.
         stream: Box<TlsStream>,
+        /// QUIC answered too, on a path where TCP is the cheaper one.
+        preferred: bool,
     },
+}
+
+impl Dialled {
+    /// Why it is this transport, for people.
+    pub fn reason(&self, choice: Choice) -> &'static str {
+        match self {
+            _ if choice != Choice::Auto => "it was asked for",
+            Self::Quic { .. } => "it answered",
+            Self::Tls {
+                preferred: true, ..
+            } => "the other machine is near, where TCP costs less",
+            Self::Tls { .. } => "QUIC did not answer",
+        }
+    }
+}
+
+/// What is dialled for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Wanted {
+    /// What may be used.
+    pub choice: Choice,
+    /// At most so much will move in a second.
+    pub bytes_per_second: Option<u64>,
+}
+
+impl From<Choice> for Wanted {
+    fn from(choice: Choice) -> Self {
+        Self {
+            choice,
+            bytes_per_second: None,
+        }
+    }
 }
 
 /// What the user allows.
@@ -58,13 +93,13 @@ pub enum Choice {
 /// When no name resolves, no socket can be made, or nobody answered in time.
 pub async fn dial(
     coordinates: &Coordinates,
-    choice: Choice,
+    wanted: impl Into<Wanted>,
     wait: Duration,
 ) -> Result<Dialled, DialError> {
     let start = Instant::now();
     let deadline = start + wait;
     let hosts = resolve(&coordinates.ips).await?;
-    let dialers = Dialers::new(coordinates, choice, &hosts)?;
+    let dialers = Dialers::new(coordinates, wanted.into(), &hosts)?;
     let ports = port_order(&coordinates.secret, coordinates.ports);
     let mut attempts: JoinSet<Attempt> = JoinSet::new();
     let mut plan = DialPlan::new(ports.len()).enumerate();
@@ -94,7 +129,9 @@ pub async fn dial(
             }
             Some(attempt) = attempts.join_next() => match attempt {
                 Ok(Attempt { result: Ok(dialled), .. }) => match dialled {
-                    Dialled::Tls { .. } if !dialers.quic.is_empty() => {
+                    Dialled::Tls {
+                        preferred: false, ..
+                    } if !dialers.quic.is_empty() => {
                         second_best
                             .get_or_insert_with(|| (Instant::now() + HEAD_START, dialled));
                     }
@@ -130,9 +167,10 @@ struct Dialers {
 impl Dialers {
     fn new(
         coordinates: &Coordinates,
-        choice: Choice,
+        wanted: Wanted,
         hosts: &[SocketAddr],
     ) -> Result<Self, BindError> {
+        let choice = wanted.choice;
         let offered = |transport| {
             // Not said: by an older service, whose job may run our endpoint all the same.
             coordinates.transports.is_empty() || coordinates.transports.contains(&transport)
@@ -141,7 +179,8 @@ impl Dialers {
         if choice != Choice::Tls && offered(Transport::Quic) {
             for host in hosts {
                 if let Entry::Vacant(vacant) = quic.entry(host.is_ipv4()) {
-                    vacant.insert(Endpoint::dialer(*host, &coordinates.secret)?);
+                    let rate = wanted.bytes_per_second;
+                    vacant.insert(Endpoint::slow_dialer(*host, &coordinates.secret, rate)?);
                 }
             }
         }
@@ -168,11 +207,12 @@ impl Dialers {
                     return;
                 }
                 if let Some(endpoint) = self.quic.get(&peer.is_ipv4()).cloned() {
+                    let connector = self.tls.clone();
                     attempts.spawn(async move {
                         sleep_until(at).await;
                         Attempt {
                             peer,
-                            result: try_quic(endpoint, peer).await,
+                            result: try_quic(endpoint, connector, peer).await,
                         }
                     });
                 }
@@ -195,15 +235,34 @@ impl Dialers {
     }
 }
 
-async fn try_quic(endpoint: Endpoint, peer: SocketAddr) -> Result<Dialled, AttemptError> {
+/// Over QUIC, or over TLS where `connector` is given and that is the better one.
+async fn try_quic(
+    endpoint: Endpoint,
+    connector: Option<Connector>,
+    peer: SocketAddr,
+) -> Result<Dialled, AttemptError> {
     let connecting = endpoint
         .connect(peer)
         .map_err(|error| AttemptError::Local(error.to_string()))?;
     match timeout(ATTEMPT_TIMEOUT, connecting).await {
-        Ok(Ok(connection)) => Ok(Dialled::Quic {
-            endpoint,
-            connection,
-        }),
+        Ok(Ok(connection)) => {
+            let payload = udp_payload_ceiling(peer);
+            if let Some(connector) = connector
+                && is_cheaper_over_tcp(connection.min_rtt(), payload)
+                && let Ok(Ok(stream)) = timeout(PREFER_WAIT, connector.connect(peer)).await
+            {
+                connection.close(quinn::VarInt::from_u32(0), &[]);
+                return Ok(Dialled::Tls {
+                    connector,
+                    stream: Box::new(stream),
+                    preferred: true,
+                });
+            }
+            Ok(Dialled::Quic {
+                endpoint,
+                connection,
+            })
+        }
         Ok(Err(quinn::ConnectionError::TransportError(_))) => Err(AttemptError::Stranger),
         Ok(Err(_)) | Err(_) => Err(AttemptError::Silent),
     }
@@ -217,6 +276,7 @@ pub(super) async fn try_tls(
         Ok(Ok(stream)) => Ok(Dialled::Tls {
             connector,
             stream: Box::new(stream),
+            preferred: false,
         }),
         Ok(Err(error)) if error.kind() == io::ErrorKind::InvalidData => Err(AttemptError::Stranger),
         Ok(Err(_)) | Err(_) => Err(AttemptError::Silent),
@@ -350,6 +410,23 @@ impl fmt::Display for Reason {
     }
 }
 
+/// Whether TCP moves more for the same processor time, and cannot lose much on the way: on a
+/// short path of ordinary packets, since the kernel and the network card cut and join packets
+/// for TCP. With packets that are large anyway QUIC is as cheap, and on longer paths its
+/// congestion control is the better one.
+fn is_cheaper_over_tcp(round_trip: Duration, udp_payload: u16) -> bool {
+    round_trip < NEAR && udp_payload <= ORDINARY_PAYLOAD_BYTES
+}
+
+/// A machine in the same building.
+const NEAR: Duration = Duration::from_millis(3);
+
+/// Ethernet's, also with jumbo frames; loopback has more.
+const ORDINARY_PAYLOAD_BYTES: u16 = 9216;
+
+/// For TLS to shake hands on a near path.
+const PREFER_WAIT: Duration = Duration::from_millis(250);
+
 /// What TLS grants QUIC, which costs less on the way to the same speed: longer than most round
 /// trips, shorter than anybody's patience.
 const HEAD_START: Duration = Duration::from_millis(250);
@@ -359,3 +436,17 @@ pub(super) const ATTEMPT_TIMEOUT: Duration = Duration::from_secs(3);
 
 /// Attempts under way at a time.
 const MAX_ATTEMPTS: usize = 256;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn tcp_is_preferred_on_short_paths_of_ordinary_packets_only() {
+        let (near, far) = (Duration::from_micros(300), Duration::from_millis(5));
+        assert!(is_cheaper_over_tcp(near, 1472));
+        assert!(is_cheaper_over_tcp(near, 8972));
+        assert!(!is_cheaper_over_tcp(near, 65_507));
+        assert!(!is_cheaper_over_tcp(far, 1472));
+    }
+}

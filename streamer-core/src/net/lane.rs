@@ -18,6 +18,7 @@ use tokio::task::JoinSet;
 use crate::error::ProtocolError;
 use crate::hash::{BlockHasher, Hash};
 use crate::net::keeper::{During, OpenFile, OpenFiles};
+use crate::net::limit::RateLimit;
 use crate::net::link::Lane;
 use crate::net::stall::Arrivals;
 use crate::net::tcp::TlsStream;
@@ -58,22 +59,24 @@ pub(crate) enum Event {
     Synced(Result<(), StoreError>),
 }
 
+/// What lanes of a receiver share.
+#[derive(Debug, Clone)]
+pub(crate) struct Inlet {
+    pub(crate) open: Arc<OpenFiles>,
+    pub(crate) arrivals: Arc<Arrivals>,
+    pub(crate) limit: Option<Arc<RateLimit>>,
+    pub(crate) events: mpsc::Sender<Event>,
+}
+
 /// Receives what comes over one lane until it ends.
 ///
 /// Cancel safety: dropping it loses the blocks that were arriving.
 ///
 /// # Errors
 /// When the records are not what was offered.
-pub(crate) async fn receive_lane(
-    lane: Lane,
-    open: Arc<OpenFiles>,
-    arrivals: Arc<Arrivals>,
-    events: mpsc::Sender<Event>,
-) -> Result<(), ProtocolError> {
+pub(crate) async fn receive_lane(lane: Lane, inlet: Inlet) -> Result<(), ProtocolError> {
     match lane {
-        Lane::Tls(stream) => {
-            receive_records(RecordStream::Tls(stream), open, arrivals, events).await
-        }
+        Lane::Tls(stream) => receive_records(RecordStream::Tls(stream), inlet).await,
         Lane::Quic(connection) => {
             let mut streams = JoinSet::new();
             loop {
@@ -83,8 +86,7 @@ pub(crate) async fn receive_lane(
                         // The end of the connection is told elsewhere.
                         let Ok(stream) = stream else { return Ok(()) };
                         let stream = RecordStream::quic(stream);
-                        let (open, arrivals) = (Arc::clone(&open), Arc::clone(&arrivals));
-                        streams.spawn(receive_records(stream, open, arrivals, events.clone()));
+                        streams.spawn(receive_records(stream, inlet.clone()));
                     }
                     Some(ended) = streams.join_next() => match ended {
                         Ok(result) => result?,
@@ -98,22 +100,17 @@ pub(crate) async fn receive_lane(
 
 /// Receives the records of one stream until it ends. A stream that breaks ends quietly: the
 /// connection's loss is told elsewhere, and unproven blocks are sent anew.
-async fn receive_records(
-    mut stream: RecordStream,
-    open: Arc<OpenFiles>,
-    arrivals: Arc<Arrivals>,
-    events: mpsc::Sender<Event>,
-) -> Result<(), ProtocolError> {
+async fn receive_records(mut stream: RecordStream, inlet: Inlet) -> Result<(), ProtocolError> {
     let (full, full_rx) = mpsc::channel(BUFFERS);
     let (empty, mut empty_rx) = mpsc::channel(BUFFERS);
     for _ in 0..BUFFERS {
         // Local invariant: as many fit as are made.
         let _ = empty.try_send(Vec::with_capacity(BUFFER_BYTES));
     }
-    let counted = Arc::clone(&arrivals);
+    let (counted, events) = (Arc::clone(&inlet.arrivals), inlet.events.clone());
     let writer =
         tokio::task::spawn_blocking(move || write_blocks(full_rx, &empty, &counted, &events));
-    let result = receive_all(&mut stream, &open, &arrivals, &full, &mut empty_rx).await;
+    let result = receive_all(&mut stream, &inlet, &full, &mut empty_rx).await;
     drop(full);
     // The thread ends when its queue is empty.
     let _ = writer.await;
@@ -125,11 +122,16 @@ async fn receive_records(
 
 async fn receive_all(
     stream: &mut RecordStream,
-    open: &OpenFiles,
-    arrivals: &Arrivals,
+    inlet: &Inlet,
     full: &mpsc::Sender<Step>,
     empty: &mut mpsc::Receiver<Vec<u8>>,
 ) -> Result<(), End> {
+    let Inlet {
+        open,
+        arrivals,
+        limit,
+        ..
+    } = inlet;
     let mut pack = Pack::default();
     loop {
         let next = {
@@ -152,6 +154,7 @@ async fn receive_all(
                 if header.offset != 0 || header.length != file.size() || header.length == 0 {
                     return Err(End::Misbehaved("sent what is no block of the file"));
                 }
+                pass(limit.as_deref(), header.length as usize).await;
                 pack.add(stream, header, file, full, empty, arrivals)
                     .await?;
                 continue;
@@ -188,6 +191,7 @@ async fn receive_all(
             let mut buffer = empty.recv().await.ok_or(End::Broken)?;
             let length = (end - offset).min(BUFFER_BYTES as u64) as usize;
             stream.fill(&mut buffer, length).await?;
+            pass(limit.as_deref(), length).await;
             arrivals.on_bytes(length);
             arrivals.on_filled();
             send_step(full, Step::Bytes { buffer, offset }).await?;
@@ -197,6 +201,13 @@ async fn receive_all(
         stream.fill(&mut hash, TRAILER_BYTES).await?;
         let hash = Hash(hash.try_into().map_err(|_| End::Broken)?);
         send_step(full, Step::End { hash }).await?;
+    }
+}
+
+/// What is not read yet holds the sender back, by flow control.
+async fn pass(limit: Option<&RateLimit>, bytes: usize) {
+    if let Some(limit) = limit {
+        limit.pass(bytes).await;
     }
 }
 

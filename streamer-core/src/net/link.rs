@@ -3,6 +3,7 @@
 
 use std::fmt;
 use std::net::SocketAddr;
+use std::sync::Arc;
 
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::{mpsc, watch};
@@ -13,6 +14,7 @@ use crate::error::ErrorCode;
 use crate::limits;
 use crate::net::TransferError;
 use crate::net::control::{self, ControlError};
+use crate::net::limit::RateLimit;
 use crate::net::tcp::TlsStream;
 use crate::session::SessionError;
 use crate::wire::message::{Message, SessionId};
@@ -31,6 +33,8 @@ pub struct Link {
     pub greeting: Option<Message>,
     /// What records travel on; more may come while the session runs.
     pub lanes: mpsc::Receiver<Lane>,
+    /// How fast they may travel.
+    pub limit: Option<Arc<RateLimit>>,
 }
 
 impl Link {
@@ -52,6 +56,7 @@ impl Link {
             session,
             greeting,
             lanes,
+            limit: None,
         };
         (link, more)
     }
@@ -76,6 +81,7 @@ impl Link {
             session,
             greeting,
             lanes,
+            limit: None,
         };
         (link, more)
     }

@@ -9,6 +9,7 @@ pub mod dial;
 pub mod error;
 mod keeper;
 mod lane;
+pub mod limit;
 pub mod link;
 mod manifest;
 pub mod path_mtu;

@@ -25,6 +25,7 @@ pub struct Endpoint {
     server: Option<Arc<QuicServerConfig>>,
     client: Option<Arc<QuicClientConfig>>,
     buffers: SocketBuffers,
+    window: u32,
 }
 
 /// What the kernel granted of the socket buffers asked for, in bytes.
@@ -69,6 +70,19 @@ impl Endpoint {
     /// # Errors
     /// When no socket can be made.
     pub fn dialer(family: SocketAddr, secret: &TransferSecret) -> Result<Self, BindError> {
+        Self::slow_dialer(family, secret, None)
+    }
+
+    /// As [`dialer`](Self::dialer), for a transfer of at most so many bytes a second: the peer
+    /// may not send much more ahead of what is taken.
+    ///
+    /// # Errors
+    /// As [`dialer`](Self::dialer).
+    pub fn slow_dialer(
+        family: SocketAddr,
+        secret: &TransferSecret,
+        bytes_per_second: Option<u64>,
+    ) -> Result<Self, BindError> {
         let any: SocketAddr = if family.is_ipv4() {
             (std::net::Ipv4Addr::UNSPECIFIED, 0).into()
         } else {
@@ -78,6 +92,7 @@ impl Endpoint {
             .map_err(|_| BindError::NoInitialCipherSuite)?;
         let mut endpoint = Self::on_socket(UdpSocket::bind(any)?)?;
         endpoint.client = Some(Arc::new(tls));
+        endpoint.window = bytes_per_second.map_or(CONNECTION_WINDOW_BYTES, slow_window_bytes);
         Ok(endpoint)
     }
 
@@ -98,6 +113,7 @@ impl Endpoint {
             server: None,
             client: None,
             buffers,
+            window: CONNECTION_WINDOW_BYTES,
         })
     }
 
@@ -163,7 +179,7 @@ impl Endpoint {
     fn transport(&self, peer: SocketAddr) -> Arc<TransportConfig> {
         let ceiling = udp_payload_ceiling(peer);
         self.socket.allow_payload(ceiling);
-        Arc::new(transport_config(ceiling))
+        Arc::new(transport_config(ceiling, self.window))
     }
 }
 
@@ -175,6 +191,7 @@ impl std::fmt::Debug for Endpoint {
             server: _,
             client: _,
             buffers,
+            window: _,
         } = self;
         f.debug_struct("Endpoint")
             .field("inner", inner)
@@ -183,9 +200,34 @@ impl std::fmt::Debug for Endpoint {
     }
 }
 
-/// Lets a sender keep as much unacknowledged as a fast path of this length holds.
-pub(crate) fn fit_send_window(connection: &quinn::Connection) {
-    connection.set_send_window(send_window_bytes(connection.min_rtt()));
+/// Lets a sender keep as much unacknowledged as a fast path of this length holds, and all
+/// lanes together no more than is allowed for.
+pub(crate) fn fit_send_windows(lanes: &[quinn::Connection]) {
+    for lane in lanes {
+        let share = lane_share_bytes(lanes.len());
+        lane.set_send_window(send_window_bytes(lane.min_rtt()).min(share));
+    }
+}
+
+/// Lets all lanes of a receiver together buffer no more than is allowed for.
+pub(crate) fn fit_receive_windows(lanes: &[quinn::Connection]) {
+    let share = lane_share_bytes(lanes.len()).min(u64::from(CONNECTION_WINDOW_BYTES));
+    for lane in lanes {
+        // Local invariant: at most 32 bits.
+        lane.set_receive_window(VarInt::from(share as u32));
+    }
+}
+
+fn lane_share_bytes(lanes: usize) -> u64 {
+    LANES_WINDOW_BYTES / lanes.max(1) as u64
+}
+
+/// What moves in half a second: more than any round trip.
+fn slow_window_bytes(bytes_per_second: u64) -> u32 {
+    let half_a_second = bytes_per_second / 2;
+    let bounded = half_a_second.clamp(SLOW_WINDOW_BYTES, u64::from(CONNECTION_WINDOW_BYTES));
+    // Local invariant: at most 32 bits.
+    bounded as u32
 }
 
 /// Twice the product of the round trip and 10 Gbit/s: on short paths little, since more only
@@ -211,15 +253,15 @@ pub enum BindError {
     NoInitialCipherSuite,
 }
 
-fn transport_config(payload_ceiling: u16) -> TransportConfig {
+fn transport_config(payload_ceiling: u16, window: u32) -> TransportConfig {
     let mut discovery = MtuDiscoveryConfig::default();
     discovery.upper_bound(payload_ceiling);
     let mut config = TransportConfig::default();
     config
         .max_concurrent_bidi_streams(VarInt::from(MAX_CONTROL_STREAMS))
         .max_concurrent_uni_streams(VarInt::from(MAX_DATA_STREAMS))
-        .stream_receive_window(VarInt::from(STREAM_WINDOW_BYTES))
-        .receive_window(VarInt::from(CONNECTION_WINDOW_BYTES))
+        .stream_receive_window(VarInt::from(window.min(STREAM_WINDOW_BYTES)))
+        .receive_window(VarInt::from(window))
         .send_window(SEND_WINDOW_BYTES)
         // Local invariant: 10 s in milliseconds fits a VarInt.
         .max_idle_timeout(IdleTimeout::try_from(IDLE_TIMEOUT).ok())
@@ -248,10 +290,16 @@ fn enlarge_buffers(socket: &UdpSocket) -> SocketBuffers {
 const MAX_UDP_PAYLOAD_BYTES: u16 = 65_527;
 
 /// Covers 1 Gbit/s × 200 ms (25 MB). Memory is used only while the disk is behind.
-const STREAM_WINDOW_BYTES: u32 = 28 << 20;
+const STREAM_WINDOW_BYTES: u32 = 25 << 20;
 
 /// Little more than one stream's: memory of the receiver stays below this.
-const CONNECTION_WINDOW_BYTES: u32 = 32 << 20;
+const CONNECTION_WINDOW_BYTES: u32 = 26 << 20;
+
+/// The windows of all lanes of a transfer, for each end.
+const LANES_WINDOW_BYTES: u64 = 64 << 20;
+
+/// Less would stop a sender between two acknowledgements.
+const SLOW_WINDOW_BYTES: u64 = 256 << 10;
 
 /// Unacknowledged bytes that a sender keeps at least: half of the receiver's socket buffer.
 const SEND_WINDOW_BYTES: u64 = 2 << 20;
@@ -299,5 +347,15 @@ mod tests {
         let gigabit_for_200_ms = 25_000_000;
         assert!(send_window_bytes(Duration::from_millis(200)) >= gigabit_for_200_ms);
         assert!(send_window_bytes(Duration::MAX) <= u64::from(STREAM_WINDOW_BYTES));
+    }
+
+    #[test]
+    fn lanes_share_the_memory_and_a_slow_transfer_takes_little() {
+        for lanes in 1..=crate::limits::LANES_MAX {
+            assert!(lane_share_bytes(lanes) * lanes as u64 <= LANES_WINDOW_BYTES);
+        }
+        assert_eq!(u64::from(slow_window_bytes(1)), SLOW_WINDOW_BYTES);
+        assert_eq!(slow_window_bytes(20_000_000), 10_000_000);
+        assert_eq!(slow_window_bytes(u64::MAX), CONNECTION_WINDOW_BYTES);
     }
 }

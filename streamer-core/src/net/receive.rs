@@ -11,9 +11,11 @@ use tokio::time::{Instant, sleep_until};
 
 use crate::error::{ErrorCode, ProtocolError};
 use crate::net::keeper::{During, Keeper, OpenFiles};
-use crate::net::lane::{Event, receive_lane};
+use crate::net::lane::{Event, Inlet, receive_lane};
+use crate::net::limit::RateLimit;
 use crate::net::link::{Connection, ControlTasks, Lane, Link, reserve};
 use crate::net::progress::Progress;
+use crate::net::quic::fit_receive_windows;
 use crate::net::stall::{Arrivals, Watch};
 use crate::net::tally::Tally;
 use crate::net::{TransferError, Transferred};
@@ -58,6 +60,8 @@ pub async fn receive(
         arrivals: Arc::default(),
         path,
         lanes: JoinSet::new(),
+        quic_lanes: Vec::new(),
+        limit: link.limit,
         progress,
         tally: Tally::default(),
         lane_count: 0,
@@ -96,6 +100,8 @@ struct Driver {
     /// Of the target, for messages.
     path: PathBuf,
     lanes: JoinSet<Result<(), ProtocolError>>,
+    quic_lanes: Vec<quinn::Connection>,
+    limit: Option<Arc<RateLimit>>,
     progress: Arc<Progress>,
     tally: Tally,
     lane_count: u32,
@@ -136,10 +142,7 @@ impl Driver {
                     continue;
                 }
                 Some(lane) = new_lanes.recv() => {
-                    self.lane_count += 1;
-                    let (open, events) = (Arc::clone(&self.open), self.events_tx.clone());
-                    let arrivals = Arc::clone(&self.arrivals);
-                    self.lanes.spawn(receive_lane(lane, open, arrivals, events));
+                    self.add_lane(lane);
                     starved = None;
                     continue;
                 }
@@ -190,6 +193,23 @@ impl Driver {
             Some(event) => self.on_event(event),
             None => Ok(()),
         }
+    }
+
+    fn add_lane(&mut self, lane: Lane) {
+        self.lane_count += 1;
+        if let Lane::Quic(connection) = &lane {
+            self.quic_lanes.push(connection.clone());
+            if self.limit.is_none() {
+                fit_receive_windows(&self.quic_lanes);
+            }
+        }
+        let inlet = Inlet {
+            open: Arc::clone(&self.open),
+            arrivals: Arc::clone(&self.arrivals),
+            limit: self.limit.clone(),
+            events: self.events_tx.clone(),
+        };
+        self.lanes.spawn(receive_lane(lane, inlet));
     }
 
     fn give_up(&mut self, code: ErrorCode) -> TransferError {

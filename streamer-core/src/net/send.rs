@@ -13,11 +13,12 @@ use crate::blocks::BlockRun;
 use crate::error::ErrorCode;
 use crate::hash::{BlockHasher, Hash};
 use crate::net::buffer::BufferPool;
+use crate::net::limit::RateLimit;
 use crate::net::link::{Connection, ControlTasks, Lane, Link, reserve};
 use crate::net::manifest::{self, Batch, Manifest};
 use crate::net::progress::Progress;
 use crate::net::queue::WorkQueue;
-use crate::net::quic::fit_send_window;
+use crate::net::quic::fit_send_windows;
 use crate::net::stall::Watch;
 use crate::net::tally::Tally;
 use crate::net::tcp::TlsStream;
@@ -63,6 +64,8 @@ pub async fn send(
         wants_manifest: false,
         offered: HashMap::new(),
         lanes: JoinSet::new(),
+        quic_lanes: Vec::new(),
+        limit: link.limit,
         progress,
         tally: Tally::default(),
         lane_count: 0,
@@ -108,6 +111,8 @@ struct Driver {
     /// Files that are offered and not over.
     offered: HashMap<u32, Arc<OfferedFile>>,
     lanes: JoinSet<Result<(), LaneLost>>,
+    quic_lanes: Vec<quinn::Connection>,
+    limit: Option<Arc<RateLimit>>,
     progress: Arc<Progress>,
     tally: Tally,
     lane_count: u32,
@@ -287,11 +292,14 @@ impl Driver {
         }
     }
 
-    /// Over QUIC a lane is lost with its connection, which knows why.
+    /// Over QUIC a lane is mostly lost with the connection that controls, which knows why.
     async fn lane_lost(&self, connection: &Connection) -> TransferError {
+        let broke = TransferError::Lost("a data connection broke".to_owned());
         match connection {
-            Connection::Quic(_) => connection.closed().await,
-            Connection::Tls { .. } => TransferError::Lost("a data connection broke".to_owned()),
+            Connection::Quic(_) => tokio::time::timeout(FAREWELL, connection.closed())
+                .await
+                .unwrap_or(broke),
+            Connection::Tls { .. } => broke,
         }
     }
 
@@ -307,10 +315,15 @@ impl Driver {
         tokio::task::spawn_blocking(move || reader.run(&queue));
         match lane {
             Lane::Quic(connection) => {
-                fit_send_window(&connection);
-                self.lanes.spawn(write_streams(connection, pieces_rx))
+                self.quic_lanes.push(connection.clone());
+                fit_send_windows(&self.quic_lanes);
+                self.lanes
+                    .spawn(write_streams(connection, pieces_rx, self.limit.clone()))
             }
-            Lane::Tls(stream) => self.lanes.spawn(write_tcp(*stream, pieces_rx)),
+            Lane::Tls(stream) => {
+                self.lanes
+                    .spawn(write_tcp(*stream, pieces_rx, self.limit.clone()))
+            }
         };
     }
 
@@ -339,12 +352,18 @@ impl Driver {
         Ok(None)
     }
 
-    /// Cuts a run into pieces of work, so that lanes can share it.
+    /// Cuts a run into pieces of work, so that lanes can share it: whoever is free takes the
+    /// next one. They get smaller, so that no slow lane holds the end back.
     fn queue_blocks(&self, entry: u32, run: BlockRun) {
-        let blocks = run.blocks();
-        for first in blocks.clone().step_by(WORK_BLOCKS as usize) {
-            let count = (blocks.end - first).min(WORK_BLOCKS);
+        let BlockRun {
+            mut first,
+            count: mut left,
+        } = run;
+        while left > 0 {
+            let count = (left / WORK_PIECES).clamp(1, WORK_BLOCKS);
             self.queue_work(entry, Task::Send(BlockRun { first, count }));
+            first += count;
+            left -= count;
         }
     }
 
@@ -465,9 +484,11 @@ impl<E: std::error::Error> From<E> for LaneLost {
 async fn write_streams(
     connection: quinn::Connection,
     mut pieces: mpsc::Receiver<Piece>,
+    limit: Option<Arc<RateLimit>>,
 ) -> Result<(), LaneLost> {
     let mut open: Option<quinn::SendStream> = None;
     while let Some(piece) = pieces.recv().await {
+        piece.pass(limit.as_deref()).await;
         match (piece, &mut open) {
             (Piece::Bytes(bytes), Some(stream)) => stream.write_chunk(bytes).await?,
             (Piece::Bytes(bytes), None) => {
@@ -494,6 +515,7 @@ async fn write_streams(
 async fn write_tcp(
     mut stream: TlsStream,
     mut pieces: mpsc::Receiver<Piece>,
+    limit: Option<Arc<RateLimit>>,
 ) -> Result<(), LaneLost> {
     loop {
         // Cancel-safe: a channel, and a read that nothing is expected from.
@@ -501,6 +523,9 @@ async fn write_tcp(
             piece = pieces.recv() => piece,
             _ = stream.read_u8() => return Err(LaneLost),
         };
+        if let Some(piece) = &piece {
+            piece.pass(limit.as_deref()).await;
+        }
         match piece {
             Some(Piece::Bytes(bytes)) => stream.write_all(&bytes).await?,
             Some(Piece::Broken(_)) => return Ok(()),
@@ -519,6 +544,15 @@ enum Piece {
     Bytes(Bytes),
     /// The record that was being written cannot be completed.
     Broken(ErrorCode),
+}
+
+impl Piece {
+    /// Waits until it may move. Cancel-safe as [`RateLimit::pass`].
+    async fn pass(&self, limit: Option<&RateLimit>) {
+        if let (Self::Bytes(bytes), Some(limit)) = (self, limit) {
+            limit.pass(bytes.len()).await;
+        }
+    }
 }
 
 struct LaneReader {
@@ -717,8 +751,11 @@ const EVENT_QUEUE: usize = 1024;
 /// Files that are read whole and sent many in a piece.
 const SMALL_MAX_BYTES: u64 = 128 << 10;
 
-/// Blocks that a lane takes at a time.
+/// Blocks that a lane takes at a time, at most.
 const WORK_BLOCKS: u64 = 16;
+
+/// What is left is cut into at least this many pieces, for up to 32 lanes.
+const WORK_PIECES: u64 = 64;
 
 /// Longest wait for the peer to take our last message.
 const FAREWELL: Duration = Duration::from_secs(2);

@@ -6,7 +6,7 @@ use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rustix::net::sockopt;
 use rustls::pki_types::ServerName;
@@ -25,6 +25,20 @@ pub struct TlsStream {
 }
 
 impl TlsStream {
+    /// `handshake_took` tells how long the path is: at least a round trip.
+    fn new(
+        inner: tokio_rustls::TlsStream<BufReader<TcpStream>>,
+        peer: SocketAddr,
+        handshake_took: Duration,
+    ) -> Self {
+        if handshake_took > FAR {
+            // Most systems allow it to everybody where they have it; without it, theirs is used.
+            let socket = inner.get_ref().0.get_ref();
+            let _ = sockopt::set_tcp_congestion(socket, "bbr");
+        }
+        Self { inner, peer }
+    }
+
     /// The other end.
     pub fn peer(&self) -> SocketAddr {
         self.peer
@@ -53,8 +67,9 @@ impl Acceptor {
     /// When the other side is a stranger, or the connection fails.
     pub async fn accept(&self, stream: TcpStream) -> io::Result<TlsStream> {
         let peer = stream.peer_addr()?;
+        let begun = Instant::now();
         let inner = self.0.accept(prepared(stream)?).await?.into();
-        Ok(TlsStream { inner, peer })
+        Ok(TlsStream::new(inner, peer, begun.elapsed()))
     }
 }
 
@@ -87,8 +102,9 @@ impl Connector {
     pub async fn connect(&self, peer: SocketAddr) -> io::Result<TlsStream> {
         let stream = TcpStream::connect(peer).await?;
         let name = ServerName::try_from(SERVER_NAME).map_err(io::Error::other)?;
+        let begun = Instant::now();
         let inner = self.0.connect(name, prepared(stream)?).await?.into();
-        Ok(TlsStream { inner, peer })
+        Ok(TlsStream::new(inner, peer, begun.elapsed()))
     }
 }
 
@@ -149,6 +165,10 @@ const KEEP_ALIVE: Duration = Duration::from_secs(5);
 
 /// A connection whose bytes are not acknowledged for this long is taken for dead.
 const IDLE_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// From here on BBR is wanted: what most systems use takes every lost packet for congestion,
+/// and on long paths needs minutes to recover. On short ones it has less to do.
+const FAR: Duration = Duration::from_millis(5);
 
 /// Read from the socket at a time.
 const READ_BUFFER_BYTES: usize = 512 << 10;
