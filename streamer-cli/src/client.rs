@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use ring::rand::{SecureRandom as _, SystemRandom};
-use streamer_core::net::dial::{Choice, DialError, Wanted};
+use streamer_core::net::dial::{Choice, DialError, DialOptions};
 use streamer_core::net::limit::RateLimit;
 use streamer_core::net::link::Link;
 use streamer_core::net::stop::{Stop, stopped};
@@ -93,8 +93,8 @@ pub struct Options {
 }
 
 impl Options {
-    fn wanted(&self) -> Wanted {
-        Wanted {
+    fn dial(&self) -> DialOptions {
+        DialOptions {
             choice: self.transport,
             bytes_per_second: self.limit_rate,
         }
@@ -131,7 +131,7 @@ pub async fn transfer(
     loop {
         notify(Notice::Dialling);
         let found = tokio::select! {
-            found = find(coordinates, options.wanted(), options.plaintext, options.wait) => found,
+            found = find(coordinates, options.dial(), options.plaintext, options.wait) => found,
             _ = stopped(stop.clone()) => return Err(ClientError::Interrupted),
         };
         let found = match found.map_err(FindError::into_dial) {

@@ -55,14 +55,14 @@ impl Dialled {
 
 /// What is dialled for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct Wanted {
+pub struct DialOptions {
     /// What may be used.
     pub choice: Choice,
     /// At most so much will move in a second.
     pub bytes_per_second: Option<u64>,
 }
 
-impl From<Choice> for Wanted {
+impl From<Choice> for DialOptions {
     fn from(choice: Choice) -> Self {
         Self {
             choice,
@@ -93,7 +93,7 @@ pub enum Choice {
 /// When no name resolves, no socket can be made, or nobody answered in time.
 pub async fn dial(
     coordinates: &Coordinates,
-    wanted: impl Into<Wanted>,
+    wanted: impl Into<DialOptions>,
     wait: Duration,
 ) -> Result<Dialled, DialError> {
     let start = Instant::now();
@@ -167,7 +167,7 @@ struct Dialers {
 impl Dialers {
     fn new(
         coordinates: &Coordinates,
-        wanted: Wanted,
+        wanted: DialOptions,
         hosts: &[SocketAddr],
     ) -> Result<Self, BindError> {
         let choice = wanted.choice;

@@ -296,7 +296,7 @@ const STREAM_WINDOW_BYTES: u32 = 25 << 20;
 const CONNECTION_WINDOW_BYTES: u32 = 26 << 20;
 
 /// The windows of all lanes of a transfer, for each end.
-const LANES_WINDOW_BYTES: u64 = 64 << 20;
+const LANES_WINDOW_BYTES: u64 = 40 << 20;
 
 /// Less would stop a sender between two acknowledgements.
 const SLOW_WINDOW_BYTES: u64 = 256 << 10;

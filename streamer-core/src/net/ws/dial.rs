@@ -10,7 +10,7 @@ use tokio::time::{Instant, sleep, sleep_until, timeout};
 use crate::coordinates::Coordinates;
 use crate::error::ErrorCode;
 use crate::net::TransferError;
-use crate::net::dial::{self, ATTEMPT_TIMEOUT, DialError, Dialled, Wanted, dial};
+use crate::net::dial::{self, ATTEMPT_TIMEOUT, DialError, DialOptions, Dialled, dial};
 use crate::net::tcp::Connector;
 use crate::net::ws::{ConnectError, PlainLink, connect};
 use crate::port_order::port_order;
@@ -49,7 +49,7 @@ pub enum Found {
 /// As [`dial()`]; also when the endpoint serves another client.
 pub async fn find(
     coordinates: &Coordinates,
-    wanted: Wanted,
+    wanted: DialOptions,
     plaintext: Plaintext,
     wait: Duration,
 ) -> Result<Found, FindError> {
