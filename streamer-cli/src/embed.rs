@@ -14,7 +14,7 @@ use streamer_core::store::target::{Target, TargetPolicy};
 use streamer_core::wire::message::Wanted;
 use streamer_core::{Coordinates, Hash, Operation, Transport};
 
-use crate::client::{ClientError, Local, Notice, Options, Outcome, transfer};
+use crate::client::{ClientError, Connections, Local, Notice, Options, Outcome, transfer};
 use crate::exit::ExitStatus;
 use crate::ui::{chain, failure_text, hint};
 
@@ -104,6 +104,8 @@ async fn client(
         wait: request.wait,
         transport: Choice::Auto,
         plaintext: request.plaintext,
+        connections: Connections::Auto,
+        limit_rate: None,
     };
     let notify = |notice: Notice<'_>| {
         if let Notice::Connected(_, transport) = notice {

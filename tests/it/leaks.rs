@@ -5,7 +5,7 @@ use std::process::Command;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use streamer_cli::client::{Local, Notice as ClientNotice, Options, transfer};
+use streamer_cli::client::{Connections, Local, Notice as ClientNotice, Options, transfer};
 use streamer_core::net::Progress;
 use streamer_core::net::dial::Choice;
 use streamer_core::net::ws::dial::Plaintext;
@@ -148,6 +148,8 @@ async fn one(dir: &Path, round: u32) {
         wait: Duration::from_secs(20),
         transport: choice,
         plaintext: Plaintext::Never,
+        connections: Connections::Auto,
+        limit_rate: None,
     };
     let progress = Arc::new(Progress::default());
     let notify = |_: ClientNotice<'_>| ();

@@ -132,7 +132,10 @@ impl Control {
 
     /// Packets did not arrive. No bytes: they arrived, but the path marked them.
     pub(super) fn on_lost(&mut self, bytes: u64) {
-        self.round.lost += bytes.max(self.packet * LOST_PACKETS_SEEN);
+        self.round.lost += match bytes {
+            0 => self.packet * LOST_PACKETS_SEEN,
+            lost => lost,
+        };
     }
 
     /// Nothing arrived for long: what was known of the path does not hold.
