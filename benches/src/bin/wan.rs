@@ -140,10 +140,11 @@ fn run(args: &Args) -> anyhow::Result<bool> {
         let share = |tool| share(&result, tool, link.megabits);
         let [curl, down, up] = ["curl-tls", "streamer-download", "streamer-upload"].map(share);
         let name = format!("{} Mb {}", link.name, link.megabits);
-        let show = |share: Option<f64>| share.map_or("-".to_owned(), |s| format!("{s:.1}"));
+        let show = |share: Option<f64>| share.map_or_else(|| "-".to_owned(), |s| format!("{s:.1}"));
         let (c, d, u) = (show(curl), show(down), show(up));
         writeln!(out, "{name:<18}{c:>9}{d:>9}{u:>9}")?;
-        is_ahead &= down.min(up) >= curl && down.is_some();
+        let is_fast = |ours: Option<f64>| ours.is_some() && ours >= curl;
+        is_ahead &= is_fast(down) && is_fast(up);
         results.push(serde_json::json!({ "link": link.name, "result": result }));
     }
     if let Some(file) = &args.json {
