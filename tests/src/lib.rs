@@ -3,6 +3,7 @@
 //! Everything here stops the test at the first surprise: a helper that fails says what it
 //! needed, and there is nothing a test could do about it.
 
+pub mod cluster;
 pub mod demo;
 pub mod file;
 pub mod http;
@@ -11,5 +12,6 @@ pub mod object_store;
 pub mod process;
 pub mod program;
 pub mod python;
+pub mod service;
 pub mod transfer_service;
 pub mod wormhole;

@@ -6,8 +6,10 @@ pub mod local;
 mod not_driven;
 pub(crate) mod shared;
 mod slurm_cli;
+mod pbs;
 mod slurm_rest;
 mod slurm_state;
+mod value;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -17,6 +19,7 @@ pub use hybrid::Hybrid;
 pub use local::{LocalLimits, LocalScheduler};
 pub use not_driven::NotDriven;
 pub use slurm_cli::SlurmCli;
+pub use pbs::PbsCommandLine;
 pub use slurm_rest::SlurmRest;
 pub(crate) use slurm_rest::parse_version as parse_api_version;
 

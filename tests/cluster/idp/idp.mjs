@@ -3,7 +3,7 @@
 import fs from 'node:fs';
 import path from 'node:path';
 import { createServer } from 'node:http';
-import { generateKeyPairSync } from 'node:crypto';
+import { generateKeyPairSync, randomUUID } from 'node:crypto';
 import { Provider } from 'oidc-provider';
 
 const HOST = '127.0.0.1';
@@ -31,8 +31,8 @@ function signingKeys() {
     const make = (type, options, more) =>
       ({ ...generateKeyPairSync(type, options).privateKey.export({ format: 'jwk' }), use: 'sig', ...more });
     const keys = [
-      make('rsa', { modulusLength: 2048 }, { kid: 'rsa-1', alg: 'RS256' }),
-      make('ec', { namedCurve: 'P-256' }, { kid: 'ec-1', alg: 'ES256' }),
+      make('rsa', { modulusLength: 2048 }, { kid: `rsa-${randomUUID()}`, alg: 'RS256' }),
+      make('ec', { namedCurve: 'P-256' }, { kid: `ec-${randomUUID()}`, alg: 'ES256' }),
     ];
     fs.writeFileSync(file, JSON.stringify({ keys }), { mode: 0o600 });
   }

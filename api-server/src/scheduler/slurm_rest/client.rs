@@ -9,12 +9,12 @@ use http_body_util::Full;
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 
-use super::value::{Number, Text};
 use crate::auth::Caller;
 use crate::context::{self, BackendCall};
 use crate::http_client::{FetchError, HttpClient};
 use crate::limits;
 use crate::metrics::{Backend, Metrics};
+use crate::scheduler::value::{Number, Text};
 use crate::scheduler::{JobId, SchedulerError};
 
 /// Which half of the service: the controller's or the accounting's.

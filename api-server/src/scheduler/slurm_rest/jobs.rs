@@ -5,8 +5,8 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Deserializer};
 use serde_json::Value;
 
-use super::value::{Number, Text, Words};
 use crate::model::jobs::{Job, JobStatus, JobTask, JobTime};
+use crate::scheduler::value::{Number, Text, Words};
 
 /// Answer of `/slurmdb/…/job/{id}` and `/slurmdb/…/jobs`: the accounting's view, with steps.
 #[derive(Debug, Default, Deserialize)]
@@ -149,7 +149,8 @@ impl<'de> Deserialize<'de> for ExitCode {
 
 /// Both views of the same jobs in order of their ids: accounting's, but the controller's for
 /// jobs that wait, since accounting learns of changes to those late, and for those that
-/// accounting does not know yet.
+/// accounting does not know yet. Of a short job accounting knows only some at first, and
+/// calls it [`PLACEHOLDER`]: then the controller tells the rest.
 pub(super) fn union(database: DatabaseJobs, controller: ControllerJobs) -> Vec<Job> {
     let mut jobs = BTreeMap::new();
     for job in database.jobs.into_iter().filter_map(DatabaseJob::view) {
@@ -157,12 +158,23 @@ pub(super) fn union(database: DatabaseJobs, controller: ControllerJobs) -> Vec<J
     }
     for job in controller.jobs.into_iter().filter_map(ControllerJob::view) {
         let id = number_of(&job);
-        if job.status.state == "PENDING" || !jobs.contains_key(&id) {
-            jobs.insert(id, job);
+        match jobs.get_mut(&id) {
+            Some(known) if known.name == PLACEHOLDER => {
+                known.name = job.name;
+                known.status = job.status;
+            }
+            Some(known) if job.status.state == "PENDING" => *known = job,
+            Some(_) => {}
+            None => {
+                jobs.insert(id, job);
+            }
         }
     }
     jobs.into_values().collect()
 }
+
+/// Name of jobs in the accounting of which only the end was told so far.
+const PLACEHOLDER: &str = "allocation";
 
 fn number_of(job: &Job) -> u64 {
     job.job_id.parse().unwrap_or(0)

@@ -1,13 +1,12 @@
 //! Slurm by its REST service, versions 0.0.38 to 0.0.42, with the caller's own token.
 //!
-//! `value` reads what versions write differently, `jobs` and `nodes` turn answers into the
-//! model, `submit` makes the body of a submission: all pure. `client` asks.
+//! `jobs` and `nodes` turn answers into the model, `submit` makes the body of a submission:
+//! all pure. `client` asks.
 
 mod client;
 mod jobs;
 mod nodes;
 mod submit;
-mod value;
 
 #[cfg(test)]
 mod tests;

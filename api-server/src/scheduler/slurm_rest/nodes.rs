@@ -3,11 +3,11 @@
 
 use serde::Deserialize;
 
-use super::value::{Number, Text, Words};
 use crate::model::status::{
     AccountsModel, Features, NodeModel, NodeState, PartitionModel, PartitionState, ReservationModel,
 };
 use crate::scheduler::Ping;
+use crate::scheduler::value::{Number, Text, Words};
 
 /// Answer of `/slurm/…/nodes`.
 #[derive(Debug, Default, Deserialize)]
@@ -191,7 +191,10 @@ fn split(words: Words) -> Vec<String> {
 
 impl Partitions {
     pub(super) fn view(self, show_hidden: bool) -> Vec<PartitionModel> {
-        let hidden = |partition: &Partition| partition.flags.0.iter().any(|flag| flag == "Hidden");
+        let hidden = |partition: &Partition| {
+            let mut flags = partition.flags.0.iter();
+            flags.any(|flag| flag.eq_ignore_ascii_case("hidden"))
+        };
         let shown = self.partitions.into_iter();
         let shown = shown.filter(|partition| show_hidden || !hidden(partition));
         shown.map(Partition::view).collect()

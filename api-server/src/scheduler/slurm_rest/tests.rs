@@ -74,21 +74,22 @@ fn the_controller_is_believed_about_jobs_that_wait_only() {
     let read = |text: &str| serde_json::from_str(text).unwrap();
     let database = r#"{"jobs":[
         {"job_id":9,"name":"old","state":{"current":"RUNNING"}},
-        {"job_id":10,"name":"old","state":{"current":["PENDING"]}}]}"#;
+        {"job_id":10,"name":"old","state":{"current":["PENDING"]}},
+        {"job_id":12,"name":"allocation","exit_code":{"return_code":0},"time":{"elapsed":1}}]}"#;
     let controller = r#"{"jobs":[
         {"job_id":11,"name":"new","job_state":["RUNNING"]},
         {"job_id":10,"name":"new","job_state":"PENDING"},
-        {"job_id":9,"name":"new","job_state":"COMPLETED"}]}"#;
+        {"job_id":9,"name":"new","job_state":"COMPLETED"},
+        {"job_id":12,"name":"short","job_state":"FAILED","exit_code":768}]}"#;
     let database: DatabaseJobs = serde_json::from_str(database).unwrap();
-    let names: Vec<_> = union(database, read(controller))
-        .into_iter()
-        .map(|job| (job.job_id, job.name))
-        .collect();
-    let expected = [("9", "old"), ("10", "new"), ("11", "new")];
+    let jobs = union(database, read(controller));
+    let names: Vec<_> = jobs.iter().map(|job| (&*job.job_id, &*job.name)).collect();
     assert_eq!(
         names,
-        expected.map(|(id, name)| (id.to_owned(), name.to_owned()))
+        [("9", "old"), ("10", "new"), ("11", "new"), ("12", "short")]
     );
+    assert_eq!(jobs[3].status.exit_code, Some(3));
+    assert_eq!(jobs[3].time.elapsed, Some(1));
 }
 
 #[test]

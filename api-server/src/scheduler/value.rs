@@ -1,4 +1,4 @@
-//! Values as slurmrestd writes them, which differs from version to version: plain, or as an
+//! Values as schedulers write them in JSON, which differs from version to version: plain, or an
 //! object that says whether there is one; a word, or a list of words.
 
 use serde::{Deserialize, Deserializer};

@@ -1,0 +1,145 @@
+//! Jobs as `qstat -F json -f` tells of them. Pure; times are read as UTC, in which they are
+//! asked for.
+
+use std::collections::BTreeMap;
+
+use serde::Deserialize;
+use serde_json::Value;
+
+use super::text::{clock, moment, texts};
+use crate::model::jobs::{Job, JobMetadataModel, JobStatus, JobTime};
+use crate::scheduler::value::{Number, Text};
+
+/// What qstat prints.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+pub(super) struct Jobs {
+    #[serde(rename = "Jobs")]
+    jobs: BTreeMap<String, PbsJob>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+struct PbsJob {
+    /// A number when the name looks like one.
+    #[serde(rename = "Job_Name")]
+    name: Text,
+    #[serde(rename = "Job_Owner")]
+    owner: Text,
+    job_state: Text,
+    comment: Text,
+    queue: Text,
+    project: Text,
+    #[serde(rename = "Exit_status")]
+    exit_status: Option<i32>,
+    exec_host: Text,
+    stime: Text,
+    egroup: Text,
+    #[serde(rename = "Priority")]
+    priority: Number,
+    resources_used: BTreeMap<String, Value>,
+    #[serde(rename = "Resource_List")]
+    requested: BTreeMap<String, Value>,
+    #[serde(rename = "Variable_List")]
+    variables: BTreeMap<String, Value>,
+    #[serde(rename = "Output_Path")]
+    output: Text,
+    #[serde(rename = "Error_Path")]
+    error: Text,
+}
+
+impl Jobs {
+    /// All of them, in order of their numbers.
+    pub(super) fn view(self) -> Vec<Job> {
+        let mut jobs: Vec<(u64, Job)> = self
+            .jobs
+            .into_iter()
+            .map(|(id, job)| {
+                let id = number_of(&id).to_owned();
+                (id.parse().unwrap_or(u64::MAX), job.view(id))
+            })
+            .collect();
+        jobs.sort_by_key(|(number, _)| *number);
+        jobs.into_iter().map(|(_, job)| job).collect()
+    }
+
+    pub(super) fn metadata(self) -> Vec<JobMetadataModel> {
+        let view = |(id, job): (String, PbsJob)| JobMetadataModel {
+            job_id: number_of(&id).to_owned(),
+            script: None,
+            standard_input: None,
+            standard_output: job.output.0.map(without_host),
+            standard_error: job.error.0.map(without_host),
+        };
+        self.jobs.into_iter().map(view).collect()
+    }
+}
+
+/// The part before the name of the server.
+pub(super) fn number_of(id: &str) -> &str {
+    id.split('.').next().unwrap_or(id)
+}
+
+/// `host:/path` as `/path`.
+fn without_host(path: String) -> String {
+    match path.split_once(':') {
+        Some((host, rest)) if !host.contains('/') => rest.to_owned(),
+        _ => path,
+    }
+}
+
+impl PbsJob {
+    fn view(self, job_id: String) -> Job {
+        let requested = |name: &str| texts(&self.requested, name);
+        let owner = self.owner.or_empty();
+        let (user, cluster) = owner.split_once('@').unwrap_or((&owner, ""));
+        let nodes = self.exec_host.0.map(|hosts| host_list(&hosts));
+        let exit = self.exit_status.unwrap_or(0);
+        // PBS adds 256 to the number of a signal.
+        let signal = if exit > 256 { exit - 256 } else { 0 };
+        Job {
+            name: self.name.or_empty(),
+            status: JobStatus {
+                state: self.job_state.or_empty(),
+                state_reason: self.comment.0,
+                exit_code: Some(exit),
+                interrupt_signal: Some(signal),
+            },
+            tasks: None,
+            time: JobTime {
+                elapsed: texts(&self.resources_used, "walltime").and_then(|t| clock(&t)),
+                start: self.stime.0.and_then(|text| moment(&text)),
+                end: None,
+                suspended: None,
+                limit: requested("walltime").and_then(|t| clock(&t)),
+            },
+            account: self.project.0,
+            allocation_nodes: requested("nodect")
+                .and_then(|n| n.parse().ok())
+                .unwrap_or(0),
+            cluster: cluster.to_owned(),
+            group: self.egroup.0,
+            nodes: nodes
+                .or_else(|| requested("nodes"))
+                .unwrap_or_else(|| "None assigned".to_owned()),
+            partition: self.queue.or_empty(),
+            kill_request_user: None,
+            user: user.to_owned(),
+            working_directory: texts(&self.variables, "PBS_O_WORKDIR").unwrap_or_default(),
+            priority: self.priority.whole(),
+            job_id,
+        }
+    }
+}
+
+/// `a/0+a/1*4+b/0` as `a,b`.
+fn host_list(text: &str) -> String {
+    let mut hosts: Vec<&str> = Vec::new();
+    for part in text.split('+') {
+        let host = part.split('/').next().unwrap_or(part);
+        if !hosts.contains(&host) {
+            hosts.push(host);
+        }
+    }
+    hosts.join(",")
+}

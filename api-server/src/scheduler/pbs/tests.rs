@@ -1,0 +1,313 @@
+//! Output in the layout of OpenPBS 23, with the flaws that real ones show.
+
+use std::sync::Mutex;
+
+use super::text::{clock, mebibytes, moment};
+use super::*;
+use crate::executor::ExecError;
+use crate::model::status::{NodeState, PartitionState};
+
+/// Answers every command in the same way, and remembers what was asked.
+#[derive(Debug)]
+struct Scripted {
+    output: Output,
+    asked: Mutex<Vec<(String, Vec<u8>)>>,
+}
+
+impl Executor for Scripted {
+    fn run_with_input<'a>(
+        &'a self,
+        _: &'a Caller,
+        line: &'a ShellLine,
+        input: &'a [u8],
+        _: RunLimits,
+    ) -> BoxFuture<'a, Result<Output, ExecError>> {
+        let asked = (line.as_str().to_owned(), input.to_vec());
+        self.asked.lock().unwrap().push(asked);
+        Box::pin(async { Ok(self.output.clone()) })
+    }
+}
+
+struct Bench {
+    pbs: PbsCommandLine,
+    scripted: Arc<Scripted>,
+    caller: Caller,
+}
+
+impl Bench {
+    fn new(code: i32, stdout: &str, stderr: &str) -> Self {
+        let scripted = Arc::new(Scripted {
+            output: Output {
+                exit_code: Some(code),
+                signal: None,
+                stdout: stdout.into(),
+                stderr: stderr.into(),
+            },
+            asked: Mutex::default(),
+        });
+        let limits = RunLimits {
+            timeout: std::time::Duration::from_secs(5),
+            output_bytes: 1 << 20,
+        };
+        let executor: Arc<dyn Executor> = Arc::<Scripted>::clone(&scripted);
+        Self {
+            pbs: PbsCommandLine::new(executor, limits),
+            scripted,
+            caller: Caller::for_tests("fireuser"),
+        }
+    }
+
+    fn asked(&self) -> (String, String) {
+        let (line, input) = self.scripted.asked.lock().unwrap().pop().unwrap();
+        (line, String::from_utf8(input).unwrap())
+    }
+}
+
+fn printed(name: &str) -> String {
+    let directory = env!("CARGO_MANIFEST_DIR");
+    std::fs::read_to_string(format!("{directory}/testdata/pbs/{name}")).unwrap()
+}
+
+fn id(text: &str) -> JobId {
+    JobId::parse(text).unwrap()
+}
+
+#[tokio::test]
+async fn jobs_are_read_and_filtered() {
+    let bench = Bench::new(0, &printed("jobs.json"), "");
+    let list = |filter| bench.pbs.jobs(&bench.caller, filter);
+    let all = list(JobFilter {
+        all_users: true,
+        ..JobFilter::default()
+    })
+    .await
+    .unwrap();
+    assert_eq!(bench.asked().0, "env TZ=UTC0 qstat -F json -f -x");
+    let ids: Vec<_> = all.iter().map(|job| job.job_id.as_str()).collect();
+    assert_eq!(ids, ["998", "1012", "1013"]);
+
+    let running = &all[1];
+    assert_eq!((&*running.user, &*running.cluster), ("fireuser", "login"));
+    assert_eq!((&*running.nodes, running.allocation_nodes), ("cn1,cn2", 2));
+    assert_eq!(
+        (running.status.state.as_str(), running.status.exit_code),
+        ("R", Some(0))
+    );
+    assert_eq!(running.time.elapsed, Some(77));
+    assert_eq!(running.time.limit, Some(86_400));
+    assert_eq!(running.time.start, Some(1_750_368_471));
+    assert_eq!(running.working_directory, "/home/fireuser/work");
+    assert_eq!(running.tasks, None);
+
+    let waiting = &all[2];
+    assert_eq!((&*waiting.name, &*waiting.nodes), ("1234", "None assigned"));
+    assert_eq!((waiting.time.start, waiting.time.elapsed), (None, None));
+    // `"Job_Name":inf` is no JSON.
+    let killed = &all[0];
+    assert_eq!(
+        (&*killed.name, killed.status.interrupt_signal),
+        ("inf", Some(15))
+    );
+
+    let count = |filter| async { list(filter).await.unwrap().len() };
+    assert_eq!(count(JobFilter::default()).await, 2);
+    let named = JobFilter {
+        name: Some("sleeper".into()),
+        ..JobFilter::default()
+    };
+    assert_eq!(count(named).await, 1);
+    let charged = JobFilter {
+        all_users: true,
+        account: Some("staff".into()),
+        ..JobFilter::default()
+    };
+    assert_eq!(count(charged).await, 1);
+}
+
+#[tokio::test]
+async fn the_files_of_a_job_are_not_swapped() {
+    let bench = Bench::new(0, &printed("jobs.json"), "");
+    let metadata = bench
+        .pbs
+        .metadata(&bench.caller, &id("1012"))
+        .await
+        .unwrap();
+    assert_eq!(bench.asked().0, "env TZ=UTC0 qstat -F json -f -x 1012");
+    let one = metadata.iter().find(|one| one.job_id == "1012").unwrap();
+    assert_eq!(
+        one.standard_output.as_deref(),
+        Some("/home/fireuser/sleeper.o1012")
+    );
+    assert_eq!(
+        one.standard_error.as_deref(),
+        Some("/home/fireuser/sleeper.e1012")
+    );
+    assert_eq!((&one.standard_input, &one.script), (&None, &None));
+    let without_host = metadata.iter().find(|one| one.job_id == "998").unwrap();
+    assert_eq!(
+        without_host.standard_output.as_deref(),
+        Some("/home/fireuser/o")
+    );
+}
+
+#[tokio::test]
+async fn submissions() {
+    let bench = Bench::new(0, "1014.pbs\n", "");
+    let mut job = JobDescription {
+        name: Some("my job".into()),
+        working_directory: "/home/it's".into(),
+        standard_input: Some("/dev/null".into()),
+        standard_output: Some("/home/o".into()),
+        standard_error: Some("/home/e".into()),
+        account: Some("staff".into()),
+        partition: Some("workq".into()),
+        script: Script::Text("#!/bin/sh\n".into()),
+        ..JobDescription::default()
+    };
+    job.environment.insert("A".into(), "b,c".into());
+    job.environment.insert("B".into(), "d".into());
+    let submitted = bench.pbs.submit(&bench.caller, job.clone()).await.unwrap();
+    assert_eq!(submitted.as_str(), "1014");
+    let (line, input) = bench.asked();
+    assert_eq!(input, "#!/bin/sh\n");
+    let inner = r"cd -- '/home/it'\''s' && qsub -v 'A=b\,c,B=d' -N 'my job' -q workq -P staff -e /home/e -o /home/o";
+    assert_eq!(line, ShellLine::new("sh").arg("-c").arg(inner).as_str());
+
+    job.reservation = Some("R14".into());
+    job.environment.clear();
+    job.script = Script::Path("-run.sh".into());
+    bench.pbs.submit(&bench.caller, job.clone()).await.unwrap();
+    let (line, input) = bench.asked();
+    assert!(
+        line.contains("qsub -V -N ") && line.contains(" -q R14 "),
+        "{line}"
+    );
+    assert!(line.ends_with(" ./-run.sh'") && input.is_empty(), "{line}");
+
+    job.constraints = Some("gpu".into());
+    let refused = bench.pbs.submit(&bench.caller, job).await;
+    assert!(matches!(refused, Err(SchedulerError::Rejected { .. })));
+    let silent = Bench::new(0, "", "");
+    let nothing = silent
+        .pbs
+        .submit(&silent.caller, JobDescription::default())
+        .await;
+    assert_eq!(nothing.unwrap_err().to_string(), "Unable to submit new job");
+}
+
+#[tokio::test]
+async fn failures_are_told_apart() {
+    let ask = |code, stderr: &'static str| async move {
+        let bench = Bench::new(code, "", stderr);
+        bench.pbs.cancel(&bench.caller, &id("7")).await.unwrap_err()
+    };
+    use SchedulerError as E;
+    assert!(matches!(
+        ask(153, "qdel: Unknown Job Id 7.pbs").await,
+        E::NotFound
+    ));
+    assert!(matches!(
+        ask(35, "qdel: Job has finished 7.pbs").await,
+        E::AlreadyEnded { .. }
+    ));
+    assert!(matches!(
+        ask(159, "qdel: Unauthorized Request  7.pbs").await,
+        E::NotOwner { .. }
+    ));
+    assert_eq!(
+        ask(1, "qdel: cannot connect to server pbs (errno=111)\n")
+            .await
+            .to_string(),
+        "Unexpected PBS qdel response. exit_status:1 std_err:qdel: cannot connect to server pbs (errno=111)"
+    );
+    let bench = Bench::new(0, "{}", "");
+    for text in ["abc", "7"] {
+        assert!(matches!(
+            bench.pbs.job(&bench.caller, &id(text)).await,
+            Err(E::NotFound)
+        ));
+    }
+    assert_eq!(
+        bench.scripted.asked.lock().unwrap().len(),
+        1,
+        "only numbers are asked for"
+    );
+}
+
+#[tokio::test]
+async fn nodes_queues_and_servers() {
+    let bench = Bench::new(0, &printed("nodes.json"), "");
+    let nodes = bench.pbs.nodes(&bench.caller).await.unwrap();
+    assert_eq!(bench.asked().0, "env TZ=UTC0 pbsnodes -a -F json");
+    let node = &nodes[0];
+    assert_eq!(
+        (&*node.name, node.cpus, node.idle_cpus),
+        ("cn1", 48, Some(44))
+    );
+    assert_eq!(
+        (node.alloc_memory, node.free_memory),
+        (Some(1024), Some(257_658 - 1024))
+    );
+    assert_eq!(
+        (node.hostname.as_deref(), &*node.state),
+        (Some("cn1"), &[NodeState::Idle][..])
+    );
+    assert_eq!(nodes[1].state, [NodeState::Unknown, NodeState::Down]);
+    assert_eq!((nodes[1].cpus, nodes[1].free_memory), (64, Some(514_260)));
+    assert_eq!(nodes[1].partitions, Some(vec!["gpu".to_owned()]));
+
+    let bench = Bench::new(0, &printed("queues.json"), "");
+    let queues = bench.pbs.partitions(&bench.caller, false).await.unwrap();
+    let states: Vec<_> = queues
+        .iter()
+        .map(|q| (&*q.name, q.partition.clone()))
+        .collect();
+    let word = |text: &str| PartitionState::Word(text.to_owned());
+    assert_eq!(states, [("old", word("DOWN")), ("workq", word("UP"))]);
+
+    let bench = Bench::new(0, &printed("server.json"), "");
+    let pings = bench.pbs.ping(&bench.caller).await.unwrap();
+    assert_eq!(
+        (pings[0].hostname.as_deref(), &*pings[0].pinged),
+        (Some("pbs.cluster"), "UP")
+    );
+}
+
+#[test]
+fn reservations() {
+    let start = 1_750_370_400;
+    let all = nodes::reservations(&printed("reservations.txt"), start);
+    assert_eq!(all.len(), 2);
+    assert_eq!(
+        (&*all[0].name, &*all[0].node_list),
+        ("maintenance", "cn1,cn2")
+    );
+    assert_eq!(all[0].start_time, i64::try_from(start).unwrap());
+    assert_eq!(all[0].end_time - all[0].start_time, 3600);
+    assert_eq!(all[0].state.as_deref(), Some("active"));
+    assert_eq!(
+        (&*all[1].name, all[1].state.as_deref()),
+        ("R15.pbs", Some("inactive"))
+    );
+    assert!(nodes::reservations("", 0).is_empty());
+}
+
+#[test]
+fn times_and_sizes() {
+    assert_eq!(clock("24:00:01"), Some(86_401));
+    assert_eq!(clock("01:30"), Some(90));
+    assert_eq!(
+        (clock("1:2:3:4"), clock(""), clock("x")),
+        (None, None, None)
+    );
+    assert_eq!(moment("Sun Jun  1 09:05:00 2025"), Some(1_748_768_700));
+    assert_eq!(moment("tomorrow"), None);
+    assert_eq!(
+        (mebibytes("1gb"), mebibytes("2048kb"), mebibytes("5")),
+        (Some(1024), Some(2), Some(0))
+    );
+    assert_eq!(
+        (mebibytes("kb"), mebibytes("9999999999tb"), mebibytes("1pb")),
+        (None, None, None)
+    );
+}

@@ -1,0 +1,187 @@
+//! Slurm by its REST service, on a real one.
+
+use std::time::{Duration, Instant};
+
+use serde_json::{Value, json};
+use streamer_tests::cluster::{ANOTHER, Cluster, FIREUSER};
+use streamer_tests::service::Service;
+
+const JOBS: &str = "/compute/cluster-slurm-rest/jobs";
+
+/// The job at this path, once it is in a state whose name begins like this.
+fn until(service: &Service, token: &str, path: &str, state: &str) -> Value {
+    let deadline = Instant::now() + Duration::from_secs(60);
+    loop {
+        let answer = service.get(token, path);
+        let is = answer.json["jobs"][0]["status"]["state"].as_str();
+        if is.is_some_and(|is| is.starts_with(state)) {
+            return answer.json["jobs"][0].clone();
+        }
+        assert!(Instant::now() < deadline, "{}", answer.text);
+        std::thread::sleep(Duration::from_millis(200));
+    }
+}
+
+#[test]
+fn jobs_by_rest_from_submission_to_their_end() {
+    let Some(cluster) = Cluster::find() else {
+        return;
+    };
+    let service = Service::start(&cluster.config());
+    let token = cluster.provider().token(FIREUSER);
+    let submit = |script: &str, more: Value| {
+        let mut job =
+            json!({"name": "by-rest", "workingDirectory": "/home/fireuser", "script": script});
+        job.as_object_mut()
+            .unwrap()
+            .extend(more.as_object().unwrap().clone());
+        service.call(&token, "POST", JOBS, &json!({"job": job}))
+    };
+    let path_of = |answer: &Value| format!("{JOBS}/{}", answer["jobId"].as_str().unwrap());
+
+    let script = "#!/bin/bash\necho $GREETING\nexit 3\n";
+    let env = json!({"env": {"GREETING": "hello", "PATH": "/usr/bin:/bin"}, "account": "staff"});
+    let answer = submit(script, env);
+    assert_eq!(answer.status, 201, "{}", answer.text);
+    let ended = until(&service, &token, &path_of(&answer.json), "FAILED");
+    assert_eq!(
+        (&ended["name"], &ended["user"]),
+        (&json!("by-rest"), &json!("fireuser"))
+    );
+    assert_eq!(ended["account"], "staff");
+    assert_eq!(ended["workingDirectory"], "/home/fireuser");
+    let log = format!(
+        "/home/fireuser/slurm-{}.out",
+        answer.json["jobId"].as_str().unwrap()
+    );
+    assert_eq!(std::fs::read_to_string(log).unwrap(), "hello\n");
+
+    let sleeper = submit("#!/bin/bash\nsleep 600\n", json!({}));
+    let path = path_of(&sleeper.json);
+    until(&service, &token, &path, "RUNNING");
+    let ids = |query: &str| {
+        let jobs = service.get(&token, &format!("{JOBS}?{query}")).json["jobs"].take();
+        let jobs = jobs.as_array().cloned().unwrap_or_default();
+        jobs.iter()
+            .map(|job| job["jobId"].clone())
+            .collect::<Vec<_>>()
+    };
+    let id = &sleeper.json["jobId"];
+    assert!(ids("time_window=1h").contains(id));
+    assert!(ids("account=users&name=by-rest").contains(id));
+    assert!(!ids("account=staff").contains(id));
+    assert!(!ids("name=other").contains(id));
+    let another = cluster.provider().token(ANOTHER);
+    let theirs = service.get(&another, JOBS).json["jobs"].take();
+    assert!(
+        theirs
+            .as_array()
+            .unwrap()
+            .iter()
+            .all(|job| job["user"] == "another")
+    );
+    let denied = service.call(&another, "DELETE", &path, &Value::Null);
+    assert_eq!(denied.status, 403, "{}", denied.text);
+    assert_eq!(
+        service.call(&token, "DELETE", &path, &Value::Null).status,
+        204
+    );
+    until(&service, &token, &path, "CANCELLED");
+
+    for (method, path) in [("GET", "999999"), ("GET", "abc"), ("DELETE", "999999")] {
+        let answer = service.call(&token, method, &format!("{JOBS}/{path}"), &Value::Null);
+        assert_eq!(
+            (answer.status, &answer.json["message"]),
+            (404, &json!("Job not found."))
+        );
+    }
+    let wrong = submit("#!/bin/sh\n", json!({"partition": "nowhere"}));
+    let message = wrong.json["message"].as_str().unwrap();
+    assert_eq!(wrong.status, 500);
+    assert!(
+        message.starts_with("Unexpected Slurm API response. status:"),
+        "{message}"
+    );
+    let by_path = json!({"job": {"workingDirectory": "/home/fireuser", "scriptPath": "/bin/true"}});
+    assert_eq!(service.call(&token, "POST", JOBS, &by_path).status, 501);
+    assert_eq!(service.get(&token, &format!("{path}/metadata")).status, 501);
+}
+
+#[test]
+fn the_status_of_a_system_by_rest() {
+    let Some(cluster) = Cluster::find() else {
+        return;
+    };
+    let service = Service::start(&cluster.config());
+    let token = cluster.provider().token(FIREUSER);
+    let get = |path: &str| {
+        let answer = service.get(&token, &format!("/status/cluster-slurm-rest/{path}"));
+        assert_eq!(answer.status, 200, "{}", answer.text);
+        answer.json
+    };
+    let nodes = get("nodes");
+    let names: Vec<_> = nodes["nodes"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|n| &n["name"])
+        .collect();
+    assert_eq!(names, ["nid001", "nid002", "nid003"]);
+    assert_eq!(nodes["nodes"][0]["features"], json!(["mc", "f7t"]));
+    let partitions = |query: &str| {
+        let list = get(&format!("partitions{query}"));
+        let list = list["partitions"].as_array().unwrap().clone();
+        list.iter()
+            .map(|one| one["name"].as_str().unwrap().to_owned())
+            .collect::<Vec<_>>()
+    };
+    assert_eq!(partitions(""), ["normal", "xfer"]);
+    assert_eq!(
+        partitions("?show_hidden=true"),
+        ["normal", "xfer", "hidden"]
+    );
+    let reservations = get("reservations");
+    let known = reservations["reservations"].as_array().unwrap();
+    let one = known
+        .iter()
+        .find(|one| one["name"] == "maintenance")
+        .unwrap();
+    assert_eq!(
+        (&one["nodeList"], &one["state"]),
+        (&json!("nid003"), &json!("inactive"))
+    );
+}
+
+#[test]
+fn the_scheduler_by_rest_is_found_healthy() {
+    let Some(cluster) = Cluster::find() else {
+        return;
+    };
+    let service = Service::start(&cluster.config());
+    let token = cluster.provider().token(FIREUSER);
+    let deadline = Instant::now() + Duration::from_secs(60);
+    let report = loop {
+        let systems = service.get(&token, "/status/systems").json["systems"].take();
+        let system = systems
+            .as_array()
+            .unwrap()
+            .iter()
+            .find(|s| s["name"] == "cluster-slurm-rest");
+        let report = system.unwrap()["servicesHealth"].clone();
+        if report.is_array() {
+            break report;
+        }
+        assert!(Instant::now() < deadline, "{}", service.log());
+        std::thread::sleep(Duration::from_millis(50));
+    };
+    let scheduler = &report[0];
+    assert_eq!(scheduler["serviceType"], "scheduler", "{report}");
+    assert_eq!(scheduler["healthy"], true, "{report}");
+    assert!(
+        scheduler["message"]
+            .as_str()
+            .unwrap()
+            .contains("'pinged': 'UP'"),
+        "{report}"
+    );
+}
