@@ -136,3 +136,19 @@ fn table() -> Vec<(&'static str, MethodRouter<AppState>)> {
         ("/openapi.json", get(docs::openapi)),
     ]
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What is described is tested without a token; this makes sure that all is described.
+    #[test]
+    fn every_route_but_the_documentation_is_described() {
+        let described = crate::openapi::description().paths.paths;
+        let undescribed = ["/docs", "/redoc", "/openapi.json"];
+        for (path, _) in table() {
+            let known = described.contains_key(path) || undescribed.contains(&path);
+            assert!(known, "{path} is not in the description");
+        }
+    }
+}

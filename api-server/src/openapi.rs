@@ -113,7 +113,6 @@ pub fn text() -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use serde_json::Value;
     use std::path::Path;
 
     #[test]
@@ -124,50 +123,5 @@ mod tests {
             committed == text(),
             "openapi.json is out of date; run: firecrest-api openapi >api-server/openapi.json"
         );
-    }
-
-    /// Ours alone.
-    const EXTENSIONS: &[&str] = &["/filesystem/{system_name}/transfer/{job_id}"];
-
-    #[test]
-    fn it_agrees_with_the_contract() {
-        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../shared/contract/openapi.json");
-        let Ok(contract) = std::fs::read_to_string(&path) else {
-            eprintln!("skipped: {} is absent", path.display());
-            return;
-        };
-        let contract: Value = serde_json::from_str(&contract).unwrap();
-        let ours: Value = serde_json::from_str(&text()).unwrap();
-        for (path, methods) in ours["paths"].as_object().unwrap() {
-            for (method, operation) in methods.as_object().unwrap() {
-                if EXTENSIONS.contains(&path.as_str()) {
-                    continue;
-                }
-                let theirs = &contract["paths"][path][method];
-                assert!(theirs.is_object(), "{method} {path} is not in the contract");
-                for field in ["responses", "parameters"] {
-                    let (a, b) = (names(&operation[field]), names(&theirs[field]));
-                    assert_eq!(a, b, "{field} of {method} {path}");
-                }
-                assert_eq!(
-                    operation["requestBody"].is_null(),
-                    theirs["requestBody"].is_null()
-                );
-            }
-        }
-    }
-
-    /// Keys of an object, `name`s of a list, sorted.
-    fn names(value: &Value) -> Vec<String> {
-        let mut names: Vec<String> = match value {
-            Value::Object(map) => map.keys().cloned().collect(),
-            Value::Array(list) => list
-                .iter()
-                .map(|p| p["name"].as_str().unwrap().into())
-                .collect(),
-            _ => Vec::new(),
-        };
-        names.sort();
-        names
     }
 }

@@ -70,6 +70,7 @@ pub struct SshConfig {
 /// `ssh.timeout`, in seconds.
 #[derive(Debug, Clone, Deserialize, Serialize, ToSchema)]
 #[serde(rename_all(serialize = "camelCase"))]
+#[schema(rename_all = "camelCase")]
 #[expect(missing_docs, reason = "each name says what is waited for")]
 pub struct SshTimeouts {
     #[serde(default = "five", deserialize_with = "values::integer")]
@@ -276,6 +277,7 @@ fn present<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Option<P
 /// `file_systems[]`.
 #[derive(Debug, Clone, Deserialize, Serialize, ToSchema)]
 #[serde(rename_all(serialize = "camelCase"))]
+#[schema(rename_all = "camelCase")]
 pub struct FileSystem {
     /// Directory.
     pub path: String,

@@ -25,6 +25,7 @@ pub enum DataTransfer {
 /// `service_type: s3`.
 #[derive(Debug, Clone, Deserialize, Serialize, ToSchema)]
 #[serde(rename_all(serialize = "camelCase"))]
+#[schema(rename_all = "camelCase")]
 #[expect(missing_docs, reason = "the schema's own names")]
 pub struct S3Config {
     pub name: String,
@@ -93,6 +94,7 @@ impl Default for BucketLifecycle {
 /// `service_type: wormhole`.
 #[derive(Debug, Clone, Deserialize, Serialize, ToSchema)]
 #[serde(rename_all(serialize = "camelCase"))]
+#[schema(rename_all = "camelCase")]
 pub struct WormholeConfig {
     /// Package index for the job's environment.
     #[serde(default, alias = "pypiIndexUrl")]
@@ -115,6 +117,7 @@ pub struct WormholeConfig {
 /// `service_type: streamer`.
 #[derive(Debug, Clone, Deserialize, Serialize, ToSchema)]
 #[serde(rename_all(serialize = "camelCase"))]
+#[schema(rename_all = "camelCase")]
 pub struct StreamerConfig {
     /// Accepted and shown for compatibility: the job needs no package index.
     #[serde(default, alias = "pypiIndexUrl")]

@@ -2,6 +2,8 @@
 
 #![expect(clippy::unwrap_used, reason = "a test stops at the first surprise")]
 
+mod authorization;
+mod contract;
 mod observed;
 mod ops;
 mod ops_change;
