@@ -60,8 +60,12 @@ async fn the_answer_decides_not_its_status() {
     let token = service.token(json!({}));
     let ask = |path: &'static str| service.with_token(Method::GET, path, &token, None);
     assert_eq!(ask("/compute/here/jobs").await.status, StatusCode::OK);
-    let question = json!({"user": "user:fireuser", "relation": "member", "object": "vcluster:here"});
-    assert_eq!(asked.lock().unwrap()[0], (format!("Bearer {token}"), question));
+    let question =
+        json!({"user": "user:fireuser", "relation": "member", "object": "vcluster:here"});
+    assert_eq!(
+        asked.lock().unwrap()[0],
+        (format!("Bearer {token}"), question)
+    );
 
     let denied = ask("/compute/there/jobs").await;
     assert_eq!(denied.status, StatusCode::FORBIDDEN);
@@ -71,13 +75,18 @@ async fn the_answer_decides_not_its_status() {
     let text = "Unable to verify system access authorization";
     assert_eq!(broken.json["message"], text);
     // It is asked before it is known whether the system exists, so that nobody learns that.
-    assert_eq!(ask("/compute/nowhere/jobs").await.status, StatusCode::FORBIDDEN);
+    assert_eq!(
+        ask("/compute/nowhere/jobs").await.status,
+        StatusCode::FORBIDDEN
+    );
 
     let count = asked.lock().unwrap().len();
     assert_eq!(ask("/status/systems").await.status, StatusCode::OK);
     assert_eq!(ask("/status/liveness/").await.status, StatusCode::OK);
     let expired = service.token(json!({"exp": 1}));
-    let refused = service.with_token(Method::GET, "/compute/here/jobs", &expired, None).await;
+    let refused = service
+        .with_token(Method::GET, "/compute/here/jobs", &expired, None)
+        .await;
     assert_eq!(refused.status, StatusCode::UNAUTHORIZED);
     assert_eq!(asked.lock().unwrap().len(), count, "asked without need");
 }

@@ -70,14 +70,24 @@ fn the_description_agrees_with_the_contract_but_for_what_is_listed() {
     let theirs = Description(serde_json::from_str(&contract).unwrap());
     let ours = Description(serde_json::from_str(&api_server::openapi::text()).unwrap());
     let names = |description: &Description| -> BTreeSet<String> {
-        description.operations().into_iter().map(|(name, _)| name).collect()
+        description
+            .operations()
+            .into_iter()
+            .map(|(name, _)| name)
+            .collect()
     };
     let (our_names, their_names) = (names(&ours), names(&theirs));
     let missing: Vec<_> = their_names.difference(&our_names).collect();
-    assert!(missing.is_empty(), "operations that are not served: {missing:?}");
+    assert!(
+        missing.is_empty(),
+        "operations that are not served: {missing:?}"
+    );
     let new = our_names.difference(&their_names).map(String::as_str);
     let unlisted: Vec<_> = new.filter(|name| !EXTENSIONS.contains(name)).collect();
-    assert!(unlisted.is_empty(), "operations that the contract does not have: {unlisted:?}");
+    assert!(
+        unlisted.is_empty(),
+        "operations that the contract does not have: {unlisted:?}"
+    );
 
     let mut surprises = Vec::new();
     for (name, operation) in theirs.operations() {
