@@ -16,7 +16,7 @@ use crate::http_client::HttpClient;
 use crate::limits;
 use crate::metrics::Metrics;
 use crate::scheduler::{
-    Hybrid, LocalLimits, LocalScheduler, NotDriven, Scheduler, SlurmCli, SlurmRest,
+    Hybrid, LocalLimits, LocalScheduler, NotDriven, PbsCommandLine, Scheduler, SlurmCli, SlurmRest,
 };
 use crate::ssh::{Credentials, SshExecutor};
 use crate::storage::ObjectStore;
@@ -219,8 +219,8 @@ impl System {
                     (login, scheduler)
                 }
                 SchedulerType::Pbs => {
-                    let scheduler = NotDriven { scheduler: "PBS" };
-                    (login.map(observed), Arc::new(scheduler))
+                    let login = login.map(observed);
+                    (login.clone(), pbs(config, login))
                 }
             };
         let object_store = object_store(config, http);
@@ -262,6 +262,13 @@ fn slurm(
             command_line: command_line(),
         }),
         _ => command_line(),
+    }
+}
+
+fn pbs(config: &SystemConfig, login: Option<Arc<dyn Executor>>) -> Arc<dyn Scheduler> {
+    match login {
+        Some(login) => Arc::new(PbsCommandLine::new(login, command_limits(config))),
+        None => Arc::new(NotDriven { scheduler: "PBS" }),
     }
 }
 

@@ -185,3 +185,27 @@ fn the_scheduler_by_rest_is_found_healthy() {
         "{report}"
     );
 }
+
+#[test]
+fn hybrid_takes_the_command_line_for_what_rest_cannot() {
+    let Some(cluster) = Cluster::find() else {
+        return;
+    };
+    let service = Service::start(&cluster.config());
+    let token = cluster.provider().token(FIREUSER);
+    let jobs = "/compute/cluster-slurm-hybrid/jobs";
+    let job = json!({"job": {"name": "hybrid", "workingDirectory": "/home/fireuser", "script": "#!/bin/bash\nexit 0\n"}});
+    let answer = service.call(&token, "POST", jobs, &job);
+    assert_eq!(answer.status, 201, "{}", answer.text);
+    let path = format!("{jobs}/{}", answer.json["jobId"].as_str().unwrap());
+    until(&service, &token, &path, "COMPLETED");
+    let metadata = service.get(&token, &format!("{path}/metadata"));
+    assert_eq!(metadata.status, 200, "{}", metadata.text);
+    let script = metadata.json["jobs"][0]["script"].as_str().unwrap();
+    assert!(script.contains("exit 0"), "{script}");
+    let info = service.get(&token, "/status/cluster-slurm-hybrid/userinfo");
+    assert_eq!(info.status, 200, "{}", info.text);
+    assert_eq!(info.json["user"]["name"], "fireuser");
+    let accounts = json!([{"name": "staff", "default": false}, {"name": "users", "default": true}]);
+    assert_eq!(info.json["accounts"], accounts);
+}

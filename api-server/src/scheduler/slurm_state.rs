@@ -35,6 +35,8 @@ mod tests {
             ("down*", NodeState::Down),
             ("drng", NodeState::Drain),
             ("mix-", NodeState::Mixed),
+            ("mixed*+", NodeState::Mixed),
+            ("drained$", NodeState::Drain),
             ("maint", NodeState::Offline),
             ("planned", NodeState::Unknown),
             ("", NodeState::Unknown),

@@ -60,30 +60,13 @@ fn node(fields: &[&str]) -> NodeModel {
         name: fields[5].to_owned(),
         address: given(fields[6]),
         hostname: given(fields[7]),
-        state: vec![state(fields[8])],
+        state: vec![NodeState::of_slurm(fields[8])],
         partitions: Some(vec![fields[9].to_owned()]),
         weight: fields[10].parse().ok(),
         // The reference reports a node's whole memory here, and clients show it as such.
         alloc_memory: fields[12].parse().ok(),
         alloc_cpus: cpus.first().copied().flatten(),
         idle_cpus: cpus.get(1).copied().flatten(),
-    }
-}
-
-/// Slurm's word, with the marks behind it that tell of more.
-pub(crate) fn state(word: &str) -> NodeState {
-    match word.trim_end_matches(['*', '+', '~', '#', '%', '$', '@', '!', '^', '-']) {
-        "idle" => NodeState::Idle,
-        "alloc" | "allocated" => NodeState::Allocated,
-        "mix" | "mixed" => NodeState::Mixed,
-        "down" | "fail" | "failing" | "failg" => NodeState::Down,
-        "drain" | "drained" | "draining" | "drng" => NodeState::Drain,
-        "comp" | "completing" => NodeState::Completing,
-        "maint" => NodeState::Offline,
-        "resv" | "reserved" => NodeState::Reserved,
-        "power_down" | "powering_down" | "pow_dn" => NodeState::PoweringDown,
-        "power_up" | "powering_up" | "pow_up" => NodeState::PoweringUp,
-        _ => NodeState::Unknown,
     }
 }
 
@@ -111,13 +94,5 @@ mod tests {
             (Some(0), Some(8), 8)
         );
         assert_eq!(first.state, [NodeState::Idle]);
-    }
-
-    #[test]
-    fn states() {
-        assert_eq!(state("mixed*+"), NodeState::Mixed);
-        assert_eq!(state("drained$"), NodeState::Drain);
-        assert_eq!(state("down*"), NodeState::Down);
-        assert_eq!(state("perfctrs"), NodeState::Unknown);
     }
 }
