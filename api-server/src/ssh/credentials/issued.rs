@@ -110,13 +110,19 @@ impl Client {
     }
 
     fn request(&self, path: &str) -> request::Builder {
-        Request::builder()
+        let request = Request::builder()
             .method(Method::POST)
             .uri(format!("{}{path}", self.base))
             .header(header::CONTENT_TYPE, "application/json")
             .header("x-client-type", "api")
             .header("x-client-name", "firecrest")
-            .header("x-client-version", crate::openapi::API_VERSION)
+            .header("x-client-version", crate::openapi::API_VERSION);
+        match crate::context::current() {
+            Some(context) => request
+                .header("x-request-id", &context.request_id)
+                .header("x-correlation-id", &context.correlation_id),
+            None => request,
+        }
     }
 
     async fn send(
