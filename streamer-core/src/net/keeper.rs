@@ -7,6 +7,7 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 
+use crate::error::ErrorCode;
 use crate::hash::Hash;
 use crate::net::lane::Event;
 use crate::net::queue::WorkQueue;
@@ -319,10 +320,20 @@ impl Files {
 
     /// Makes files durable together, and names them.
     fn name_synced(&self, tree: &TreeTarget, synced: &[(u32, OpenFile)], told: &mut Vec<Event>) {
-        // One large file alone need not wait for all that others write to this file system.
-        let result = match synced {
-            [(_, OpenFile::Blocks(file, _))] => file.sync(),
-            _ => tree.sync(),
+        // A few need not wait for all that others write to this file system.
+        let one_by_one = || {
+            synced.iter().try_for_each(|(_, file)| match file {
+                OpenFile::Small(file) => file.sync(),
+                OpenFile::Blocks(file, _) => file.sync(),
+            })
+        };
+        let result = match synced.len() <= SYNCED_ONE_BY_ONE {
+            true => match one_by_one() {
+                // Its mode may keep even its owner out.
+                Err(error) if error.code == ErrorCode::PermissionDenied => tree.sync(),
+                result => result,
+            },
+            false => tree.sync(),
         };
         let mut failure = result.err();
         for (entry, file) in synced {
@@ -404,6 +415,9 @@ fn failed(entry: u32, during: During, error: StoreError) -> Event {
         error,
     }
 }
+
+/// Files of a batch that are synced each for itself; more are synced with the file system.
+const SYNCED_ONE_BY_ONE: usize = 8;
 
 /// Places that are found before the driver hears of them.
 const TOLD_AT_ONCE: usize = 64;

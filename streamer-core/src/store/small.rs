@@ -107,6 +107,17 @@ impl SmallFile {
         ))
     }
 
+    /// Makes what was written durable, but not its name.
+    ///
+    /// # Errors
+    /// As the operating system says.
+    pub(crate) fn sync(&self) -> Result<(), StoreError> {
+        let shown = || self.parent.shared.shown(&self.parent.path, &self.name);
+        let file = self.scratch().open(OFlags::RDONLY)?;
+        let synced = file.sync_all();
+        synced.map_err(|error| StoreError::target(error, "sync", &shown()))
+    }
+
     /// Gives an accepted and synced file its name, which its caller makes durable.
     ///
     /// # Errors

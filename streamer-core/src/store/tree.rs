@@ -54,6 +54,8 @@ pub(crate) struct Shared {
     pub(crate) work: Arc<OwnedFd>,
     /// Directories used last, the latest first.
     opened: Mutex<VecDeque<(RelPath, Arc<OwnedFd>)>>,
+    /// Directories that are over and not durable; `None` when there are too many to name.
+    unsynced: Mutex<Option<Vec<RelPath>>>,
     /// Tells the files of one session from those of another.
     pub(crate) run: u64,
     _lock: File,
@@ -142,6 +144,7 @@ impl TreeTarget {
             path: target.shown().to_owned(),
             work: Arc::new(work),
             opened: Mutex::default(),
+            unsynced: Mutex::new(Some(Vec::new())),
             run: RUNS.fetch_add(1, Ordering::Relaxed),
             _lock: lock,
         });
@@ -325,7 +328,7 @@ impl TreeTarget {
     /// [`ErrorCode::TargetExists`] when somebody took the name meanwhile.
     pub(crate) fn finish(&self) -> Result<(), StoreError> {
         self.stack().clear();
-        self.sync()?;
+        self.sync_directories()?;
         if let Some(part) = &self.part {
             part.rename_to(&self.target, false)?;
         }
@@ -336,6 +339,22 @@ impl TreeTarget {
         }
         self.target.sync_directory()?;
         self.journal.remove_all()
+    }
+
+    /// Makes the names and attributes in the tree durable.
+    fn sync_directories(&self) -> Result<(), StoreError> {
+        let Some(paths) = self.shared.unsynced().take() else {
+            return self.sync();
+        };
+        let mut synced = paths.iter().map(|path| {
+            beneath::open_directory(self.shared.root.as_fd(), path).and_then(rustix::fs::fsync)
+        });
+        match synced.try_for_each(|result| result) {
+            Ok(()) => Ok(()),
+            // Its mode may keep even its owner out; some file systems cannot sync directories.
+            Err(Errno::ACCESS | Errno::INVAL | Errno::NOTSUP) => self.sync(),
+            Err(error) => Err(self.failed(error, "sync", &RelPath::root())),
+        }
     }
 
     fn refused(&self, code: ErrorCode, path: &RelPath) -> StoreError {
@@ -381,6 +400,10 @@ impl Shared {
         beneath::shown(&self.path, directory).join(OsStr::from_bytes(name))
     }
 
+    fn unsynced(&self) -> MutexGuard<'_, Option<Vec<RelPath>>> {
+        self.unsynced.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// A directory of the tree, from those used last or looked up anew.
     fn directory(&self, path: &RelPath) -> Result<Arc<OwnedFd>, Errno> {
         let mut opened = self.opened.lock().unwrap_or_else(PoisonError::into_inner);
@@ -409,6 +432,12 @@ impl Directory {
 
 impl Drop for Directory {
     fn drop(&mut self) {
+        let mut unsynced = self.shared.unsynced();
+        match &mut *unsynced {
+            Some(paths) if paths.len() < SYNCED_ONE_BY_ONE => paths.push(self.path.clone()),
+            _ => *unsynced = None,
+        }
+        drop(unsynced);
         let Some(attributes) = self.attributes else {
             return;
         };
@@ -526,6 +555,9 @@ const MAGIC: &[u8] = b"FSTREE01";
 
 /// Longest wait for an earlier session of this process to let go.
 const LOCK_PATIENCE: Duration = Duration::from_secs(1);
+
+/// Directories that are synced each for itself; more are synced with the file system.
+const SYNCED_ONE_BY_ONE: usize = 8;
 
 /// Directories held open for their next file.
 const OPEN_DIRECTORIES: usize = 16;
