@@ -5,6 +5,7 @@
 mod busy;
 mod cancel;
 mod leaks;
+mod login_node;
 mod object_store;
 mod operator;
 mod pasted;
@@ -12,6 +13,7 @@ mod provider;
 mod pyfirecrest;
 mod python_streamer;
 mod secret;
+mod slurm_jobs;
 mod slurm_rest;
 mod slurm_transfers;
 mod stranger;

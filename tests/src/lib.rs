@@ -8,6 +8,7 @@ pub mod demo;
 pub mod file;
 pub mod http;
 pub mod job;
+pub mod key_service;
 pub mod object_store;
 pub mod process;
 pub mod program;

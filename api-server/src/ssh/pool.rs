@@ -103,6 +103,9 @@ impl Pool {
                 Ok(connection)
             }
             Err(error) => {
+                let cause = std::error::Error::source(&error).map(ToString::to_string);
+                let user = caller.name().as_str();
+                tracing::warn!(user, %error, cause, "no connection to the login node");
                 let error = Arc::new(error);
                 *failure = Some(Failure {
                     at: Instant::now(),
