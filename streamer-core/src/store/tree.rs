@@ -3,7 +3,7 @@
 //! `NAME.part` is the tree, `NAME.part.journal` a directory for what is not finished: partials,
 //! and small files that wait to become durable together. A file has its name in the tree only
 //! once its bytes are proven and durable, so that a later run knows by size and time what it
-//! need not ask for again (`docs/design/0005-trees.md`). A directory that existed before is
+//! need not ask for again (`docs/design/0006-trees.md`). A directory that existed before is
 //! filled in place, by the same rule.
 
 use std::collections::VecDeque;
