@@ -110,6 +110,12 @@ impl Cable {
         self.there.sh("ip link set cable up");
     }
 
+    pub(crate) fn take_large_packets(&self) {
+        for end in [&self.here, &self.there] {
+            end.sh("ip link set cable mtu 32000");
+        }
+    }
+
     /// False where the kernel has no rules by protocol.
     pub(crate) fn drop_udp(&self) -> bool {
         // In front of the table of all other addresses: what arrives is not answered.
