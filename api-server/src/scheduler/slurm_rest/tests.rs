@@ -80,7 +80,8 @@ fn the_controller_is_believed_about_jobs_that_wait_only() {
         {"job_id":11,"name":"new","job_state":["RUNNING"]},
         {"job_id":10,"name":"new","job_state":"PENDING"},
         {"job_id":9,"name":"new","job_state":"COMPLETED"},
-        {"job_id":12,"name":"short","job_state":"FAILED","exit_code":768}]}"#;
+        {"job_id":12,"name":"short","job_state":"FAILED","exit_code":768,
+         "current_working_directory":"/home/user"}]}"#;
     let database: DatabaseJobs = serde_json::from_str(database).unwrap();
     let jobs = union(database, read(controller));
     let names: Vec<_> = jobs.iter().map(|job| (&*job.job_id, &*job.name)).collect();
@@ -90,6 +91,7 @@ fn the_controller_is_believed_about_jobs_that_wait_only() {
     );
     assert_eq!(jobs[3].status.exit_code, Some(3));
     assert_eq!(jobs[3].time.elapsed, Some(1));
+    assert_eq!(jobs[3].working_directory, "/home/user");
 }
 
 #[test]
