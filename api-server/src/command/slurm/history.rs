@@ -1,7 +1,7 @@
 //! `sacct`: jobs as the accounts know them, with their steps.
 
 use super::row::{self, DELIMITER, Fields, JobQuery, Row, WhichJobs};
-use super::{SlurmCommand, SlurmError, given, success, with_unix_times};
+use super::{SlurmCommand, SlurmError, success, with_unix_times};
 use crate::command::ShellLine;
 use crate::executor::Output;
 use crate::model::jobs::{JobStatus, JobTask, JobTime};
@@ -67,28 +67,12 @@ fn add_step(rows: &mut [Row], id: &str, step: JobTask) {
 
 fn job(fields: &Fields<'_>) -> Row {
     let minutes = fields.number(17);
-    let mut job = row::job(
+    let job = row::job(
         fields.text(0),
         status(fields),
         time(fields, minutes.map(|m| m * 60)),
     );
-    job.allocation_nodes = fields
-        .number(1)
-        .and_then(|n| n.try_into().ok())
-        .unwrap_or(0);
-    job.cluster = fields.text(2).to_owned();
-    job.group = given(fields.text(4));
-    job.account = given(fields.text(5));
-    job.name = fields.text(6).to_owned();
-    job.nodes = fields.text(7).to_owned();
-    job.partition = fields.text(8).to_owned();
-    job.priority = fields.number(9);
-    job.user = fields.text(18).to_owned();
-    job.working_directory = fields.text(19).to_owned();
-    Row {
-        job,
-        submitted: fields.number(13),
-    }
+    row::row(job, fields, 18)
 }
 
 fn step(fields: &Fields<'_>) -> JobTask {

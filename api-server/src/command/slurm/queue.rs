@@ -1,7 +1,7 @@
 //! `squeue`: jobs as the controller knows them, also those that ended a moment ago.
 
 use super::row::{self, DELIMITER, Fields, JobQuery, Row, WhichJobs};
-use super::{SlurmCommand, SlurmError, given, success, with_unix_times};
+use super::{SlurmCommand, SlurmError, success, with_unix_times};
 use crate::command::ShellLine;
 use crate::executor::Output;
 use crate::model::jobs::{JobStatus, JobTime};
@@ -88,24 +88,8 @@ fn job(fields: &Fields<'_>) -> Row {
         suspended: None,
         limit: row::duration(fields.text(16)),
     };
-    let mut job = row::job(fields.text(0), status, time);
-    job.allocation_nodes = fields
-        .number(1)
-        .and_then(|n| n.try_into().ok())
-        .unwrap_or(0);
-    job.cluster = fields.text(2).to_owned();
-    job.group = given(fields.text(4));
-    job.account = given(fields.text(5));
-    job.name = fields.text(6).to_owned();
-    job.nodes = fields.text(7).to_owned();
-    job.partition = fields.text(8).to_owned();
-    job.priority = fields.number(9);
-    job.user = fields.text(17).to_owned();
-    job.working_directory = fields.text(18).to_owned();
-    Row {
-        job,
-        submitted: fields.number(13),
-    }
+    let job = row::job(fields.text(0), status, time);
+    row::row(job, fields, 17)
 }
 
 #[cfg(test)]

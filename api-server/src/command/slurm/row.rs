@@ -63,6 +63,28 @@ pub struct Row {
     pub submitted: Option<u64>,
 }
 
+/// Fills in the columns that both programs print at the same places; `user` is that of the
+/// user, with the working directory behind it.
+pub(super) fn row(mut job: Job, fields: &Fields<'_>, user: usize) -> Row {
+    job.allocation_nodes = fields
+        .number(1)
+        .and_then(|n| n.try_into().ok())
+        .unwrap_or(0);
+    job.cluster = fields.text(2).to_owned();
+    job.group = given(fields.text(4));
+    job.account = given(fields.text(5));
+    job.name = fields.text(6).to_owned();
+    job.nodes = fields.text(7).to_owned();
+    job.partition = fields.text(8).to_owned();
+    job.priority = fields.number(9);
+    job.user = fields.text(user).to_owned();
+    job.working_directory = fields.text(user + 1).to_owned();
+    Row {
+        job,
+        submitted: fields.number(13),
+    }
+}
+
 /// How far a job is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 enum Stage {
