@@ -115,6 +115,7 @@ pub async fn serve(
         wait_timeout: config.wait_timeout,
         sessions: 0,
         started: None,
+        unheard: None,
     };
     let result = life.run(&mut notify).await;
     drop(life);
@@ -197,6 +198,8 @@ struct Life {
     wait_timeout: Duration,
     sessions: u32,
     started: Option<Instant>,
+    /// A transfer that is complete, whose client may have missed the receipt.
+    unheard: Option<Served>,
 }
 
 type Session = Result<Transferred, TransferError>;
@@ -207,7 +210,11 @@ impl Life {
         loop {
             let next = match caller.take() {
                 Some(caller) => Arrival::Proven(caller),
-                None => self.wait().await?,
+                None => match self.wait().await {
+                    Ok(arrival) => arrival,
+                    // Nobody asked for the receipt again: what arrived is in place.
+                    Err(error) => return self.unheard.take().ok_or(error),
+                },
             };
             let started = *self.started.get_or_insert_with(Instant::now);
             self.sessions += 1;
@@ -226,13 +233,21 @@ impl Life {
             match session {
                 Ok(transferred) => {
                     let (sessions, elapsed) = (self.sessions, started.elapsed());
-                    return Ok(Served {
+                    let is_settled = transferred.is_settled;
+                    let served = Served {
                         transferred,
                         sessions,
                         elapsed,
                         transport,
-                    });
+                    };
+                    if is_settled {
+                        return Ok(served);
+                    }
+                    self.unheard = Some(served);
+                    let error = TransferError::Lost("the receipt was not heard".to_owned());
+                    notify(Notice::Lost { error: &error });
                 }
+                Err(error) if self.unheard.is_some() => notify(Notice::Lost { error: &error }),
                 Err(error) => {
                     if let Some(code) = *self.stop.borrow() {
                         return Err(ServeError::Stopped(code));
@@ -253,7 +268,11 @@ impl Life {
     }
 
     async fn wait(&mut self) -> Result<Arrival, ServeError> {
-        let deadline = TokioInstant::now() + self.wait_timeout;
+        let patience = match self.unheard {
+            Some(_) => RECEIPT_PATIENCE.min(self.wait_timeout),
+            None => self.wait_timeout,
+        };
+        let deadline = TokioInstant::now() + patience;
         // All arms are cancel-safe.
         tokio::select! {
             caller = Self::next_control(&mut self.callers, &mut self.early_lanes) => Ok(caller),
@@ -447,6 +466,9 @@ fn refuse_plain(link: PlainLink, ours: Role, notify: &mut impl FnMut(Notice<'_>)
         link.refuse(ErrorCode::Busy, ours),
     )));
 }
+
+/// For a client that missed the receipt: it notices within ten seconds, and dials again.
+const RECEIPT_PATIENCE: Duration = Duration::from_secs(30);
 
 /// Longest time for telling a caller that it is not served.
 const REFUSAL: Duration = Duration::from_secs(2);

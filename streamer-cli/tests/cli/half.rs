@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use crate::harness::{Process, World, beside, client, run, wait_for_partial};
+use crate::harness::{Process, World, beside, client, run, wait_for_partial, wait_until};
 
 /// Long enough to be caught in the middle.
 pub(crate) const LARGE: u64 = 640 << 20;
@@ -19,7 +19,8 @@ pub(crate) fn assert_partial(target: &Path) {
 pub(crate) fn assert_whole(target: &Path) {
     assert_eq!(target.metadata().unwrap().len(), LARGE);
     assert!(!beside(target, ".part").exists());
-    assert!(!beside(target, ".part.journal").exists());
+    // It is kept until the receipt was heard.
+    wait_until("no journal", || !beside(target, ".part.journal").exists());
 }
 
 /// An endpoint and a client in the middle of a transfer.

@@ -14,7 +14,10 @@ use crate::wire::message::Message;
 /// When the stream ends or fails, or the message is malformed or too large.
 pub async fn read_message<R: AsyncRead + Unpin>(stream: &mut R) -> Result<Message, ControlError> {
     let mut prefix = [0; PREFIX_BYTES];
-    stream.read_exact(&mut prefix).await?;
+    if stream.read(&mut prefix[..1]).await? == 0 {
+        return Err(ControlError::Ended);
+    }
+    stream.read_exact(&mut prefix[1..]).await?;
     let mut body = vec![0; codec::body_bytes(prefix)?];
     stream.read_exact(&mut body).await?;
     Ok(codec::decode_body(&body)?)
@@ -36,6 +39,9 @@ pub async fn write_message<W: AsyncWrite + Unpin>(
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum ControlError {
+    /// The other side ended the stream, after a whole message.
+    #[error("the control stream ended")]
+    Ended,
     /// The stream.
     #[error("the control stream failed")]
     Stream(#[from] io::Error),

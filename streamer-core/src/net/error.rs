@@ -39,6 +39,7 @@ impl TransferError {
 impl From<ControlError> for TransferError {
     fn from(error: ControlError) -> Self {
         match error {
+            ControlError::Ended => Self::Lost(error.to_string()),
             ControlError::Stream(error) => Self::Lost(error.to_string()),
             ControlError::Protocol(error) => Self::Session(error.into()),
         }

@@ -74,9 +74,15 @@ enum Find {
 
 #[derive(Debug)]
 enum Name {
-    Finish { entry: u32, root: Hash },
+    Finish {
+        entry: u32,
+        root: Hash,
+    },
     Sync,
-    Leave,
+    /// The last one. Whether nobody will ask for the receipt again.
+    Leave {
+        is_settled: bool,
+    },
 }
 
 /// What both threads share.
@@ -137,11 +143,11 @@ impl Keeper {
     }
 
     /// Waits until what is finished has its name and partials are put away, however slow
-    /// the disk.
-    pub(crate) async fn left(self) {
+    /// the disk. `is_settled`: nobody will ask for the receipt again.
+    pub(crate) async fn left(self, is_settled: bool) {
         let [finder, namer] = self.threads;
         let _ = finder.await;
-        self.namer.push(Name::Leave);
+        self.namer.push(Name::Leave { is_settled });
         let _ = namer.await;
     }
 }
@@ -282,8 +288,11 @@ impl Files {
                         let synced = self.tree.get().map_or(Ok(()), TreeTarget::finish);
                         self.tell(Event::Synced(synced));
                     }
-                    Name::Leave => {
+                    Name::Leave { is_settled } => {
                         self.name(finished);
+                        if is_settled {
+                            self.settle();
+                        }
                         return self.put_all_away();
                     }
                 }
@@ -303,7 +312,7 @@ impl Files {
             };
             match (accepted, &file) {
                 (Ok(()), OpenFile::Blocks(file, None)) => {
-                    self.target.on_made(file.offered());
+                    self.target.on_made(file);
                     told.push(Event::Finished { entry });
                 }
                 (Ok(()), _) => synced.push((entry, file)),
@@ -360,6 +369,15 @@ impl Files {
         match result {
             Ok(()) => Event::Finished { entry },
             Err(error) => failed(entry, During::Finish, error),
+        }
+    }
+
+    /// Removes what was kept for a client that misses the receipt.
+    fn settle(&self) {
+        let file = self.target.settle();
+        let tree = self.tree.get().map_or(Ok(()), TreeTarget::settle);
+        for error in [file, tree].into_iter().filter_map(Result::err) {
+            tracing::warn!(%error, "a journal is left");
         }
     }
 

@@ -159,6 +159,19 @@ impl Connection {
         }
     }
 
+    /// Waits until the other side closes it in good order: `false` when it breaks, or is closed
+    /// for a reason. Over TLS the control stream tells. Cancel-safe.
+    pub(crate) async fn ends_well(&self) -> bool {
+        match self {
+            Self::Quic(connection) => matches!(
+                connection.closed().await,
+                quinn::ConnectionError::ApplicationClosed(close)
+                    if close.error_code.into_inner() == 0
+            ),
+            Self::Tls { .. } => false,
+        }
+    }
+
     /// Waits until this side has closed it. Over QUIC the control stream tells: then it is
     /// pending. Cancel-safe.
     pub(crate) async fn cut(&self) {
@@ -171,7 +184,7 @@ impl Connection {
     /// What a failure of the control stream means: the peer may have closed with a reason.
     pub(crate) fn lost(&self, error: ControlError) -> TransferError {
         match (self, &error) {
-            (Self::Quic(connection), ControlError::Stream(_)) => connection
+            (Self::Quic(connection), ControlError::Stream(_) | ControlError::Ended) => connection
                 .close_reason()
                 .map_or_else(|| error.into(), |reason| closed(&reason)),
             _ => error.into(),
@@ -206,7 +219,8 @@ pub enum Lane {
 pub(crate) struct ControlTasks {
     pub(crate) incoming: mpsc::Receiver<Result<Message, ControlError>>,
     outgoing: Option<mpsc::Sender<Message>>,
-    tasks: JoinSet<()>,
+    reader: JoinSet<()>,
+    writer: JoinSet<()>,
 }
 
 impl ControlTasks {
@@ -217,13 +231,14 @@ impl ControlTasks {
     ) -> Self {
         let (incoming_tx, incoming) = mpsc::channel(CONTROL_QUEUE_MESSAGES);
         let (outgoing, outgoing_rx) = mpsc::channel(CONTROL_QUEUE_MESSAGES);
-        let mut tasks = JoinSet::new();
-        tasks.spawn(read_all(receive, incoming_tx, greeting));
-        tasks.spawn(write_all(send, outgoing_rx));
+        let (mut reader, mut writer) = (JoinSet::new(), JoinSet::new());
+        reader.spawn(read_all(receive, incoming_tx, greeting));
+        writer.spawn(write_all(send, outgoing_rx));
         Self {
             incoming,
             outgoing: Some(outgoing),
-            tasks,
+            reader,
+            writer,
         }
     }
 
@@ -233,8 +248,9 @@ impl ControlTasks {
     }
 
     /// Sends what is left and ends our half of the stream; returns when the peer has ended
-    /// its half, or the connection is gone. The caller bounds the time.
-    pub(crate) async fn drain(&mut self, messages: impl IntoIterator<Item = Message>) {
+    /// its half, or the connection is gone: whether it ended it in good order. The caller bounds
+    /// the time.
+    pub(crate) async fn drain(&mut self, messages: impl IntoIterator<Item = Message>) -> bool {
         if let Some(outgoing) = self.outgoing.take() {
             for message in messages {
                 if outgoing.send(message).await.is_err() {
@@ -242,8 +258,19 @@ impl ControlTasks {
                 }
             }
         }
-        while self.incoming.recv().await.is_some() {}
-        while self.tasks.join_next().await.is_some() {}
+        let mut ended_well = false;
+        while let Some(message) = self.incoming.recv().await {
+            ended_well = matches!(message, Err(ControlError::Ended));
+        }
+        self.reader.join_next().await;
+        self.writer.join_next().await;
+        ended_well
+    }
+
+    /// Ends our half of the stream in good order. The caller bounds the time.
+    pub(crate) async fn end(&mut self) {
+        self.outgoing = None;
+        self.writer.join_next().await;
     }
 }
 

@@ -47,4 +47,6 @@ pub struct Transferred {
     pub tree: Option<Counts>,
     /// Connections that carried records.
     pub lanes: u32,
+    /// Nobody will ask for the receipt again: it was heard, or this side is who tells the user.
+    pub is_settled: bool,
 }

@@ -43,6 +43,7 @@ pub async fn receive(
     stop: impl Future<Output = ErrorCode>,
 ) -> Result<Transferred, TransferError> {
     progress.on_session();
+    let is_dialler = link.greeting.is_none();
     let connection = link.connection;
     let control = ControlTasks::spawn(link.control_send, link.control_receive, link.greeting);
     let (events_tx, events) = mpsc::channel(EVENT_QUEUE);
@@ -68,7 +69,9 @@ pub async fn receive(
     };
     let result = driver.run(&connection, link.lanes, stop).await;
     connection.hang_up();
-    driver.leave(&connection, &result).await;
+    let was_heard = driver.leave(&connection, &result).await;
+    // Whoever dialled tells its user, and knows; one who listens may be asked once more.
+    let is_settled = result.is_ok() && (was_heard || is_dialler);
     let Driver {
         keeper,
         tally,
@@ -76,7 +79,7 @@ pub async fn receive(
         ..
     } = driver;
     // The keeper is what makes partials durable.
-    keeper.left().await;
+    keeper.left(is_settled).await;
     let conclusion = result?;
     let (root, tree, failures) = tally.finish();
     Ok(Transferred {
@@ -85,6 +88,7 @@ pub async fn receive(
         root,
         tree,
         lanes,
+        is_settled,
     })
 }
 
@@ -330,15 +334,21 @@ impl Driver {
         self.tally.is_tree() && (is_root || code == ErrorCode::NoSpace)
     }
 
-    /// Says the last words, waits for the peer to close, and puts partials away.
-    async fn leave(&mut self, connection: &Connection, result: &Result<Conclusion, TransferError>) {
+    /// Says the last words, waits for the peer to close, and puts partials away. Whether the
+    /// peer closed in good order.
+    async fn leave(
+        &mut self,
+        connection: &Connection,
+        result: &Result<Conclusion, TransferError>,
+    ) -> bool {
         self.keeper.leave();
         let farewell = std::mem::take(&mut self.outbox);
         // Bounded: the peer may be gone.
-        let _ = tokio::time::timeout(FAREWELL, async {
-            self.control.drain(farewell).await;
-            if let (Ok(_), Connection::Quic(connection)) = (result, connection) {
-                connection.closed().await;
+        let ended_well = tokio::time::timeout(FAREWELL, async {
+            let ended_well = self.control.drain(farewell).await;
+            match (result, connection) {
+                (Ok(_), Connection::Quic(_)) => connection.ends_well().await,
+                _ => ended_well,
             }
         })
         .await;
@@ -347,6 +357,7 @@ impl Driver {
         // Lanes hold senders of events; nobody reads them any more.
         self.events.close();
         while self.events.recv().await.is_some() {}
+        ended_well.unwrap_or(false)
     }
 }
 

@@ -78,6 +78,9 @@ pub async fn send(
         let farewell = std::mem::take(&mut driver.outbox);
         // Bounded: the peer may be gone.
         let _ = tokio::time::timeout(FAREWELL, driver.control.drain(farewell)).await;
+    } else if let Connection::Tls { .. } = connection {
+        // What tells the receiver that its receipt was heard.
+        let _ = tokio::time::timeout(FAREWELL, driver.control.end()).await;
     }
     connection.close(reason);
     let Driver {
@@ -93,6 +96,7 @@ pub async fn send(
         root,
         tree,
         lanes,
+        is_settled: true,
     })
 }
 

@@ -106,6 +106,7 @@ proptest! {
             put(&partial, &content, block);
         }
         partial.finish(Hash::of(&content)).unwrap();
+        partial.settle().unwrap();
         prop_assert!(std::fs::read(&path).unwrap() == content);
         prop_assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 1);
     }

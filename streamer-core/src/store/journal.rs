@@ -28,6 +28,8 @@ pub struct Journal {
     pub stamp: SourceStamp,
     /// Proven blocks, in the order of their records; the last of a block counts.
     pub blocks: Vec<(u64, Hash)>,
+    /// Everything was proven, and the file was about to get its name, or has it.
+    pub is_whole: bool,
 }
 
 impl Journal {
@@ -47,9 +49,13 @@ impl Journal {
             return Ok(None);
         };
         let records = records.chunks_exact(RECORD_BYTES).map_while(decode_record);
+        let mut blocks: Vec<(u64, Hash)> = records.collect();
+        let is_whole = blocks.iter().any(|(block, _)| *block == WHOLE);
+        blocks.retain(|(block, _)| *block < plan.count());
         Ok(Some(Self {
             stamp,
-            blocks: records.filter(|(b, _)| *b < plan.count()).collect(),
+            blocks,
+            is_whole,
         }))
     }
 }
@@ -76,6 +82,14 @@ pub fn append(mut file: &File, block: u64, hash: Hash) -> io::Result<()> {
     bytes.extend_from_slice(&block.to_be_bytes());
     bytes.extend_from_slice(&hash.0);
     file.write_all(&with_checksum(bytes))
+}
+
+/// Adds that every block is proven, with the root. Not durable yet.
+///
+/// # Errors
+/// As writing fails.
+pub fn append_whole(file: &File, root: Hash) -> io::Result<()> {
+    append(file, WHOLE, root)
 }
 
 fn decode_header(bytes: &[u8]) -> Option<SourceStamp> {
@@ -115,6 +129,10 @@ fn checksum(bytes: &[u8]) -> [u8; CHECKSUM_BYTES] {
 }
 
 const MAGIC: &[u8] = b"FSJOURN1";
+
+/// No block: beyond the end of every file.
+const WHOLE: u64 = u64::MAX;
+
 const CHECKSUM_BYTES: usize = 4;
 const HEADER_BYTES: usize = 8 + 8 + 8 + 4 + CHECKSUM_BYTES;
 const RECORD_BYTES: usize = 8 + Hash::BYTES + CHECKSUM_BYTES;

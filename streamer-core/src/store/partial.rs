@@ -5,7 +5,7 @@ use std::os::unix::fs::{FileExt as _, MetadataExt as _, PermissionsExt as _};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use rustix::fs::{FallocateFlags, FlockOperation, OFlags, Timespec, Timestamps};
+use rustix::fs::{FallocateFlags, FileType, FlockOperation, OFlags, Stat, Timespec, Timestamps};
 use rustix::io::Errno;
 
 use crate::blocks::BlockPlan;
@@ -16,7 +16,7 @@ use crate::store::StoreError;
 use crate::store::journal::{self, Journal, SourceStamp};
 use crate::store::place::Place;
 use crate::store::sparse;
-use crate::wire::message::Entry;
+use crate::wire::message::{Entry, Timestamp};
 
 /// Blocks that a partial holds: runs of hashes, each with its first block.
 pub type HeldRuns = Vec<(u64, Vec<Hash>)>;
@@ -33,6 +33,8 @@ pub struct PartialFile {
     hashes: Mutex<Vec<Option<Hash>>>,
     /// From the comparison of the root on: nothing is written any more.
     finished: AtomicBool,
+    /// It has its name; the journal stays until the receipt was heard.
+    named: AtomicBool,
 }
 
 #[derive(Debug)]
@@ -66,11 +68,7 @@ impl PartialFile {
         replace: bool,
         restart: bool,
     ) -> Result<(Self, HeldRuns), StoreError> {
-        let places = Places {
-            target: target.clone(),
-            journal: part.with_suffix(".journal"),
-            part,
-        };
+        let places = Places::of(target, part);
         let plan = offered.plan().ok_or_else(|| {
             StoreError::refused(ErrorCode::UnsupportedType, "create", target.shown())
         })?;
@@ -89,10 +87,56 @@ impl PartialFile {
             replace,
             hashes,
             finished: AtomicBool::new(false),
+            named: AtomicBool::new(false),
         };
         let held = partial.take_up()?;
         partial.make_room(held.iter().map(|(_, hashes)| hashes.len() as u64).sum())?;
         Ok((partial, held))
+    }
+
+    /// The file of an earlier run that got its name and whose receipt nobody is known to have
+    /// heard, if it is what is offered now: read and hashed anew. `None` where there is none.
+    ///
+    /// # Errors
+    /// [`ErrorCode::TargetBusy`] while that run still lives, and the usual file errors.
+    pub(crate) fn find_named(target: &Place, offered: &Entry) -> Result<Option<Self>, StoreError> {
+        let places = Places::of(target, target.with_suffix(".part"));
+        let (Some(plan), Some(journal)) = (offered.plan(), places.unconfirmed()?) else {
+            return Ok(None);
+        };
+        if journal.stamp.size != plan.size() || journal.stamp.modified != offered.modified {
+            return Ok(None);
+        }
+        let file = target.open(OFlags::RDONLY)?;
+        if rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive)
+            == Err(Errno::WOULDBLOCK)
+        {
+            let (code, shown) = (ErrorCode::TargetBusy, target.shown());
+            return Err(StoreError::refused(code, "look at", shown));
+        }
+        let partial = Self {
+            file,
+            journal: None,
+            places,
+            plan,
+            offered: offered.clone(),
+            replace: false,
+            hashes: Mutex::new(vec![None; plan.count() as usize]),
+            finished: AtomicBool::new(true),
+            named: AtomicBool::new(true),
+        };
+        // Whoever changed it since then owns what it is now.
+        let is_whole = partial.rehash(&journal)?.len() as u64 == plan.count();
+        Ok(is_whole.then_some(partial))
+    }
+
+    /// Whether `target` is a file of an earlier run whose receipt may not have been heard.
+    ///
+    /// # Errors
+    /// The usual file errors.
+    pub(crate) fn awaits_receipt(target: &Place) -> Result<bool, StoreError> {
+        let places = Places::of(target, target.with_suffix(".part"));
+        Ok(places.unconfirmed()?.is_some())
     }
 
     /// As what it was offered.
@@ -103,6 +147,13 @@ impl PartialFile {
     /// How it is cut.
     pub fn plan(&self) -> BlockPlan {
         self.plan
+    }
+
+    /// The blocks that are proven.
+    pub(crate) fn held(&self) -> HeldRuns {
+        let hashes = self.hashes();
+        let proven = (0..).zip(hashes.iter());
+        runs(proven.filter_map(|(block, hash)| Some((block, (*hash)?))))
     }
 
     /// Whether a block is still to come: not proven, and the file not finished.
@@ -149,7 +200,9 @@ impl PartialFile {
         Ok(())
     }
 
-    /// Compares the root, makes the file durable and gives it its name.
+    /// Compares the root, makes the file durable and gives it its name, unless it has it from
+    /// an earlier run. The journal stays until [`settle`](Self::settle), so that whoever missed
+    /// the receipt can ask once more.
     ///
     /// # Errors
     /// [`ErrorCode::HashMismatch`] when the root differs; [`ErrorCode::TargetExists`] when
@@ -157,14 +210,50 @@ impl PartialFile {
     pub fn finish(&self, root: Hash) -> Result<(), StoreError> {
         self.accept(root)?;
         self.sync()?;
-        let Places {
-            target,
-            part,
-            journal,
-        } = &self.places;
+        if self.named.load(Ordering::Acquire) {
+            return Ok(());
+        }
+        self.note_whole(root)
+            .map_err(|error| StoreError::target(error, "write", self.places.journal.shown()))?;
+        let Places { target, part, .. } = &self.places;
         part.rename_to(target, self.replace)?;
-        target.sync_directory()?;
-        journal.remove()
+        self.named.store(true, Ordering::Release);
+        target.sync_directory()
+    }
+
+    /// Nobody will ask for the receipt again.
+    ///
+    /// # Errors
+    /// As the operating system says.
+    pub(crate) fn settle(&self) -> Result<(), StoreError> {
+        self.places.journal.remove()
+    }
+
+    /// Makes durable that the file is whole, before it gets its name.
+    fn note_whole(&self, root: Hash) -> Result<(), std::io::Error> {
+        if let Some(journal) = &self.journal {
+            journal::append_whole(journal, root)?;
+            return journal.sync_data();
+        }
+        // Of one block at most: there was no journal so far.
+        let flags = OFlags::CREATE | OFlags::WRONLY | OFlags::TRUNC;
+        let journal = self.places.journal.open(flags);
+        let journal = journal.map_err(std::io::Error::other)?;
+        journal::write_header(&journal, self.stamp())?;
+        for (block, hashes) in self.held() {
+            (block..)
+                .zip(hashes)
+                .try_for_each(|(block, hash)| journal::append(&journal, block, hash))?;
+        }
+        journal::append_whole(&journal, root)?;
+        journal.sync_data()
+    }
+
+    fn stamp(&self) -> SourceStamp {
+        SourceStamp {
+            size: self.plan.size(),
+            modified: self.offered.modified,
+        }
     }
 
     /// Compares the root, and gives the file its mode and time. Nothing is written any more.
@@ -218,7 +307,8 @@ impl PartialFile {
 
     /// Gives up a partial that cannot be resumed: it has no journal, or nothing is in it.
     pub fn discard_if_useless(&self) {
-        if self.hashes().iter().all(Option::is_none) {
+        let is_named = self.named.load(Ordering::Acquire);
+        if !is_named && self.hashes().iter().all(Option::is_none) {
             // Best effort: the error that led here is the one to report.
             let _ = self.places.part.remove();
             let _ = self.places.journal.remove();
@@ -231,20 +321,18 @@ impl PartialFile {
         let place = &self.places.journal;
         if self.plan.count() <= 1 && place.stat()?.is_none() {
             // Nothing smaller than a block is resumed: no journal, one file less to create.
-            // A journal that is there belongs to a larger source, whose partial stays.
             return Ok(Vec::new());
         }
+        let length = self.file.metadata().map(|found| found.len());
+        let is_empty = length.is_ok_and(|length| length == 0);
         let file = place.open(OFlags::CREATE | OFlags::RDWR | OFlags::APPEND)?;
-        let stamp = SourceStamp {
-            size: self.plan.size(),
-            modified: self.offered.modified,
-        };
+        let stamp = self.stamp();
         let found = Journal::read(&file, self.plan)
             .map_err(|error| StoreError::target(error, "read", place.shown()))?;
         let held = match found {
             Some(journal) if journal.stamp == stamp => self.rehash(&journal)?,
             // Of another source, but nothing of it arrived: nothing is lost.
-            Some(journal) if journal.blocks.is_empty() => Vec::new(),
+            Some(journal) if journal.blocks.is_empty() || is_empty => Vec::new(),
             Some(_) => {
                 let part = self.places.part.shown();
                 return Err(StoreError::refused(
@@ -263,7 +351,7 @@ impl PartialFile {
             journal::append(&file, *block, *hash).map_err(failed)?;
         }
         self.journal = Some(file);
-        Ok(runs(held))
+        Ok(runs(held.into_iter()))
     }
 
     /// The blocks of the journal that the partial really holds, in order.
@@ -359,6 +447,40 @@ impl PartialFile {
 }
 
 impl Places {
+    fn of(target: &Place, part: Place) -> Self {
+        Self {
+            target: target.clone(),
+            journal: part.with_suffix(".journal"),
+            part,
+        }
+    }
+
+    /// The journal of a file that has its name and is as it was named, if there is one.
+    fn unconfirmed(&self) -> Result<Option<Journal>, StoreError> {
+        let is_file = |stat: &Stat| FileType::from_raw_mode(stat.st_mode) == FileType::RegularFile;
+        let (Some(target), Some(_)) = (
+            self.target.stat()?.filter(is_file),
+            self.journal.stat()?.filter(is_file),
+        ) else {
+            return Ok(None);
+        };
+        let size = u64::try_from(target.st_size).unwrap_or(u64::MAX);
+        let Some(plan) =
+            BlockPlan::new(size).filter(|_| self.part.stat().is_ok_and(|part| part.is_none()))
+        else {
+            return Ok(None);
+        };
+        let file = self.journal.open(OFlags::RDONLY)?;
+        let journal = Journal::read(&file, plan)
+            .map_err(|error| StoreError::target(error, "read", self.journal.shown()))?;
+        let modified = Timestamp {
+            seconds: target.st_mtime,
+            nanos: u32::try_from(target.st_mtime_nsec).unwrap_or_default(),
+        };
+        let stamp = SourceStamp { size, modified };
+        Ok(journal.filter(|journal| journal.is_whole && journal.stamp == stamp))
+    }
+
     /// Opens `NAME.part`, which must be a plain file of ours that no other transfer writes.
     fn open_part(&self, plan: BlockPlan) -> Result<File, StoreError> {
         let file = self.part.open(OFlags::CREATE | OFlags::RDWR)?;
@@ -384,7 +506,7 @@ impl Places {
     }
 }
 
-fn runs(blocks: Vec<(u64, Hash)>) -> HeldRuns {
+fn runs(blocks: impl Iterator<Item = (u64, Hash)>) -> HeldRuns {
     let mut runs: HeldRuns = Vec::new();
     for (block, hash) in blocks {
         match runs.last_mut() {
@@ -406,7 +528,7 @@ mod tests {
     use super::*;
     use crate::limits::BLOCK_MIN_BYTES;
     use crate::path::RelPath;
-    use crate::wire::message::{EntryKind, Timestamp};
+    use crate::wire::message::EntryKind;
     use std::path::Path;
 
     const SIZE: u64 = 2 * BLOCK_MIN_BYTES + 100;
@@ -459,7 +581,74 @@ mod tests {
             (found.mode() & 0o7777, found.mtime(), found.mtime_nsec()),
             (0o751, 1_000_000_000, 5)
         );
+        partial.settle().unwrap();
         assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 1);
+    }
+
+    /// A process that is gone after the file got its name and before anybody heard of it.
+    fn named_and_gone(path: &Path, size: u64) {
+        let (partial, _) = open(path, &offered(size)).unwrap();
+        let blocks = partial.plan().count();
+        (0..blocks).for_each(|block| put(&partial, block));
+        partial.finish(Hash::of(&bytes(size))).unwrap();
+    }
+
+    #[test]
+    fn a_file_whose_receipt_was_lost_is_found_and_proven_once_more() {
+        for size in [0, SIZE] {
+            let dir = tempfile::tempdir().unwrap();
+            let path = dir.path().join("target");
+            named_and_gone(&path, size);
+            let place = Place::of(&path).unwrap();
+            assert!(PartialFile::awaits_receipt(&place).unwrap());
+            let found = PartialFile::find_named(&place, &offered(size)).unwrap();
+            let found = found.unwrap();
+            let held: usize = found.held().iter().map(|(_, hashes)| hashes.len()).sum();
+            assert_eq!(held as u64, found.plan().count());
+            assert!(!found.wants(0));
+            let wrong = found.finish(Hash([1; 32])).unwrap_err();
+            assert_eq!(wrong.code, ErrorCode::HashMismatch);
+            found.finish(Hash::of(&bytes(size))).unwrap();
+            found.settle().unwrap();
+            assert!(!PartialFile::awaits_receipt(&place).unwrap());
+            assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 1);
+        }
+    }
+
+    #[test]
+    fn a_file_that_was_changed_after_it_got_its_name_is_not_taken_for_ours() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("target");
+        named_and_gone(&path, SIZE);
+        let place = Place::of(&path).unwrap();
+        let other = PartialFile::find_named(&place, &offered(SIZE - 1)).unwrap();
+        assert!(other.is_none());
+        let times = std::fs::metadata(&path).unwrap().modified().unwrap();
+        let file = File::options().write(true).open(&path).unwrap();
+        file.write_all_at(b"mine", 5).unwrap();
+        assert!(
+            PartialFile::find_named(&place, &offered(SIZE))
+                .unwrap()
+                .is_none()
+        );
+        // Also when its time says nothing of it.
+        file.set_modified(times).unwrap();
+        assert!(PartialFile::awaits_receipt(&place).unwrap());
+        assert!(
+            PartialFile::find_named(&place, &offered(SIZE))
+                .unwrap()
+                .is_none()
+        );
+    }
+
+    #[test]
+    fn a_journal_without_its_file_is_no_obstacle() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("target");
+        named_and_gone(&path, SIZE);
+        std::fs::remove_file(&path).unwrap();
+        let (_, held) = open(&path, &offered(SIZE + 1)).unwrap();
+        assert!(held.is_empty());
     }
 
     #[test]

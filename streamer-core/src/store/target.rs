@@ -19,7 +19,7 @@ pub struct Target {
     policy: TargetPolicy,
     /// What this process has made of it, for the session after one whose receipt was lost.
     /// Shared by all clones.
-    made: Arc<OnceLock<Entry>>,
+    made: Arc<OnceLock<Arc<PartialFile>>>,
 }
 
 /// What the user chose about things that exist.
@@ -72,7 +72,12 @@ impl Target {
     /// # Errors
     /// When nothing could be received, whatever is sent.
     pub fn check(&self) -> Result<(), StoreError> {
-        self.check_existing(&Place::of(&self.path)?).map(|_| ())
+        let place = Place::of(&self.path)?;
+        if PartialFile::awaits_receipt(&place)? || TreeTarget::awaits_receipt(&place)? {
+            // It may be what will be offered.
+            return Ok(());
+        }
+        self.check_existing(&place).map(|_| ())
     }
 
     /// Opens or makes the directory that is offered as root of a tree.
@@ -97,8 +102,9 @@ impl Target {
             ));
         };
         let place = Place::of(&self.path)?;
-        if self.made.get() == Some(offered) && place.stat()?.is_some() {
-            return Ok(Prepared::Present);
+        if let Some(named) = self.find_named(&place, offered)? {
+            let held = named.held();
+            return Ok(Prepared::File(named, held));
         }
         match self.check_existing(&place)? {
             Found::Keep => return Ok(Prepared::Present),
@@ -117,10 +123,31 @@ impl Target {
         Ok(Prepared::File(Arc::new(file), held))
     }
 
-    /// Remembers that the file that was offered like this has its name.
-    pub(crate) fn on_made(&self, offered: &Entry) {
+    /// The file that got its name, by this process or an earlier one, and whose receipt was
+    /// lost.
+    fn find_named(
+        &self,
+        place: &Place,
+        offered: &Entry,
+    ) -> Result<Option<Arc<PartialFile>>, StoreError> {
+        if let Some(made) = self.made.get()
+            && made.offered() == offered
+            && place.stat()?.is_some()
+        {
+            return Ok(Some(Arc::clone(made)));
+        }
+        Ok(PartialFile::find_named(place, offered)?.map(Arc::new))
+    }
+
+    /// Remembers a file that has its name.
+    pub(crate) fn on_made(&self, file: &Arc<PartialFile>) {
         // A target is made once.
-        let _ = self.made.set(offered.clone());
+        let _ = self.made.set(Arc::clone(file));
+    }
+
+    /// The receipt was heard, or nobody is left to hear it.
+    pub(crate) fn settle(&self) -> Result<(), StoreError> {
+        self.made.get().map_or(Ok(()), |made| made.settle())
     }
 
     fn check_existing(&self, place: &Place) -> Result<Found, StoreError> {
@@ -176,12 +203,22 @@ mod tests {
             panic!("no file")
         };
         file.finish(Hash::of(&[])).unwrap();
-        target.on_made(file.offered());
+        target.on_made(&file);
         let again = next_session.prepare(&offered(1)).unwrap();
-        assert!(matches!(again, Prepared::Present), "{again:?}");
+        assert!(matches!(again, Prepared::File(..)), "{again:?}");
         let other = next_session.prepare(&offered(2)).unwrap_err();
         assert_eq!(other.code, ErrorCode::TargetExists);
-        let stranger = Target::new(&path, TargetPolicy::default());
-        assert!(stranger.prepare(&offered(1)).is_err());
+        // Another process waits for this one, and finds the file when it is gone.
+        let later = Target::new(&path, TargetPolicy::default());
+        let busy = later.prepare(&offered(1)).unwrap_err();
+        assert_eq!(busy.code, ErrorCode::TargetBusy);
+        drop((file, again, target, next_session));
+        later.check().unwrap();
+        assert!(matches!(
+            later.prepare(&offered(1)).unwrap(),
+            Prepared::File(..)
+        ));
+        let other = later.prepare(&offered(2)).unwrap_err();
+        assert_eq!(other.code, ErrorCode::TargetExists);
     }
 }

@@ -111,6 +111,7 @@ fn a_tree_gets_its_name_when_it_is_complete_and_no_special_bits() {
     tree.locate(3, &link("d/link", "../d/file")).unwrap();
     assert!(!world.path("tree").exists());
     tree.finish().unwrap();
+    tree.settle().unwrap();
     let found = |name: &str| std::fs::symlink_metadata(world.path(name)).unwrap();
     for name in ["tree", "tree/d", "tree/d/file"] {
         let (mode, time) = (found(name).mode() & 0o7777, found(name).mtime());
@@ -252,8 +253,47 @@ fn a_later_run_knows_what_is_finished_and_asks_for_what_changed() {
     put(&tree, 4, "d/unfinished").unwrap();
     drop(changed);
     tree.finish().unwrap();
+    tree.settle().unwrap();
     assert_eq!(std::fs::read(world.path("tree/d/changed")).unwrap(), b"new");
     assert_eq!(std::fs::read_dir(world.dir.path()).unwrap().count(), 2);
+}
+
+#[test]
+fn a_tree_whose_receipt_was_lost_is_found_again_and_nothing_in_it_is_replaced() {
+    let world = World::new();
+    {
+        let tree = world.open();
+        put(&tree, 1, "a").unwrap();
+        put(&tree, 2, "b").unwrap();
+        tree.finish().unwrap();
+    }
+    assert!(world.path("tree.part.journal").exists());
+    std::fs::write(world.path("tree/b"), "changed since").unwrap();
+    let tree = world.open();
+    let found = tree.locate(1, &file("a")).unwrap();
+    assert!(matches!(found, Located::Present), "{found:?}");
+    assert_eq!(refused(tree.locate(2, &file("b"))), ErrorCode::TargetExists);
+    tree.finish().unwrap();
+    tree.settle().unwrap();
+    drop(tree);
+    assert_eq!(
+        refused(world.try_open(TargetPolicy::default())),
+        ErrorCode::TargetExists
+    );
+}
+
+#[test]
+fn a_tree_that_another_one_took_the_place_of_is_not_taken_for_ours() {
+    let world = World::new();
+    // Made while the first one exists, so that it is another directory for sure.
+    std::fs::create_dir(world.path("other")).unwrap();
+    world.open().finish().unwrap();
+    std::fs::remove_dir_all(world.path("tree")).unwrap();
+    std::fs::rename(world.path("other"), world.path("tree")).unwrap();
+    assert_eq!(
+        refused(world.try_open(TargetPolicy::default())),
+        ErrorCode::TargetExists
+    );
 }
 
 #[test]
@@ -289,6 +329,7 @@ fn what_is_not_ours_is_left_alone_and_a_restart_begins_anew() {
     let tree = world.try_open(TargetPolicy { existing, restart }).unwrap();
     put(&tree, 1, "new").unwrap();
     tree.finish().unwrap();
+    tree.settle().unwrap();
     assert!(!world.path("tree/old").exists() && world.path("tree/new").exists());
 }
 
@@ -311,6 +352,7 @@ fn directories_that_exist_are_filled_and_keep_what_else_is_in_them() {
         }
         put(&tree, 3, "d/new").unwrap();
         tree.finish().unwrap();
+        tree.settle().unwrap();
         let file = std::fs::read(world.path("tree/d/file")).unwrap();
         assert_eq!(file == TEXT, existing == Existing::Overwrite);
         assert_eq!(std::fs::read(world.path("tree/d/other")).unwrap(), b"mine");

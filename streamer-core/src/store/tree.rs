@@ -39,6 +39,8 @@ pub struct TreeTarget {
     journal: Place,
     restart: bool,
     keep_existing: bool,
+    /// It was complete when an earlier run ended: what differs now is somebody else's.
+    was_complete: bool,
     attributes: Option<Attributes>,
     /// The directories from the root to what was offered last.
     stack: Mutex<Vec<Arc<Directory>>>,
@@ -119,8 +121,10 @@ impl TreeTarget {
         policy: TargetPolicy,
     ) -> Result<Self, StoreError> {
         let attributes = Attributes::of(offered);
+        let was_complete = Self::awaits_receipt(target)?;
         let exists = match target.stat()? {
             None => false,
+            Some(_) if was_complete => true,
             Some(stat) if is_directory(&stat) && policy.existing != Existing::Refuse => true,
             Some(_) => {
                 let (code, shown) = (ErrorCode::TargetExists, target.shown());
@@ -161,6 +165,7 @@ impl TreeTarget {
             journal,
             restart: policy.restart,
             keep_existing,
+            was_complete: was_complete && policy.existing == Existing::Refuse,
             attributes: (!keep_existing).then_some(attributes),
             stack: Mutex::new(vec![root]),
             shared,
@@ -300,6 +305,9 @@ impl TreeTarget {
             }
             EntryKind::Directory | EntryKind::Unsent { .. } => false,
         };
+        if !is_same && self.was_complete {
+            return Err(self.refused(ErrorCode::TargetExists, &offered.path));
+        }
         if !is_same {
             return Ok(Found::Other);
         }
@@ -322,13 +330,63 @@ impl TreeTarget {
             .map_err(|error| self.failed(error, "sync", &RelPath::root()))
     }
 
-    /// Gives the tree its name, once everything in it has its own, and makes all durable.
+    /// Whether `target` is a tree that an earlier run completed, and whose receipt may not have
+    /// been heard.
+    ///
+    /// # Errors
+    /// The usual file errors.
+    pub(crate) fn awaits_receipt(target: &Place) -> Result<bool, StoreError> {
+        let journal = target.with_suffix(".part.journal");
+        let (Some(tree), Some(_)) = (
+            target.stat()?.filter(is_directory),
+            journal.stat()?.filter(is_directory),
+        ) else {
+            return Ok(false);
+        };
+        if target.with_suffix(".part").stat()?.is_some() {
+            return Ok(false);
+        }
+        let work = Arc::new(journal.open_directory()?);
+        let place = complete_place(work, &journal);
+        if place.stat()?.is_none() {
+            return Ok(false);
+        }
+        let mut there = Vec::new();
+        place
+            .open(OFlags::RDONLY)?
+            .take(identity(&tree).len() as u64 + 1)
+            .read_to_end(&mut there)
+            .map_err(|error| StoreError::target(error, "read", place.shown()))?;
+        Ok(there == identity(&tree))
+    }
+
+    /// Makes durable which directory is the whole tree, before it gets its name.
+    fn note_complete(&self) -> Result<(), StoreError> {
+        let place = complete_place(Arc::clone(&self.shared.work), &self.journal);
+        let failed = |error| StoreError::target(error, "write", place.shown());
+        let root = rustix::fs::fstat(&self.shared.root).map_err(|error| failed(error.into()))?;
+        let mut file = place.open(OFlags::CREATE | OFlags::WRONLY | OFlags::TRUNC)?;
+        file.write_all(&identity(&root)).map_err(failed)?;
+        file.sync_data().map_err(failed)
+    }
+
+    /// Nobody will ask for the receipt again.
+    ///
+    /// # Errors
+    /// As the operating system says.
+    pub(crate) fn settle(&self) -> Result<(), StoreError> {
+        self.journal.remove_all()
+    }
+
+    /// Gives the tree its name, once everything in it has its own, and makes all durable. The
+    /// journal stays until [`settle`](Self::settle).
     ///
     /// # Errors
     /// [`ErrorCode::TargetExists`] when somebody took the name meanwhile.
     pub(crate) fn finish(&self) -> Result<(), StoreError> {
         self.stack().clear();
         self.sync_directories()?;
+        self.note_complete()?;
         if let Some(part) = &self.part {
             part.rename_to(&self.target, false)?;
         }
@@ -337,8 +395,7 @@ impl TreeTarget {
             attributes.apply(&self.shared.root).map_err(failed)?;
             rustix::fs::fsync(&self.shared.root).map_err(failed)?;
         }
-        self.target.sync_directory()?;
-        self.journal.remove_all()
+        self.target.sync_directory()
     }
 
     /// Makes the names and attributes in the tree durable.
@@ -548,6 +605,20 @@ fn take_up(journal: &Place, part: Option<&Place>) -> Result<(OwnedFd, File), Sto
     // Local invariant: the place was the only other owner.
     let work = Arc::try_unwrap(shared).map_err(|_| refused(ErrorCode::Internal, journal))?;
     Ok((work, file))
+}
+
+/// Where it is noted that a tree is complete.
+fn complete_place(work: Arc<OwnedFd>, journal: &Place) -> Place {
+    Place::within(work, b"complete", journal.shown().join("complete"))
+}
+
+/// Tells a directory from every other, whatever its name.
+fn identity(directory: &Stat) -> Vec<u8> {
+    [
+        directory.st_dev.to_be_bytes(),
+        directory.st_ino.to_be_bytes(),
+    ]
+    .concat()
 }
 
 /// What the lock of a tree of ours says.

@@ -88,6 +88,14 @@ impl World {
         self.dir.path().join(name)
     }
 
+    /// Waits until the endpoint has left, content.
+    pub(crate) async fn assert_served(&mut self) -> Served {
+        let served = tokio::time::timeout(DEADLINE, &mut self.served)
+            .await
+            .unwrap();
+        served.unwrap().unwrap()
+    }
+
     /// A client that gets the file, after strangers.
     pub(crate) async fn assert_serves(mut self) {
         assert!(self.connected.try_recv().is_err(), "a stranger was served");

@@ -239,6 +239,7 @@ fn conclude(
         root: None,
         tree: None,
         lanes: 1,
+        is_settled: true,
     })
 }
 

@@ -225,6 +225,8 @@ fn name(file: &PartialFile, hashes: &[Hash]) -> Result<Hash, StoreError> {
         file.prove(block, *hash)?;
     }
     file.finish(root)?;
+    // There is no receipt in this protocol.
+    file.settle()?;
     Ok(root)
 }
 
@@ -248,5 +250,6 @@ fn transferred(bytes: u64, root: Option<Hash>) -> Transferred {
         root,
         tree: None,
         lanes: 1,
+        is_settled: true,
     }
 }

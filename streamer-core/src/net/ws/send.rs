@@ -104,6 +104,7 @@ async fn run(
                 root,
                 tree: None,
                 lanes: 1,
+                is_settled: true,
             });
         }
     }

@@ -1,0 +1,116 @@
+//! Clients that vanish after the file has its name, and before they heard of it.
+
+use std::sync::Arc;
+
+use streamer_core::Transport;
+use streamer_core::hash::Hash;
+use streamer_core::net::control::{read_message, write_message};
+use streamer_core::net::dial::{Choice, Dialled, dial};
+use streamer_core::net::link::Link;
+use streamer_core::net::tcp::{Connector, TlsStream};
+use streamer_core::net::{Progress, Transferred, send};
+use streamer_core::session::hello;
+use streamer_core::store::source::Source;
+use streamer_core::wire::message::{Complete, EntryRoot, Finish, Message, Offer, Role, SessionId};
+use tokio::io::AsyncWriteExt as _;
+
+use crate::world::{DEADLINE, World};
+
+/// How far a client gets.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Vanishes {
+    BeforeFinish,
+    BeforeTheReceipt,
+}
+
+#[tokio::test]
+async fn the_next_run_of_a_client_that_was_killed_before_the_receipt_gets_it() {
+    for vanishes in [Vanishes::BeforeFinish, Vanishes::BeforeTheReceipt] {
+        let mut world = World::receiving().await;
+        drop(almost_send(&world, vanishes).await);
+        let received = world.path("received");
+        assert!(received.exists() && world.path("received.part.journal").exists());
+        let transferred = send_again(&world, SessionId([8; 16])).await;
+        assert_eq!(transferred.root, Some(Hash::of(&[])));
+        assert_eq!(world.assert_served().await.transport, Transport::Quic);
+        assert!(received.exists() && !world.path("received.part.journal").exists());
+    }
+}
+
+#[tokio::test]
+async fn a_receipt_that_nobody_hears_is_success_all_the_same() {
+    let mut world = World::receiving().await;
+    drop(almost_send(&world, Vanishes::BeforeTheReceipt).await);
+    tokio::time::pause();
+    let served = world.assert_served().await;
+    assert_eq!((served.sessions, served.transferred.is_settled), (1, false));
+}
+
+/// Sends an empty file as far as that, and reads on until the endpoint has done its part.
+async fn almost_send(world: &World, vanishes: Vanishes) -> TlsStream {
+    let connector = Connector::new(&world.coordinates.secret).unwrap();
+    let mut control = connector.connect(world.address).await.unwrap();
+    let entries = vec![source(world).one_file().unwrap().entry()];
+    let complete = EntryRoot {
+        entry: 0,
+        root: Hash::of(&[]),
+    };
+    let exchange = [
+        (
+            Message::Hello(hello(Role::Sender, SessionId([9; 16]), 0)),
+            "Hello",
+        ),
+        (
+            Message::Offer(Offer {
+                first: 0,
+                entries,
+                last: true,
+            }),
+            "Answer",
+        ),
+        (
+            Message::Complete(Complete {
+                roots: vec![complete],
+            }),
+            "Done",
+        ),
+    ];
+    for (message, answer) in exchange {
+        write_message(&mut control, &message).await.unwrap();
+        assert_eq!(read_message(&mut control).await.unwrap().name(), answer);
+    }
+    if vanishes == Vanishes::BeforeTheReceipt {
+        let finish = Message::Finish(Finish { entries: 1 });
+        write_message(&mut control, &finish).await.unwrap();
+        // Its half of the connection ends without a word: whether the receipt came is not said.
+        assert_eq!(read_message(&mut control).await.unwrap().name(), "Receipt");
+    }
+    control.flush().await.unwrap();
+    control
+}
+
+fn source(world: &World) -> Source {
+    let path = world.path("empty");
+    if !path.exists() {
+        std::fs::write(&path, "").unwrap();
+    }
+    Source::open(&path).unwrap()
+}
+
+async fn send_again(world: &World, session: SessionId) -> Transferred {
+    let dialled = dial(&world.coordinates, Choice::Quic, DEADLINE).await;
+    let Dialled::Quic {
+        endpoint,
+        connection,
+    } = dialled.unwrap()
+    else {
+        panic!("not over QUIC")
+    };
+    let control = connection.open_bi().await.unwrap();
+    let (link, _lanes) = Link::quic(connection, control, session, None);
+    let progress = Arc::<Progress>::default();
+    let never = std::future::pending();
+    let sent = send::send(link, source(world), None, progress, never).await;
+    endpoint.close().await;
+    sent.unwrap()
+}
