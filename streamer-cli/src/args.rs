@@ -134,6 +134,9 @@ pub struct SendArgs {
     /// What of a directory.
     #[command(flatten)]
     pub filter: FilterArgs,
+    /// Have the other side throw away what an earlier run has sent instead of continuing it
+    #[arg(long)]
+    pub restart: bool,
     /// What both verbs take.
     #[command(flatten)]
     pub client: ClientArgs,

@@ -9,13 +9,14 @@ use ring::rand::{SecureRandom as _, SystemRandom};
 use streamer_core::net::dial::{Choice, DialError, DialOptions};
 use streamer_core::net::limit::RateLimit;
 use streamer_core::net::link::Link;
+use streamer_core::net::send::SenderConfig;
 use streamer_core::net::stop::{Stop, stopped};
 use streamer_core::net::ws::dial::{FindError, Found, Plaintext, find};
 use streamer_core::net::ws::{self, PlainLink};
 use streamer_core::net::{Progress, TransferError, Transferred, receive, send};
 use streamer_core::session::ReceiverConfig;
 use streamer_core::store::StoreError;
-use streamer_core::store::filter::{Filter, FilterError};
+use streamer_core::store::filter::FilterError;
 use streamer_core::store::source::Source;
 use streamer_core::store::target::Target;
 use streamer_core::wire::message::{Role, SessionId, Wanted};
@@ -28,7 +29,7 @@ use crate::line::{Line, Purpose};
 #[derive(Debug, Clone)]
 pub enum Local {
     /// To be sent.
-    Source(Source, Option<Filter>),
+    Source(Source, SenderConfig),
     /// To be received, as far as it is wanted.
     Target(Target, Wanted),
 }
@@ -292,8 +293,8 @@ async fn run_session(
 ) -> Result<Transferred, TransferError> {
     let (progress, stop) = (Arc::clone(progress), stopped(stop));
     match local {
-        Local::Source(source, filter) => {
-            send::send(link, source.clone(), filter.clone(), progress, stop).await
+        Local::Source(source, config) => {
+            send::send(link, source.clone(), config.clone(), progress, stop).await
         }
         Local::Target(target, wanted) => {
             let config = ReceiverConfig {

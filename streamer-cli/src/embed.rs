@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use streamer_core::net::Progress;
 use streamer_core::net::dial::Choice;
+use streamer_core::net::send::SenderConfig;
 use streamer_core::net::stop::Stop;
 use streamer_core::net::ws::dial::Plaintext;
 use streamer_core::store::source::Source;
@@ -118,7 +119,7 @@ async fn client(
 
 fn local(operation: Operation, path: &Path) -> Result<Local, ClientError> {
     Ok(match operation {
-        Operation::Send => Local::Source(Source::open(path)?, None),
+        Operation::Send => Local::Source(Source::open(path)?, SenderConfig::default()),
         Operation::Receive => {
             let target = Target::new(path, TargetPolicy::default());
             target.check()?;

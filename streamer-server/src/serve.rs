@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use streamer_core::error::ErrorCode;
 use streamer_core::net::control::write_message;
 use streamer_core::net::link::{Connection, Link};
+use streamer_core::net::send::SenderConfig;
 use streamer_core::net::stop::{Stop, stopped};
 use streamer_core::net::tcp::Acceptor;
 use streamer_core::net::tls::IdentityError;
@@ -423,7 +424,7 @@ impl Life {
         async move {
             match file {
                 EndpointFile::Source(source) => {
-                    send::send(link, source, None, progress, stop).await
+                    send::send(link, source, SenderConfig::default(), progress, stop).await
                 }
                 EndpointFile::Target(target, config) => {
                     receive::receive(link, target, config, progress, stop).await

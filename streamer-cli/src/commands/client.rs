@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use streamer_core::net::Progress;
 use streamer_core::net::dial::Choice;
+use streamer_core::net::send::SenderConfig;
 use streamer_core::net::ws::dial::Plaintext;
 use streamer_core::store::filter::Filter;
 use streamer_core::store::source::Source;
@@ -30,7 +31,13 @@ pub(crate) async fn send(args: SendArgs) -> ExitStatus {
         Ok(source) => source,
         Err(error) => return fail(&printer, &error.into()),
     };
-    let local = Local::Source(source, filter);
+    let local = Local::Source(
+        source,
+        SenderConfig {
+            filter,
+            restart: args.restart,
+        },
+    );
     run(&printer, &args.path, local, &args.client).await
 }
 

@@ -78,7 +78,7 @@ pub(crate) fn of_code(code: ErrorCode) -> Option<&'static str> {
         ErrorCode::WrongDirection => "use the other verb: 'streamer send' or 'streamer receive'",
         ErrorCode::UnsupportedVersion => "update streamer on the older side",
         ErrorCode::SourceChanged => {
-            "the partial is kept; start over with --restart where you receive"
+            "the partial is kept; the same client command with --restart throws it away and starts over"
         }
         ErrorCode::HashMismatch => "run the same command again: what is proven is kept",
         ErrorCode::Terminated => {

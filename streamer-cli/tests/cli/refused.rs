@@ -230,26 +230,35 @@ fn the_inbound_limit_is_exact() {
 
 #[test]
 fn a_source_that_changed_between_two_runs() {
-    let world = World::new();
-    let source = world.sparse("source", 512 << 20);
-    let target = world.path("target");
-    let (endpoint, coordinates) = world.endpoint(&[], "send", &source);
-    let receiver = Process::start(client(&coordinates, &[], "receive", &target));
-    crate::harness::wait_for_partial(&target);
-    drop((receiver, endpoint));
-    let part = beside(&target, ".part");
-    assert!(part.exists() && !target.exists());
-    world.sparse("source", 100);
-    let (endpoint, coordinates) = world.endpoint(&[], "send", &source);
-    let exit = run(client(&coordinates, &[], "receive", &target));
-    exit.assert(12, &["changed", "hint: ", "--restart"]);
-    endpoint.wait().assert(12, &["changed"]);
-    assert!(part.exists() && !target.exists());
-    let (endpoint, coordinates) = world.endpoint(&[], "send", &source);
-    run(client(&coordinates, &["--restart"], "receive", &target)).assert(0, &[]);
-    endpoint.wait().assert(0, &[]);
-    assert_eq!(target.metadata().unwrap().len(), 100);
-    assert!(!part.exists());
+    for (verb, there) in [("receive", "send"), ("send", "receive")] {
+        let world = World::new();
+        let source = world.sparse("source", 512 << 20);
+        let target = world.path("target");
+        let (theirs, mine) = match verb {
+            "receive" => (&source, &target),
+            _ => (&target, &source),
+        };
+        let (endpoint, coordinates) = world.endpoint(&[], there, theirs);
+        let first = Process::start(client(&coordinates, &[], verb, mine));
+        crate::harness::wait_for_partial(&target);
+        drop((first, endpoint));
+        let part = beside(&target, ".part");
+        assert!(part.exists() && !target.exists());
+        world.sparse("source", 100);
+        let (endpoint, coordinates) = world.endpoint(&[], there, theirs);
+        let exit = run(client(&coordinates, &[], verb, mine));
+        exit.assert(
+            12,
+            &["changed", "hint: ", "same client command with --restart"],
+        );
+        endpoint.wait().assert(12, &["changed"]);
+        assert!(part.exists() && !target.exists());
+        let (endpoint, coordinates) = world.endpoint(&[], there, theirs);
+        run(client(&coordinates, &["--restart"], verb, mine)).assert(0, &[]);
+        endpoint.wait().assert(0, &[]);
+        assert_eq!(target.metadata().unwrap().len(), 100);
+        assert!(!part.exists());
+    }
 }
 
 #[test]

@@ -1,7 +1,6 @@
 //! Drives a [`Receiver`]: reads records, hashes and writes them on threads of their own.
 
 use std::collections::VecDeque;
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -24,7 +23,7 @@ use crate::session::{
 };
 use crate::store::target::Target;
 use crate::store::{StoreError, beneath};
-use crate::wire::message::{Entry, EntryKind, Message};
+use crate::wire::message::{Entry, EntryKind, Message, SessionId};
 
 /// Receives what the peer sends over `link` into `target`, and waits until the peer closes
 /// the connection.
@@ -48,8 +47,7 @@ pub async fn receive(
     let control = ControlTasks::spawn(link.control_send, link.control_receive, link.greeting);
     let (events_tx, events) = mpsc::channel(EVENT_QUEUE);
     let open = Arc::new(OpenFiles::default());
-    let path = target.path().to_owned();
-    let keeper = Keeper::spawn(target, Arc::clone(&open), events_tx.clone());
+    let keeper = Keeper::spawn(target.clone(), Arc::clone(&open), events_tx.clone());
     let mut driver = Driver {
         session: Receiver::new(link.session, config),
         control,
@@ -59,7 +57,8 @@ pub async fn receive(
         keeper,
         open,
         arrivals: Arc::default(),
-        path,
+        target,
+        id: link.session,
         lanes: JoinSet::new(),
         quic_lanes: Vec::new(),
         limit: link.limit,
@@ -101,8 +100,8 @@ struct Driver {
     keeper: Keeper,
     open: Arc<OpenFiles>,
     arrivals: Arc<Arrivals>,
-    /// Of the target, for messages.
-    path: PathBuf,
+    target: Target,
+    id: SessionId,
     lanes: JoinSet<Result<(), ProtocolError>>,
     quic_lanes: Vec<quinn::Connection>,
     limit: Option<Arc<RateLimit>>,
@@ -229,6 +228,7 @@ impl Driver {
         while let Some(output) = self.session.poll_output() {
             match output {
                 ReceiverOutput::Send(message) => self.outbox.push_back(message),
+                ReceiverOutput::Restart => self.target.restart(self.id),
                 ReceiverOutput::Prepare { entry, offered } => {
                     let bytes = offered.plan().map_or(0, |plan| plan.size());
                     self.progress.on_offered(1, bytes);
@@ -257,7 +257,7 @@ impl Driver {
         let is_ours = !matches!(offered.kind, EntryKind::Unsent { .. });
         let offered = self.tally.offered(entry, offered);
         if is_ours {
-            let path = beneath::shown(&self.path, &offered.path);
+            let path = beneath::shown(self.target.path(), &offered.path);
             let error = StoreError::refused(ErrorCode::OverInboundLimit, "receive", &path);
             self.tally.failed(entry, error);
         }

@@ -31,8 +31,17 @@ use crate::store::walk::SourceTree;
 use crate::wire::message::{Entry, EntryKind, Held, Message, Wanted};
 use crate::wire::record::{HEADER_BYTES, RecordHeader, TRAILER_BYTES};
 
-/// Sends `source` over `link` and closes the connection. Of a tree only what `filter`, and
-/// the receiver's own, let through.
+/// What of a source is sent, and how it begins.
+#[derive(Debug, Clone, Default)]
+pub struct SenderConfig {
+    /// What of a tree is let through; `None`: all.
+    pub filter: Option<Filter>,
+    /// The receiver throws away what an earlier run left.
+    pub restart: bool,
+}
+
+/// Sends `source` over `link` and closes the connection. Of a tree only what the filters of
+/// both sides let through.
 ///
 /// Not cancel-safe, but dropping it loses nothing at the receiver. `stop` ends it early with
 /// the given code.
@@ -43,7 +52,7 @@ use crate::wire::record::{HEADER_BYTES, RecordHeader, TRAILER_BYTES};
 pub async fn send(
     link: Link,
     source: Source,
-    filter: Option<Filter>,
+    config: SenderConfig,
     progress: Arc<Progress>,
     stop: impl Future<Output = ErrorCode>,
 ) -> Result<Transferred, TransferError> {
@@ -52,14 +61,14 @@ pub async fn send(
     let control = ControlTasks::spawn(link.control_send, link.control_receive, link.greeting);
     let (events_tx, events) = mpsc::channel(EVENT_QUEUE);
     let mut driver = Driver {
-        session: Sender::new(link.session),
+        session: Sender::new(link.session, config.restart),
         control,
         outbox: VecDeque::new(),
         events,
         events_tx,
         queue: Arc::new(WorkQueue::new()),
         source,
-        filter,
+        filter: config.filter,
         manifest: None,
         wants_manifest: false,
         offered: HashMap::new(),

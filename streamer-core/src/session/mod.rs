@@ -84,6 +84,7 @@ pub fn hello(role: Role, session: SessionId, lane: u16) -> Hello {
         lane,
         software,
         wanted: Wanted::default(),
+        restart: false,
     }
 }
 

@@ -95,6 +95,9 @@ pub enum Preparation {
 pub enum ReceiverOutput {
     /// Send this on the control stream.
     Send(Message),
+    /// Comes first, if the sender wants it: throw away what an earlier run left, unless that
+    /// was done for this session already.
+    Restart,
     /// Look at the target of this entry, make what can be made, and open its partial.
     Prepare {
         /// Its number.
@@ -299,6 +302,9 @@ impl Receiver {
         check_hello(Role::Receiver, theirs).map_err(SessionError::Ours)?;
         check_control(self.session, theirs)?;
         self.state = State::Transferring(Transferring::default());
+        if theirs.restart {
+            self.outputs.push_back(ReceiverOutput::Restart);
+        }
         Ok(())
     }
 

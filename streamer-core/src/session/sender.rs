@@ -156,10 +156,12 @@ impl Pending {
 }
 
 impl Sender {
-    /// Starts a session with our `Hello` as first output. `lane` is that of the control
-    /// stream: 0.
-    pub fn new(session: SessionId) -> Self {
-        let hello = Message::Hello(hello(Role::Sender, session, 0));
+    /// Starts a session with our `Hello` as first output. With `restart` the receiver throws
+    /// away what an earlier run left.
+    pub fn new(session: SessionId, restart: bool) -> Self {
+        let mut hello = hello(Role::Sender, session, 0);
+        hello.restart = restart;
+        let hello = Message::Hello(hello);
         Self {
             session,
             state: State::ExpectHello,

@@ -1,7 +1,7 @@
 //! The target of a transfer, as the user named it.
 
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use rustix::fs::FileType;
 
@@ -10,7 +10,7 @@ use crate::store::StoreError;
 use crate::store::partial::{HeldRuns, PartialFile};
 use crate::store::place::Place;
 use crate::store::tree::TreeTarget;
-use crate::wire::message::{Entry, EntryKind};
+use crate::wire::message::{Entry, EntryKind, SessionId};
 
 /// Where a transfer goes, and what to do about what is there.
 #[derive(Debug, Clone)]
@@ -20,6 +20,15 @@ pub struct Target {
     /// What this process has made of it, for the session after one whose receipt was lost.
     /// Shared by all clones.
     made: Arc<OnceLock<Arc<PartialFile>>>,
+    /// Shared by all clones.
+    restart: Arc<Mutex<Restart>>,
+}
+
+/// Whether what an earlier run left is to be thrown away: once for each who asks.
+#[derive(Debug, Default)]
+struct Restart {
+    is_due: bool,
+    asked_by: Option<SessionId>,
 }
 
 /// What the user chose about things that exist.
@@ -59,6 +68,10 @@ impl Target {
             path: path.to_owned(),
             policy,
             made: Arc::default(),
+            restart: Arc::new(Mutex::new(Restart {
+                is_due: policy.restart,
+                asked_by: None,
+            })),
         }
     }
 
@@ -85,7 +98,28 @@ impl Target {
     /// # Errors
     /// When it cannot be received.
     pub(crate) fn prepare_tree(&self, offered: &Entry) -> Result<TreeTarget, StoreError> {
-        TreeTarget::open(&Place::of(&self.path)?, offered, self.policy)
+        let policy = TargetPolicy {
+            restart: self.take_restart(),
+            ..self.policy
+        };
+        TreeTarget::open(&Place::of(&self.path)?, offered, policy)
+    }
+
+    /// The sender wants to begin anew: what an earlier run left is thrown away before it is
+    /// looked at. A session that comes back continues what it has sent itself.
+    pub(crate) fn restart(&self, session: SessionId) {
+        let mut restart = self.restart.lock().unwrap_or_else(PoisonError::into_inner);
+        if restart.asked_by != Some(session) {
+            *restart = Restart {
+                is_due: true,
+                asked_by: Some(session),
+            };
+        }
+    }
+
+    fn take_restart(&self) -> bool {
+        let mut restart = self.restart.lock().unwrap_or_else(PoisonError::into_inner);
+        std::mem::take(&mut restart.is_due)
     }
 
     /// Finds or makes the partial of what is offered. Reads and hashes what it holds.
@@ -119,7 +153,7 @@ impl Target {
             Found::Free => {}
         }
         let replace = self.policy.existing == Existing::Overwrite;
-        let (file, held) = PartialFile::open(&place, offered, replace, self.policy.restart)?;
+        let (file, held) = PartialFile::open(&place, offered, replace, self.take_restart())?;
         Ok(Prepared::File(Arc::new(file), held))
     }
 
@@ -190,6 +224,29 @@ mod tests {
             mode: 0o600,
             modified: Timestamp { seconds, nanos: 0 },
             has_holes: false,
+        }
+    }
+
+    #[test]
+    fn a_restart_throws_away_once_for_each_session_that_asks() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("target");
+        let restart = |restart| TargetPolicy {
+            restart,
+            ..TargetPolicy::default()
+        };
+        let target = Target::new(&path, restart(true));
+        assert_eq!(
+            [target.take_restart(), target.clone().take_restart()],
+            [true, false]
+        );
+        let target = Target::new(&path, restart(false));
+        for (session, is_new) in [(1, true), (1, false), (2, true)] {
+            target.restart(SessionId([session; 16]));
+            assert_eq!(
+                [target.take_restart(), target.take_restart()],
+                [is_new, false]
+            );
         }
     }
 

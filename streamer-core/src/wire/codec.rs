@@ -104,6 +104,7 @@ mod tests {
                     include: vec!["*.h5".into()],
                     exclude: vec!["tmp/".into()],
                 },
+                restart: true,
             }),
             Message::Offer(Offer {
                 first: 0,

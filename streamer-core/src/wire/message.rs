@@ -126,6 +126,9 @@ pub struct Hello {
     pub software: String,
     /// Receiver: what it wants of a tree. The sender leaves it empty.
     pub wanted: Wanted,
+    /// Sender: throw away what an earlier run left, before anything is looked at. Once in a
+    /// session, however often it is dialled.
+    pub restart: bool,
 }
 
 /// What a receiver wants of a tree: names that match a pattern of `include`, where there is

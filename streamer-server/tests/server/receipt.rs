@@ -110,7 +110,7 @@ async fn send_again(world: &World, session: SessionId) -> Transferred {
     let (link, _lanes) = Link::quic(connection, control, session, None);
     let progress = Arc::<Progress>::default();
     let never = std::future::pending();
-    let sent = send::send(link, source(world), None, progress, never).await;
+    let sent = send::send(link, source(world), Default::default(), progress, never).await;
     endpoint.close().await;
     sent.unwrap()
 }

@@ -127,7 +127,7 @@ pub(super) fn run(source: &mut Source, store: &mut Store, plan: &Plan) -> Report
         wanted: Wanted::default(),
     };
     Pair {
-        sender: Sender::new(session),
+        sender: Sender::new(session, false),
         receiver: Receiver::new(session, config),
         sender_end: None,
         receiver_end: None,
@@ -379,7 +379,9 @@ impl Pair<'_> {
                         preparation,
                     }));
                 }
-                ReceiverOutput::Refuse { .. } | ReceiverOutput::Release { .. } => {}
+                ReceiverOutput::Restart
+                | ReceiverOutput::Refuse { .. }
+                | ReceiverOutput::Release { .. } => {}
                 ReceiverOutput::Finish { entry, root } => {
                     let failure = self.store.finish(&self.paths[&entry].0, root);
                     self.soon(Event::Receiver(ReceiverInput::Finished { entry, failure }));

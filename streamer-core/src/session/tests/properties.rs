@@ -274,7 +274,7 @@ proptest! {
     fn no_sequence_of_inputs_panics_or_floods_the_sender(
         inputs in proptest::collection::vec(sender_input(), 0..60),
     ) {
-        let mut sender = Sender::new(SESSION);
+        let mut sender = Sender::new(SESSION, false);
         let hello = messages(Role::Receiver).swap_remove(0);
         sender.handle(SenderInput::Message(hello)).unwrap();
         let mut over = false;

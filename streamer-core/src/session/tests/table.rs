@@ -93,7 +93,7 @@ const RECEIPT: usize = 9;
 
 /// A sender that has taken these inputs, with nothing left to do.
 pub(super) fn sender_after(inputs: Vec<SenderInput>) -> Sender {
-    let mut sender = Sender::new(SESSION);
+    let mut sender = Sender::new(SESSION, false);
     for input in inputs {
         sender.handle(input).unwrap();
     }
