@@ -131,7 +131,7 @@ async fn one(dir: &Path, round: u32) {
             let target = Target::new(&target, TargetPolicy::default());
             Local::Target(target, Wanted::default())
         }
-        false => Local::Source(Source::open(&source).unwrap(), None),
+        false => Local::Source(Source::open(&source).unwrap(), Default::default()),
     };
     let (operation, path, mine) = match local {
         Local::Target(..) => (Operation::Send, source, target.clone()),
