@@ -42,7 +42,7 @@ ours() { # one transfer, cancelled as soon as it listens
   rm -f "$home"/.f7t_transfers/job-*.json
   begun=$(now)
   job=$(call POST "/filesystem/$system/transfer/download" -d "$request" | jq -r .transferJob.jobId)
-  until grep -qs '"listening"' "$home/.f7t_transfers/job-$job.json"; do sleep 0.005; done
+  until grep -qs '"listening"' "$home/.f7t_transfers/job-$system-$job.json"; do sleep 0.005; done
   minus "$(now)" "$begun"
   call DELETE "/compute/$system/jobs/$job"
 }

@@ -15,6 +15,7 @@ fn sample() -> Coordinates {
         secret: TransferSecret::generate().expect("randomness"),
         operation: Some(Operation::Send),
         transports: vec![Transport::Quic],
+        job: None,
     }
 }
 

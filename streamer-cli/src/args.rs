@@ -54,6 +54,26 @@ pub struct CoordinatesArgs {
     pub coordinates_file: Option<PathBuf>,
 }
 
+/// Who can say how the job stands that hosts the endpoint.
+#[derive(Debug, clap::Args)]
+pub struct ApiArgs {
+    /// The FirecREST API that issued the coordinates: while the endpoint does not answer, show how
+    /// its job stands, and stop waiting when the job has ended [default: FIRECREST_URL]
+    #[arg(long = "api", value_name = "URL")]
+    pub url: Option<String>,
+    /// Read the access token for that from a file, each time it is needed
+    /// [default: what FIRECREST_TOKEN holds]
+    #[arg(long = "api-token-file", value_name = "FILE")]
+    pub token_file: Option<PathBuf>,
+}
+
+impl ApiArgs {
+    /// Whether the user asked for it, or the variables just happen to be there.
+    pub fn is_given(&self) -> bool {
+        self.url.is_some() || self.token_file.is_some()
+    }
+}
+
 /// What both client verbs take.
 #[derive(Debug, clap::Args)]
 pub struct ClientArgs {
@@ -78,6 +98,9 @@ pub struct ClientArgs {
     /// nothing else: whoever is on the way can read and change the file
     #[arg(long)]
     pub allow_websocket: bool,
+    /// Who knows about the job.
+    #[command(flatten)]
+    pub api: ApiArgs,
     /// How it is printed.
     #[command(flatten)]
     pub output: OutputArgs,

@@ -22,6 +22,8 @@ use streamer_core::store::target::Target;
 use streamer_core::wire::message::{Role, SessionId, Wanted};
 use streamer_core::{Coordinates, CoordinatesError, ErrorCode, Operation, Transport};
 
+use crate::config::ApiInputError;
+use crate::job::{ApiAccess, AskError, JobState, JobWatch, News};
 pub use crate::line::Connections;
 use crate::line::{Line, Purpose};
 
@@ -61,6 +63,8 @@ pub enum Notice<'a> {
     Connected(std::net::SocketAddr, Transport),
     /// Lost it; trying again.
     Lost(&'a TransferError),
+    /// Not found yet; this is heard of its job.
+    Job(News<'a>),
 }
 
 /// How a transfer ended for which a receipt was given.
@@ -79,7 +83,7 @@ pub struct Outcome {
 }
 
 /// How a transfer is done.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone)]
 pub struct Options {
     /// How long an endpoint that does not answer is tried.
     pub wait: Duration,
@@ -91,6 +95,8 @@ pub struct Options {
     pub connections: Connections,
     /// Bytes a second at most.
     pub limit_rate: Option<u64>,
+    /// Who can say how the endpoint's job stands.
+    pub api: Option<ApiAccess>,
 }
 
 impl Options {
@@ -129,16 +135,27 @@ pub async fn transfer(
     let mut retries = 0;
     let mut started = None;
     let mut patience = Patience::new(options.wait);
+    let mut watch = watch(&options, coordinates)?;
     loop {
         notify(Notice::Dialling);
         let found = tokio::select! {
             found = find(coordinates, options.dial(), options.plaintext, options.wait) => found,
+            state = until_over(&mut watch, &mut notify) => {
+                return Err(ClientError::JobOver { state: Box::new(state) });
+            }
             _ = stopped(stop.clone()) => return Err(ClientError::Interrupted),
         };
         let found = match found.map_err(FindError::into_dial) {
             Ok(found) => found,
             Err(busy_or) => {
-                return Err(not_found(busy_or?, coordinates, options.plaintext, retries));
+                let last = watch.as_ref().and_then(JobWatch::last);
+                return Err(not_found(
+                    busy_or?,
+                    coordinates,
+                    options.plaintext,
+                    retries,
+                    last,
+                ));
             }
         };
         let started = *started.get_or_insert_with(Instant::now);
@@ -207,15 +224,35 @@ pub async fn transfer(
     }
 }
 
+/// Where somebody can be asked and the coordinates say what about.
+fn watch(options: &Options, coordinates: &Coordinates) -> Result<Option<JobWatch>, ClientError> {
+    let both = options.api.clone().zip(coordinates.job.clone());
+    let watch = both.map(|(access, job)| JobWatch::new(access, job));
+    watch.transpose().map_err(ClientError::Ask)
+}
+
+/// Never ends where nobody can be asked.
+async fn until_over(watch: &mut Option<JobWatch>, notify: &mut impl FnMut(Notice<'_>)) -> JobState {
+    match watch {
+        Some(watch) => watch.until_over(|news| notify(Notice::Job(news))).await,
+        None => std::future::pending().await,
+    }
+}
+
 /// Why the search failed, as the user should see it.
 fn not_found(
     error: DialError,
     coordinates: &Coordinates,
     plaintext: Plaintext,
     retries: u32,
+    job: Option<&JobState>,
 ) -> ClientError {
     if retries > 0 {
         return ClientError::LostForGood { error };
+    }
+    if let Some(state) = job.filter(|state| state.is_to_come()) {
+        let state = Box::new(state.clone());
+        return ClientError::JobToCome { state, error };
     }
     let resolved = !matches!(error, DialError::Resolve { .. });
     if resolved && plaintext == Plaintext::Never && !coordinates.secret.is_key() {
@@ -351,6 +388,27 @@ pub enum ClientError {
         #[source]
         error: DialError,
     },
+    /// The endpoint's job has ended: nobody will answer.
+    #[error("{state}")]
+    JobOver {
+        /// How.
+        state: Box<JobState>,
+    },
+    /// The endpoint's job has not come to listening in time.
+    #[error("{state}")]
+    JobToCome {
+        /// Where it is.
+        state: Box<JobState>,
+        /// What the search said.
+        #[source]
+        error: DialError,
+    },
+    /// Nobody can be asked how the job stands.
+    #[error(transparent)]
+    Ask(AskError),
+    /// Who could say how the job stands was not named well.
+    #[error(transparent)]
+    Api(#[from] ApiInputError),
     /// The endpoint was lost, and not found again.
     #[error("the connection was lost and the endpoint did not come back")]
     LostForGood {

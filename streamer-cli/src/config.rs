@@ -11,14 +11,19 @@ use streamer_core::{Coordinates, CoordinatesError, Operation, PortRange, Transfe
 use tracing_subscriber::EnvFilter;
 use zeroize::Zeroizing;
 
-use crate::args::{CoordinatesArgs, PathArgs, ServerArgs, ServerOperation};
+use crate::args::{ApiArgs, CoordinatesArgs, PathArgs, ServerArgs, ServerOperation};
 use crate::client::ClientError;
 use crate::exit::ExitStatus;
+use crate::job::{ApiAccess, Token, UrlError};
 
 /// The coordinates, when neither option is given.
 const COORDINATES_VARIABLE: &str = "STREAMER_COORDINATES";
 /// The endpoint's secret, when neither option is given.
 const SECRET_VARIABLE: &str = "STREAMER_SECRET";
+/// The API, as pyfirecrest's command reads it.
+const API_VARIABLE: &str = "FIRECREST_URL";
+/// The access token for it.
+const API_TOKEN_VARIABLE: &str = "FIRECREST_TOKEN";
 /// What is logged, as in `streamer_core=debug`.
 const LOG_VARIABLE: &str = "STREAMER_LOG";
 
@@ -42,6 +47,48 @@ pub(crate) fn coordinates(args: &CoordinatesArgs) -> Result<Coordinates, ClientE
     };
     let text = std::str::from_utf8(&text).map_err(|_| CoordinatesError::NotBase64)?;
     Ok(Coordinates::parse(text)?)
+}
+
+/// Why the API cannot be asked.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ApiInputError {
+    /// A URL without a token, or the other way round.
+    #[error("{0} is missing: the API is asked only with a URL and an access token")]
+    Missing(&'static str),
+    /// The URL is none.
+    #[error(transparent)]
+    Url(#[from] UrlError),
+    /// The token is none.
+    #[error("the access token is not UTF-8 text")]
+    Token,
+}
+
+/// Whom to ask about the job; `None` where nobody was named.
+pub(crate) fn api(args: &ApiArgs) -> Result<Option<ApiAccess>, ApiInputError> {
+    let url = args.url.clone();
+    let url = url.or_else(|| std::env::var(API_VARIABLE).ok());
+    let token = match &args.token_file {
+        Some(file) => Some(Token::File(file.clone())),
+        None => variable(API_TOKEN_VARIABLE)
+            .map(|text| std::str::from_utf8(&text).map(|text| Zeroizing::new(text.to_owned())))
+            .transpose()
+            .map_err(|_| ApiInputError::Token)?
+            .map(Token::Text),
+    };
+    match (url, token) {
+        (Some(url), Some(token)) => Ok(Some(ApiAccess::new(&url, token)?)),
+        (None, Some(_)) if args.is_given() => Err(ApiInputError::Missing("--api")),
+        (Some(_), None) if args.is_given() => Err(ApiInputError::Missing("--api-token-file")),
+        _ => Ok(None),
+    }
+}
+
+/// The access token in a file.
+pub(crate) fn api_token(path: &Path) -> io::Result<Zeroizing<String>> {
+    let text = read_secret_text(path, API_TOKEN_MAX_BYTES)?;
+    let text = std::str::from_utf8(&text).map_err(io::Error::other)?;
+    Ok(Zeroizing::new(text.to_owned()))
 }
 
 /// A server that cannot even be configured.
@@ -124,6 +171,8 @@ pub(crate) fn s3_plan<T: serde::de::DeserializeOwned>(path: &Path) -> io::Result
 }
 
 const SECRET_CAPACITY_BYTES: usize = 64 << 10;
+/// Tokens are a few kibibytes; web servers take no longer header.
+const API_TOKEN_MAX_BYTES: usize = 64 << 10;
 /// Ten thousand URLs of a kibibyte.
 const S3_PLAN_MAX_BYTES: usize = 10 << 20;
 

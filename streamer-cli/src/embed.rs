@@ -107,6 +107,7 @@ async fn client(
         plaintext: request.plaintext,
         connections: Connections::Auto,
         limit_rate: None,
+        api: None,
     };
     let notify = |notice: Notice<'_>| {
         if let Notice::Connected(_, transport) = notice {

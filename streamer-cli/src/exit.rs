@@ -64,10 +64,14 @@ impl From<&ClientError> for ExitStatus {
             ClientError::Dial(DialError::Stranger { .. }) => Self::Coordinates,
             // A Python endpoint is a stranger to TLS, whatever the coordinates.
             ClientError::NotProven { .. } => Self::Unreachable,
+            ClientError::JobOver { .. } | ClientError::JobToCome { .. } => Self::Unreachable,
+            ClientError::Api(_) => Self::Usage,
             ClientError::Dial(_) | ClientError::LostForGood { .. } => Self::Unreachable,
             ClientError::Transfer(error) => error.into(),
             ClientError::Interrupted => Self::Interrupted,
-            ClientError::NoRandomness | ClientError::Signals { .. } => Self::Failure,
+            ClientError::NoRandomness | ClientError::Signals { .. } | ClientError::Ask(_) => {
+                Self::Failure
+            }
         }
     }
 }

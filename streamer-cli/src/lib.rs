@@ -7,6 +7,7 @@ mod commands;
 mod config;
 pub mod embed;
 pub mod exit;
+pub mod job;
 mod line;
 mod signals;
 mod status_file;

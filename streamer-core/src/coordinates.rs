@@ -30,6 +30,8 @@ pub struct Coordinates {
     pub operation: Option<Operation>,
     /// Transports the endpoint accepts, in order of preference. Empty: not said.
     pub transports: Vec<Transport>,
+    /// The job that hosts the endpoint, where the API started one.
+    pub job: Option<JobName>,
 }
 
 impl Coordinates {
@@ -68,11 +70,49 @@ impl Coordinates {
             v: key.as_ref().map(|_| VERSION),
             key: key.as_ref().map(|key| key.as_str()),
             transports: &self.transports,
+            job: self.job.as_ref().map(|job| [&*job.system, &*job.id]),
         };
         // Local invariant: numbers, strings and lists of them always serialise.
         let json = Zeroizing::new(serde_json::to_vec(&wire).unwrap_or_default());
         Zeroizing::new(BASE64.encode(&*json))
     }
+}
+
+/// What a job is called at the API that started it: no secret, and no address.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct JobName {
+    system: String,
+    id: String,
+}
+
+impl JobName {
+    /// `None` unless both are plain words, which mean nothing else in a URL.
+    pub fn new(system: &str, id: &str) -> Option<Self> {
+        let job = || Self {
+            system: system.to_owned(),
+            id: id.to_owned(),
+        };
+        (is_plain_word(system) && is_plain_word(id)).then(job)
+    }
+
+    /// The system it runs on.
+    pub fn system(&self) -> &str {
+        &self.system
+    }
+
+    /// Its id there.
+    pub fn id(&self) -> &str {
+        &self.id
+    }
+}
+
+/// No dot at the start: `..` is a step of a path.
+fn is_plain_word(text: &str) -> bool {
+    (1..=limits::JOB_NAME_MAX_BYTES).contains(&text.len())
+        && !text.starts_with('.')
+        && text
+            .bytes()
+            .all(|b| b.is_ascii_alphanumeric() || b"-_.".contains(&b))
 }
 
 /// What the *endpoint* does. The client does the opposite.
@@ -217,6 +257,7 @@ impl fmt::Debug for Coordinates {
             secret,
             operation,
             transports,
+            job,
         } = self;
         f.debug_struct("Coordinates")
             .field("ports", ports)
@@ -224,6 +265,7 @@ impl fmt::Debug for Coordinates {
             .field("secret", secret)
             .field("operation", operation)
             .field("transports", transports)
+            .field("job", job)
             .finish()
     }
 }
@@ -263,6 +305,8 @@ impl TryFrom<Wire> for Coordinates {
             secret,
             operation: wire.operation,
             transports,
+            // Only for show: a name that cannot be asked for spoils nothing.
+            job: wire.job.and_then(|[system, id]| JobName::new(&system, &id)),
         })
     }
 }
@@ -295,6 +339,8 @@ struct Wire {
     key: Option<String>,
     #[serde(default)]
     transports: Vec<String>,
+    #[serde(default)]
+    job: Option<[String; 2]>,
 }
 
 #[derive(Serialize)]
@@ -310,6 +356,8 @@ struct WireOut<'a> {
     key: Option<&'a str>,
     #[serde(skip_serializing_if = "<[Transport]>::is_empty")]
     transports: &'a [Transport],
+    #[serde(skip_serializing_if = "Option::is_none")]
+    job: Option<[&'a str; 2]>,
 }
 
 const VERSION: u64 = 2;
@@ -331,6 +379,7 @@ mod tests {
             secret: TransferSecret::generate().unwrap(),
             operation: Some(Operation::Send),
             transports: vec![Transport::Quic],
+            job: JobName::new("daint", "4711"),
         }
     }
 
@@ -374,6 +423,24 @@ mod tests {
             Coordinates::parse(&text).unwrap().transports,
             [Transport::Tls]
         );
+    }
+
+    #[test]
+    fn a_job_that_cannot_be_asked_for_is_none() {
+        for (system, id) in [
+            ("daint", "../x"),
+            ("..", "1"),
+            ("a/b", "1"),
+            ("a", ""),
+            ("a?", "1"),
+        ] {
+            assert_eq!(JobName::new(system, id), None, "{system} {id}");
+            let text = encode_json(&format!(
+                r#"{{"ports":[1,1],"ips":["a"],"secret":"wCQX1nYqHW3wxJ8vX0dQzA","job":["{system}","{id}"]}}"#
+            ));
+            assert_eq!(Coordinates::parse(&text).unwrap().job, None);
+        }
+        assert!(JobName::new("cluster-slurm_1.a", "123").is_some());
     }
 
     #[test]

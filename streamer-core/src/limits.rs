@@ -10,6 +10,9 @@ pub const COORDINATES_MAX_IPS: usize = 64;
 /// Longest address or host name in coordinates, in bytes (RFC 1035 § 2.3.4).
 pub const HOST_NAME_MAX_BYTES: usize = 253;
 
+/// Longest name of a system, and longest id of a job, in coordinates, in bytes.
+pub const JOB_NAME_MAX_BYTES: usize = 128;
+
 /// Longest secret text accepted, in bytes.
 pub const SECRET_TEXT_MAX_BYTES: usize = 1024;
 

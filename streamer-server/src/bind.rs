@@ -43,6 +43,7 @@ pub async fn bind(config: &Config) -> Result<Bound, BindError> {
                     secret: config.secret.clone(),
                     operation: Some(config.operation),
                     transports: transports(config),
+                    job: None,
                 };
                 return Ok(Bound {
                     endpoint,

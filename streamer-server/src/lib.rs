@@ -9,6 +9,7 @@ mod bind;
 mod callers;
 mod config;
 mod handshakes;
+pub mod https;
 pub mod s3;
 mod serve;
 

@@ -154,6 +154,7 @@ async fn one(dir: &Path, round: u32) {
         plaintext: Plaintext::Never,
         connections: Connections::Auto,
         limit_rate: None,
+        api: None,
     };
     let progress = Arc::new(Progress::default());
     let notify = |_: ClientNotice<'_>| ();

@@ -8,6 +8,7 @@ use serde_json::Value;
 
 use super::call::Call;
 use super::fields::{Fields, MISSING, NOT_AN_OBJECT};
+use super::transfer::on_system;
 use crate::error::{ApiError, ApiResponseError, FieldError, json};
 use crate::model::jobs::{
     GetJobMetadataResponse, GetJobResponse, JobDescriptionModel, PostJobAttachRequest,
@@ -88,6 +89,9 @@ pub(crate) async fn show(call: Call) -> Result<Response, ApiError> {
     let system = call.compute_system()?;
     let id = call.job_id()?;
     let jobs = system.scheduler.job(&call.caller, &id).await?;
+    if let ([job], Ok(on)) = (&*jobs, on_system(&system, &call.caller)) {
+        system.transfers.let_listen(on, job).await;
+    }
     Ok(json(StatusCode::OK, &GetJobResponse { jobs }))
 }
 

@@ -278,7 +278,10 @@ async fn start(
     Ok(call.state.detached(work).await.ok_or_else(interrupted)??)
 }
 
-fn on_system<'a>(system: &'a System, caller: &'a Caller) -> Result<OnSystem<'a>, TransferError> {
+pub(crate) fn on_system<'a>(
+    system: &'a System,
+    caller: &'a Caller,
+) -> Result<OnSystem<'a>, TransferError> {
     let Some(executor) = &system.executor else {
         let scheduler = system.scheduler_word();
         return Err(SchedulerError::NotDriven { scheduler }.into());

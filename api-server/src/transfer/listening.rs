@@ -1,7 +1,7 @@
-//! Whether the endpoint of a job that has just been queued listens yet.
+//! Whether the endpoint of a job that has just been queued, or just begun, listens yet.
 //!
 //! Clients of the plaintext protocol wait until the job is RUNNING, then try every port once.
-//! Where jobs start at once, that is before the endpoint has taken its port.
+//! That is a moment before the endpoint has taken its port: until then they get no answer.
 
 use std::time::Duration;
 
@@ -10,6 +10,7 @@ use tokio::time::{Instant, sleep};
 use super::OnSystem;
 use crate::command::{self, RemotePath, View};
 use crate::executor::RunLimits;
+use crate::model::jobs::Job;
 use crate::scheduler::JobId;
 
 /// Waits, for a few seconds at most, until the job at whose `status` file this is listens.
@@ -35,6 +36,16 @@ pub(super) async fn wait(on: OnSystem<'_>, limits: RunLimits, id: &JobId, status
     }
 }
 
+/// Whether this is a job whose endpoint may not listen yet although it runs.
+pub(super) fn is_about_to(job: &Job) -> bool {
+    let transfer = [super::OUTGRESS, super::INGRESS].contains(&&*job.name);
+    let young = job
+        .time
+        .elapsed
+        .is_none_or(|seconds| seconds < YOUNG_SECONDS);
+    transfer && young && job.status.state == "RUNNING"
+}
+
 async fn state(on: OnSystem<'_>, id: &JobId) -> Option<String> {
     let jobs = on.scheduler.job(on.caller, id).await.ok()?;
     jobs.first().map(|job| job.status.state.clone())
@@ -53,6 +64,9 @@ const START: Duration = Duration::from_secs(3);
 
 /// Longest wait for a job to start: longer is a queue.
 const QUEUE: Duration = Duration::from_millis(200);
+
+/// An endpoint that does not listen when its job is so old never will.
+const YOUNG_SECONDS: u64 = 10;
 
 /// Between two looks.
 const PAUSE: Duration = Duration::from_millis(20);

@@ -1,6 +1,6 @@
 //! What every way of moving a large file has in common.
 
-use streamer_core::Operation;
+use streamer_core::{Coordinates, Operation};
 
 use super::TransferError;
 use crate::Secret;
@@ -67,6 +67,8 @@ pub struct JobFiles {
     pub private: String,
     /// The `streamer` program that the job runs.
     pub program: String,
+    /// Name of the system: ids of jobs are its own, the directory may be shared with others.
+    pub system: String,
 }
 
 impl JobFiles {
@@ -79,8 +81,18 @@ impl JobFiles {
     ///
     /// [`ShellLine::job_arg`]: crate::command::ShellLine::job_arg
     pub fn state_prefix(&self) -> String {
-        format!("{}/job-", self.directory)
+        state_prefix(&self.directory, &self.system)
     }
+}
+
+/// All but the id of the job and the ending.
+pub(super) fn state_prefix(directory: &str, system: &str) -> String {
+    let plain = |c: char| c.is_ascii_alphanumeric() || "-_.".contains(c);
+    let system: String = system
+        .chars()
+        .map(|c| if plain(c) { c } else { '_' })
+        .collect();
+    format!("{directory}/job-{system}-")
 }
 
 /// What a method wants done.
@@ -92,4 +104,6 @@ pub struct TransferPlan {
     pub private: Secret,
     /// For the client.
     pub directive: TransferDirective,
+    /// For the client too, once the job has an id.
+    pub coordinates: Option<Coordinates>,
 }

@@ -22,7 +22,7 @@ pub use method::{JobFiles, TransferMethod, TransferPlan, TransferRequest};
 pub use s3::S3Method;
 pub use script::{DirectiveError, batch_script};
 pub use streamer::StreamerMethod;
-use streamer_core::Operation;
+use streamer_core::{JobName, Operation};
 pub use wormhole::WormholeMethod;
 
 use crate::auth::Caller;
@@ -31,6 +31,7 @@ use crate::command::{
     StatOutput, WritableDirectory, WritePrivate,
 };
 use crate::executor::{Executor, RunLimits};
+use crate::model::jobs::Job;
 use crate::model::transfer::{TransferDirective, TransferJob, TransferJobLogs, TransferState};
 use crate::scheduler::{JobDescription, JobId, Scheduler, SchedulerError, Script};
 
@@ -104,19 +105,21 @@ impl Transfers {
             },
             private: format!("private-{}", uuid::Uuid::new_v4().simple()),
             directory,
+            system: self.system.clone(),
         };
         let plan = method.plan(&request, &files).await?;
         self.write_private(on, &files, &plan).await?;
         let name = match request.operation {
-            Operation::Send => "OutgressFileTransfer",
-            Operation::Receive => "IngressFileTransfer",
+            Operation::Send => OUTGRESS,
+            Operation::Receive => INGRESS,
         };
         match self.submit(on, name, request.account, &plan.body).await {
             Ok(job) => {
                 if method.clients_try_once() {
-                    self.wait_until_listening(on, &job.job_id, &files).await;
+                    self.wait_until_listening(on, &job.job_id, &files.directory)
+                        .await;
                 }
-                Ok((job, plan.directive))
+                Ok((job.clone(), directive(plan, &job)))
             }
             Err(error) => {
                 self.remove_private(on, &files).await;
@@ -126,10 +129,26 @@ impl Transfers {
     }
 
     /// Leaves it to the client where that cannot be told.
-    async fn wait_until_listening(&self, on: OnSystem<'_>, id: &str, files: &JobFiles) {
-        let status = format!("{}{id}.json", files.state_prefix());
+    async fn wait_until_listening(&self, on: OnSystem<'_>, id: &str, directory: &str) {
+        let status = state_file(directory, &self.system, id);
         if let (Some(id), Ok(status)) = (JobId::parse(id), RemotePath::parse(&status)) {
             listening::wait(on, self.limits(), &id, &status).await;
+        }
+    }
+
+    /// Before `job`, which somebody asked about, is shown to them: where its endpoint is about
+    /// to listen, waits until it does. Clients of the plaintext protocol take RUNNING for that.
+    ///
+    /// Cancel-safe.
+    pub async fn let_listen(&self, on: OnSystem<'_>, job: &Job) {
+        let once = self.methods.iter().any(|method| method.clients_try_once());
+        let own = job.user == on.caller.name().as_str();
+        if !once || !own || !listening::is_about_to(job) {
+            return;
+        }
+        if let Ok(directory) = self.work_directory_of(on.caller) {
+            let directory = format!("{directory}/{PRIVATE_DIRECTORY}");
+            self.wait_until_listening(on, &job.job_id, &directory).await;
         }
     }
 
@@ -165,7 +184,7 @@ impl Transfers {
     ) -> Result<TransferState, TransferError> {
         let directory = format!("{}/{PRIVATE_DIRECTORY}", self.work_directory_of(on.caller)?);
         let file = ReadPrivate {
-            path: format!("{directory}/job-{}.json", id.as_str()),
+            path: state_file(&directory, &self.system, id.as_str()),
         };
         let (jobs, file) = tokio::join!(on.scheduler.job(on.caller, id), self.run(on, &file));
         let job = jobs?.into_iter().next().ok_or(SchedulerError::NotFound)?;
@@ -368,6 +387,24 @@ impl Transfers {
         })
     }
 }
+
+/// What the client is told, with the name of the job, so that it can ask how that stands.
+fn directive(plan: TransferPlan, job: &TransferJob) -> TransferDirective {
+    let mut directive = plan.directive;
+    directive.coordinates = plan.coordinates.map(|mut coordinates| {
+        coordinates.job = JobName::new(&job.system, &job.job_id);
+        coordinates.encode().to_string()
+    });
+    directive
+}
+
+fn state_file(directory: &str, system: &str, id: &str) -> String {
+    format!("{}{id}.json", method::state_prefix(directory, system))
+}
+
+/// Names of jobs that move files out and in.
+const OUTGRESS: &str = "OutgressFileTransfer";
+const INGRESS: &str = "IngressFileTransfer";
 
 /// In the directory of a user's jobs: private files, states, the program. Only they can open it.
 const PRIVATE_DIRECTORY: &str = ".f7t_transfers";

@@ -53,6 +53,7 @@ impl S3Method {
             body: reported(&line, "Waiting for the object to be uploaded.", FETCHED),
             private: secret_json(&private),
             directive,
+            coordinates: None,
         })
     }
 
@@ -84,6 +85,7 @@ impl S3Method {
             body: reported(&line, "Uploading the file to the object store.", SENT),
             private: secret_json(&private),
             directive,
+            coordinates: None,
         })
     }
 

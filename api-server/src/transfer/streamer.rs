@@ -104,13 +104,13 @@ impl StreamerMethod {
             secret,
             operation: Some(request.operation),
             transports: self.transports(),
+            job: None,
         };
-        let mut directive = TransferDirective::new(TransferMethodName::Streamer);
-        directive.coordinates = Some(coordinates.encode().to_string());
         Ok(TransferPlan {
             body: self.endpoint(request, job).replacing_the_shell(),
             private: text,
-            directive,
+            directive: TransferDirective::new(TransferMethodName::Streamer),
+            coordinates: Some(coordinates),
         })
     }
 }

@@ -43,6 +43,7 @@ async fn the_secret_is_in_the_private_file_only() {
         directory: "/w/b ob/.f7t".into(),
         private: "private-1".into(),
         program: "/opt/my bin/streamer".into(),
+        system: "a/b".into(),
     };
     let request = request(Operation::Send, "/a b/$(id)");
     let method = StreamerMethod::new(config);
@@ -52,10 +53,10 @@ async fn the_secret_is_in_the_private_file_only() {
         "exec '/opt/my bin/streamer' server --host 0.0.0.0 --public-ips 192.0.2.1 --public-ips \
          2001:db8::1 --port-range 7001 7002 --wait-timeout 600 --inbound-transfer-limit 5 \
          --secret-file '/w/b ob/.f7t/private-1' --remove-secret-file --status-file \
-         '/w/b ob/.f7t/job-'\"${SLURM_JOB_ID:-${PBS_JOBID%%.*}}\".json \
+         '/w/b ob/.f7t/job-a_b-'\"${SLURM_JOB_ID:-${PBS_JOBID%%.*}}\".json \
          --no-announce send --path '/a b/$(id)'"
     );
-    let coordinates = Coordinates::parse(plan.directive.coordinates.as_deref().unwrap()).unwrap();
+    let coordinates = plan.coordinates.as_ref().unwrap();
     assert_eq!(coordinates.operation, Some(Operation::Send));
     assert!(coordinates.secret.is_key());
     let secret = plan.private.expose();
@@ -70,14 +71,14 @@ async fn plaintext_is_answered_only_where_the_configuration_says_so() {
         directory: "/w".into(),
         private: "private".into(),
         program: "streamer".into(),
+        system: "here".into(),
     };
     for allowed in [false, true] {
         let method = StreamerMethod::new(config(json!({"allow_websocket": allowed})));
         let request = request(Operation::Receive, "/a");
         let plan = method.plan(&request, &files).await.unwrap();
         assert_eq!(plan.body.contains(" --allow-websocket "), allowed);
-        let coordinates = plan.directive.coordinates.unwrap();
-        let transports = Coordinates::parse(&coordinates).unwrap().transports;
+        let transports = plan.coordinates.unwrap().transports;
         assert_eq!(transports.contains(&streamer_core::Transport::Ws), allowed);
     }
 }
@@ -183,6 +184,8 @@ async fn a_download_runs_its_endpoint_as_a_job() {
         .display()
         .to_string();
     let coordinates = Coordinates::parse(directive.coordinates.as_deref().unwrap()).unwrap();
+    let named = coordinates.job.unwrap();
+    assert_eq!((named.system(), named.id()), ("here", &*job.job_id));
     let lines: Vec<&str> = output.lines().collect();
     assert_eq!(
         lines.first(),

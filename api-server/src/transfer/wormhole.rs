@@ -59,6 +59,7 @@ impl WormholeMethod {
             body: reported(&line.render(), title, done),
             private: Secret::new(code),
             directive,
+            coordinates: None,
         })
     }
 }

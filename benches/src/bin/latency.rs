@@ -205,6 +205,7 @@ fn transfer(streamer: &Path, ports: u16, round_trip: Duration) -> anyhow::Result
         secret,
         operation: Some(Operation::Send),
         transports: vec![Transport::Quic],
+        job: None,
     };
     let client = Program::new(streamer)
         .args(["receive", "--json", "--no-progress", "--path"])

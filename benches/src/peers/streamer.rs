@@ -150,6 +150,7 @@ pub(super) fn loopback_coordinates(
         secret,
         operation: Some(operation),
         transports: vec![Transport::Quic],
+        job: None,
     })
 }
 

@@ -3,6 +3,7 @@
 use std::path::Path;
 use std::sync::Arc;
 
+use streamer_core::Coordinates;
 use streamer_core::net::Progress;
 use streamer_core::net::dial::Choice;
 use streamer_core::net::send::SenderConfig;
@@ -12,10 +13,11 @@ use streamer_core::store::source::Source;
 use streamer_core::store::target::{Existing, Target, TargetPolicy};
 use streamer_core::wire::message::Wanted;
 
-use crate::args::{ClientArgs, FilterArgs, ReceiveArgs, SendArgs, TransportArg};
+use crate::args::{ApiArgs, ClientArgs, FilterArgs, ReceiveArgs, SendArgs, TransportArg};
 use crate::client::{ClientError, Local, Options, Outcome, transfer};
 use crate::config;
 use crate::exit::ExitStatus;
+use crate::job::ApiAccess;
 use crate::signals;
 use crate::ui::summary::Summary;
 use crate::ui::{Printer, hint};
@@ -119,12 +121,14 @@ async fn try_run(
         (_, true) => Plaintext::Allowed,
         (_, false) => Plaintext::Never,
     };
+    let api = api(printer, &args.api, &coordinates)?;
     let options = Options {
         wait: args.wait,
         transport,
         plaintext,
         connections: args.connections,
         limit_rate: args.limit_rate,
+        api,
     };
     if args.limit_rate.is_some() && plaintext != Plaintext::Never {
         printer.note("--limit-rate does not hold over the plaintext protocol");
@@ -142,6 +146,31 @@ async fn try_run(
     .await;
     ticker.finish();
     result.map(|outcome| (outcome, progress))
+}
+
+/// Whom to ask about the job, with what the user should know about that.
+fn api(
+    printer: &Printer,
+    args: &ApiArgs,
+    coordinates: &Coordinates,
+) -> Result<Option<ApiAccess>, ClientError> {
+    let api = match config::api(args) {
+        Err(error) if args.is_given() => return Err(error.into()),
+        // Variables that are there for others stop no transfer.
+        Err(error) => {
+            printer.note(&format!("how the job stands is not shown: {error}"));
+            None
+        }
+        Ok(api) => api,
+    };
+    if args.is_given() && coordinates.job.is_none() {
+        printer.note("these coordinates do not name a job: how it stands is not shown");
+    }
+    let api = api.filter(|_| coordinates.job.is_some());
+    if api.as_ref().is_some_and(ApiAccess::is_in_the_clear) {
+        printer.warning("the access token travels unencrypted: use https:// for the API");
+    }
+    Ok(api)
 }
 
 fn fail(printer: &Printer, error: &ClientError) -> ExitStatus {

@@ -28,6 +28,7 @@ pub(crate) fn inspect(args: &InspectArgs) -> ExitStatus {
         ports: [coordinates.ports.first(), coordinates.ports.last()],
         operation: coordinates.operation,
         transports: coordinates.transports.clone(),
+        job: coordinates.job.as_ref().map(|job| [job.system(), job.id()]),
         secret: "redacted",
     };
     if args.json {
@@ -46,19 +47,23 @@ pub(crate) fn inspect(args: &InspectArgs) -> ExitStatus {
         }
     };
     printer.result(&format!(
-        "version    {}\ntransfer   {}\naddresses  {}\nports      {}\nendpoint   {}\ntransports {}\nsecret     redacted",
+        "version    {}\ntransfer   {}\naddresses  {}\nports      {}\nendpoint   {}\ntransports {}\njob        {}\nsecret     redacted",
         shown.version,
         shown.transfer,
         shown.ips.join(", "),
         coordinates.ports,
         coordinates.operation.map_or("not said", Operation::as_str),
         words(&coordinates.transports),
+        match &coordinates.job {
+            Some(job) => format!("{} on {}", job.id(), job.system()),
+            None => "not said".to_owned(),
+        },
     ));
     ExitStatus::Success
 }
 
 #[derive(Serialize)]
-struct Shown {
+struct Shown<'a> {
     message_type: &'static str,
     version: u8,
     transfer: String,
@@ -66,5 +71,7 @@ struct Shown {
     ports: [u16; 2],
     operation: Option<Operation>,
     transports: Vec<Transport>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    job: Option<[&'a str; 2]>,
     secret: &'static str,
 }

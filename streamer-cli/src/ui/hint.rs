@@ -24,12 +24,18 @@ pub(crate) fn of(error: &ClientError) -> Option<&'static str> {
         ClientError::NotProven { .. } => {
             "is the job running? if it runs the Python streamer, --allow-websocket speaks its plaintext protocol: anybody on the way can read and change the file"
         }
+        ClientError::JobOver { .. } => {
+            "request the transfer again; the same command continues from what arrived"
+        }
+        ClientError::JobToCome { .. } => "--wait 2h keeps trying for longer",
         ClientError::LostForGood { .. } | ClientError::Interrupted => RESUME,
         ClientError::Transfer(error) if error.is_lost() => RESUME,
         ClientError::Dial(_)
         | ClientError::Filter(_)
         | ClientError::Input { .. }
         | ClientError::Signals { .. }
+        | ClientError::Ask(_)
+        | ClientError::Api(_)
         | ClientError::NoRandomness => return None,
         ClientError::Store(_) | ClientError::Transfer(_) => return error.code().and_then(of_code),
     })

@@ -11,8 +11,9 @@ use streamer_core::net::progress::Snapshot;
 use tokio::task::JoinSet;
 
 use crate::client::Notice;
-use crate::ui::Printer;
+use crate::job::{JobState, News};
 use crate::ui::announce::{plaintext, status};
+use crate::ui::{Printer, chain};
 
 /// Reads counters now and then; the hot path never prints.
 #[derive(Debug)]
@@ -58,6 +59,7 @@ impl Ticker {
                 ("connected", format!("connected to {peer} over {transport}"))
             }
             Notice::Lost(error) => ("lost", format!("{error}; trying again")),
+            Notice::Job(news) => return self.job(news),
         };
         if matches!(notice, Notice::Connected(_, Transport::Ws)) {
             self.bar.suspend(|| plaintext(&self.printer));
@@ -65,6 +67,29 @@ impl Ticker {
         if self.printer.is_json() {
             status(&self.printer, state, &text);
         } else if matches!(notice, Notice::Lost(_)) {
+            self.bar.suspend(|| self.printer.note(&text));
+        } else {
+            self.bar.set_message(text);
+        }
+    }
+
+    /// While nobody answers.
+    fn job(&self, news: &News<'_>) {
+        let (text, state) = match news {
+            News::State(state) => (state.to_string(), Some(*state)),
+            News::Unknown(error) => (
+                format!("how the job stands is unknown: {}", chain(error)),
+                None,
+            ),
+        };
+        if self.printer.is_json() {
+            self.printer.json_line(&WaitingLine {
+                message_type: "status",
+                state: "waiting",
+                message: &text,
+                job: state,
+            });
+        } else if self.bar.is_hidden() || state.is_none() {
             self.bar.suspend(|| self.printer.note(&text));
         } else {
             self.bar.set_message(text);
@@ -109,6 +134,15 @@ fn style() -> ProgressStyle {
     )
     // Local invariant: the template is a constant that a test parses.
     .unwrap_or_else(|_| ProgressStyle::default_bar())
+}
+
+#[derive(Serialize)]
+struct WaitingLine<'a> {
+    message_type: &'static str,
+    state: &'static str,
+    message: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    job: Option<&'a JobState>,
 }
 
 #[derive(Serialize)]

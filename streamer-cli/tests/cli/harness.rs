@@ -117,7 +117,13 @@ pub(crate) fn streamer_by(program: &str, args: &[&str]) -> Command {
 }
 
 pub(crate) fn clean(mut command: Command) -> Command {
-    for name in ["STREAMER_COORDINATES", "STREAMER_SECRET", "STREAMER_LOG"] {
+    for name in [
+        "STREAMER_COORDINATES",
+        "STREAMER_SECRET",
+        "STREAMER_LOG",
+        "FIRECREST_URL",
+        "FIRECREST_TOKEN",
+    ] {
         command.env_remove(name);
     }
     command

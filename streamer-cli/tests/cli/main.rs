@@ -21,4 +21,5 @@ mod refused;
 mod secrets;
 mod system;
 mod trees;
+mod waiting;
 mod whole;

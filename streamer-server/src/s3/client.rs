@@ -2,7 +2,6 @@
 
 use std::io;
 use std::pin::Pin;
-use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -11,18 +10,17 @@ use http_body_util::{BodyExt as _, Limited};
 use hyper::body::{Body, Frame, Incoming, SizeHint};
 use hyper::header::{CONTENT_LENGTH, ETAG, HeaderMap, IF_MATCH, RANGE};
 use hyper::{Method, Request, Response, StatusCode};
-use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
 use hyper_util::client::legacy::Client as Pool;
-use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::TokioExecutor;
 use tokio::sync::mpsc;
 use tokio::time::timeout;
 
 use super::{PresignedUrl, S3Error};
+use crate::https::{Connector, connector};
 
 /// Connections to one object store.
 #[derive(Debug, Clone)]
-pub(super) struct Client(Pool<HttpsConnector<HttpConnector>, Payload>);
+pub(super) struct Client(Pool<Connector, Payload>);
 
 /// What is known about an object.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -35,20 +33,9 @@ pub(super) struct Object {
 
 impl Client {
     pub(super) fn new() -> Result<Self, S3Error> {
-        let provider = rustls::crypto::ring::default_provider();
-        let builder = HttpsConnectorBuilder::new;
-        let builder = match builder().with_provider_and_native_roots(provider.clone()) {
-            Ok(builder) => builder,
-            // A node without any certificates can still reach a store by plain HTTP.
-            Err(_) => builder().with_tls_config(
-                rustls::ClientConfig::builder_with_provider(Arc::new(provider))
-                    .with_safe_default_protocol_versions()?
-                    .with_root_certificates(rustls::RootCertStore::empty())
-                    .with_no_client_auth(),
-            ),
-        };
-        let connector = builder.https_or_http().enable_http1().build();
-        Ok(Self(Pool::builder(TokioExecutor::new()).build(connector)))
+        Ok(Self(
+            Pool::builder(TokioExecutor::new()).build(connector()?),
+        ))
     }
 
     /// What the object is; `None` while there is none.
