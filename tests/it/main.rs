@@ -16,6 +16,7 @@ mod secret;
 mod slurm_jobs;
 mod slurm_rest;
 mod slurm_transfers;
+mod slurm_trouble;
 mod stranger;
 mod whole_way;
 mod wormhole;

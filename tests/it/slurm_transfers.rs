@@ -42,6 +42,35 @@ fn on_slurm_streamer_moves_files_both_ways_and_the_job_ends_as_they_do() {
     }
 }
 
+/// Also the most that an endpoint takes in unless told otherwise.
+const LARGE_BYTES: u64 = 5 << 30;
+
+#[test]
+fn on_slurm_streamer_moves_five_gibibytes_both_ways() {
+    let Some(service) = Service::on_cluster(&json!([])) else {
+        return;
+    };
+    // Two files at a time, and no test that runs meanwhile is to be left without room.
+    let here = file::directory_for(2 * LARGE_BYTES + (4 << 30));
+    service.give(here.path());
+    let [source, copy, back] = ["source", "copy", "back"].map(|name| here.path().join(name));
+    file::varied(&source, LARGE_BYTES);
+    service.give(&source);
+    let (download, coordinates) = request(&service, "download", &source);
+    let client = Client::start("receive", &coordinates, &copy, &[]).end();
+    assert_eq!(client.code, Some(0), "{}", client.text);
+    assert_eq!(service.ended(&download)["jobState"], "COMPLETED");
+    assert!(file::same(&source, &copy));
+    std::fs::remove_file(&source).unwrap();
+    let (upload, coordinates) = request(&service, "upload", &back);
+    let client = Client::start("send", &coordinates, &copy, &[]).end();
+    assert_eq!(client.code, Some(0), "{}", client.text);
+    let ended = service.ended(&upload);
+    assert_eq!(ended["jobState"], "COMPLETED", "{}", logs(&upload));
+    assert_eq!(ended["movedBytes"], LARGE_BYTES, "{ended}");
+    assert!(file::same(&copy, &back));
+}
+
 #[test]
 fn on_slurm_another_user_finds_no_secret_while_a_transfer_waits_and_it_can_be_cancelled() {
     let Some(service) = Service::on_cluster(&json!([])) else {

@@ -56,11 +56,22 @@ impl Service {
     ///
     /// # Panics
     /// When it does not come up.
+    pub fn on_cluster(data_transfers: &Value) -> Option<Self> {
+        Self::on_cluster_with(data_transfers, |config| config)
+    }
+
+    /// The same with a configuration that is changed first.
+    ///
+    /// # Panics
+    /// When it does not come up.
     #[expect(
         clippy::print_stderr,
         reason = "who runs the tests should know what is not tested"
     )]
-    pub fn on_cluster(data_transfers: &Value) -> Option<Self> {
+    pub fn on_cluster_with(
+        data_transfers: &Value,
+        change: impl FnOnce(String) -> String,
+    ) -> Option<Self> {
         let Some(state) = std::env::var_os("STREAMER_TEST_CLUSTER").map(PathBuf::from) else {
             eprintln!("skipped: STREAMER_TEST_CLUSTER names no cluster (tests/cluster/README.md)");
             return None;
@@ -84,7 +95,7 @@ impl Service {
             token: cluster_token(&provider),
             home,
         };
-        let service = Self::serve(site, &config);
+        let service = Self::serve(site, &change(config));
         service.give(&service.home());
         Some(service)
     }
@@ -173,6 +184,37 @@ impl Service {
     /// When the log cannot be read.
     pub fn log(&self) -> String {
         std::fs::read_to_string(&self.log).expect("a log")
+    }
+
+    /// What lets `streamer` ask how its job stands.
+    ///
+    /// # Panics
+    /// When there is no room for a token.
+    pub fn api_options(&self) -> [String; 4] {
+        let file = self.log.with_file_name("token");
+        std::fs::write(&file, self.token()).expect("room for a token");
+        let file = file.display().to_string();
+        ["--api", &self.api, "--api-token-file", &file].map(str::to_owned)
+    }
+
+    /// URL of the API.
+    pub fn url(&self) -> &str {
+        &self.api
+    }
+
+    /// A command of Slurm, as root; what it prints.
+    ///
+    /// # Panics
+    /// When it fails, or this is no cluster.
+    pub fn slurm(&self, program: &str, arguments: &[&str]) -> String {
+        let state = std::env::var("STREAMER_TEST_CLUSTER").expect("a cluster");
+        let mut command = Command::new(program);
+        command.args(arguments);
+        command.env("SLURM_CONF", format!("{state}/etc/slurm.conf"));
+        let output = command.output().expect("Slurm is installed");
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.success(), "{program} {arguments:?}: {said}");
+        String::from_utf8_lossy(&output.stdout).into_owned()
     }
 
     fn token(&self) -> &str {
