@@ -13,7 +13,6 @@ use tokio::time::{Instant, sleep_until, timeout};
 use crate::coordinates::{Coordinates, Transport};
 use crate::dial_plan::{DialPlan, PORT_STAGGER, Round};
 use crate::limits;
-use crate::net::path_mtu::udp_payload_ceiling;
 use crate::net::quic::{BindError, Endpoint};
 use crate::net::tcp::{Connector, TlsStream};
 use crate::port_order::port_order;
@@ -246,9 +245,8 @@ async fn try_quic(
         .map_err(|error| AttemptError::Local(error.to_string()))?;
     match timeout(ATTEMPT_TIMEOUT, connecting).await {
         Ok(Ok(connection)) => {
-            let payload = udp_payload_ceiling(peer);
             if let Some(connector) = connector
-                && is_cheaper_over_tcp(connection.min_rtt(), payload)
+                && is_cheaper_over_tcp(connection.min_rtt())
                 && let Ok(Ok(stream)) = timeout(PREFER_WAIT, connector.connect(peer)).await
             {
                 connection.close(quinn::VarInt::from_u32(0), &[]);
@@ -411,18 +409,14 @@ impl fmt::Display for Reason {
 }
 
 /// Whether TCP moves more for the same processor time, and cannot lose much on the way: on a
-/// short path of ordinary packets, since the kernel and the network card cut and join packets
-/// for TCP. With packets that are large anyway QUIC is as cheap, and on longer paths its
-/// congestion control is the better one.
-fn is_cheaper_over_tcp(round_trip: Duration, udp_payload: u16) -> bool {
-    round_trip < NEAR && udp_payload <= ORDINARY_PAYLOAD_BYTES
+/// short path, since the kernel and the network card cut and join packets for TCP. On longer
+/// ones QUIC's congestion control is the better one.
+fn is_cheaper_over_tcp(round_trip: Duration) -> bool {
+    round_trip < NEAR
 }
 
 /// A machine in the same building.
 const NEAR: Duration = Duration::from_millis(3);
-
-/// Ethernet's, also with jumbo frames; loopback has more.
-const ORDINARY_PAYLOAD_BYTES: u16 = 9216;
 
 /// For TLS to shake hands on a near path.
 const PREFER_WAIT: Duration = Duration::from_millis(250);
@@ -442,11 +436,8 @@ mod tests {
     use super::*;
 
     #[test]
-    fn tcp_is_preferred_on_short_paths_of_ordinary_packets_only() {
-        let (near, far) = (Duration::from_micros(300), Duration::from_millis(5));
-        assert!(is_cheaper_over_tcp(near, 1472));
-        assert!(is_cheaper_over_tcp(near, 8972));
-        assert!(!is_cheaper_over_tcp(near, 65_507));
-        assert!(!is_cheaper_over_tcp(far, 1472));
+    fn tcp_is_preferred_on_short_paths_only() {
+        assert!(is_cheaper_over_tcp(Duration::from_micros(300)));
+        assert!(!is_cheaper_over_tcp(Duration::from_millis(5)));
     }
 }

@@ -11,12 +11,13 @@ use std::sync::Arc;
 use std::task::Poll;
 
 use bytes::{Buf as _, Bytes};
-use tokio::io::AsyncReadExt as _;
+use tokio::runtime::Handle;
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 
 use crate::error::ProtocolError;
 use crate::hash::{BlockHasher, Hash};
+use crate::net::blocking_tls::BlockingTls;
 use crate::net::keeper::{During, OpenFile, OpenFiles};
 use crate::net::limit::RateLimit;
 use crate::net::link::Lane;
@@ -76,7 +77,7 @@ pub(crate) struct Inlet {
 /// When the records are not what was offered.
 pub(crate) async fn receive_lane(lane: Lane, inlet: Inlet) -> Result<(), ProtocolError> {
     match lane {
-        Lane::Tls(stream) => receive_records(RecordStream::Tls(stream), inlet).await,
+        Lane::Tls(stream) => receive_here(*stream, inlet).await,
         Lane::Quic(connection) => {
             let mut streams = JoinSet::new();
             loop {
@@ -98,34 +99,111 @@ pub(crate) async fn receive_lane(lane: Lane, inlet: Inlet) -> Result<(), Protoco
     }
 }
 
-/// Receives the records of one stream until it ends. A stream that breaks ends quietly: the
-/// connection's loss is told elsewhere, and unproven blocks are sent anew.
+/// Receives the records of a TCP connection on one thread from socket to file.
+async fn receive_here(stream: TlsStream, inlet: Inlet) -> Result<(), ProtocolError> {
+    // Dropped with this future, which ends the thread.
+    let Ok((stream, _hang_up)) = stream.into_blocking() else {
+        return Ok(());
+    };
+    let runtime = Handle::current();
+    let thread = tokio::task::spawn_blocking(move || {
+        let mut stream = RecordStream::Tls(Box::new(stream));
+        let mut sink = Sink::Here {
+            writer: Box::default(),
+            buffer: Vec::with_capacity(BUFFER_BYTES),
+        };
+        runtime.block_on(receive_all(&mut stream, &inlet, &mut sink))
+    });
+    match thread.await {
+        Ok(result) => ended(result),
+        Err(_) => Err(ProtocolError::Misbehaved("broke a lane")),
+    }
+}
+
+/// Receives the records of one QUIC stream until it ends.
 async fn receive_records(mut stream: RecordStream, inlet: Inlet) -> Result<(), ProtocolError> {
     let (full, full_rx) = mpsc::channel(BUFFERS);
-    let (empty, mut empty_rx) = mpsc::channel(BUFFERS);
+    let (empty_tx, empty) = mpsc::channel(BUFFERS);
     for _ in 0..BUFFERS {
         // Local invariant: as many fit as are made.
-        let _ = empty.try_send(Vec::with_capacity(BUFFER_BYTES));
+        let _ = empty_tx.try_send(Vec::with_capacity(BUFFER_BYTES));
     }
-    let (counted, events) = (Arc::clone(&inlet.arrivals), inlet.events.clone());
-    let writer =
-        tokio::task::spawn_blocking(move || write_blocks(full_rx, &empty, &counted, &events));
-    let result = receive_all(&mut stream, &inlet, &full, &mut empty_rx).await;
-    drop(full);
+    let writing = inlet.clone();
+    let writer = tokio::task::spawn_blocking(move || write_all(full_rx, &empty_tx, &writing));
+    let mut sink = Sink::Thread { full, empty };
+    let result = receive_all(&mut stream, &inlet, &mut sink).await;
+    drop(sink);
     // The thread ends when its queue is empty.
     let _ = writer.await;
+    ended(result)
+}
+
+/// A stream that breaks ends quietly: the connection's loss is told elsewhere, and unproven
+/// blocks are sent anew.
+fn ended(result: Result<(), End>) -> Result<(), ProtocolError> {
     match result {
         Ok(()) | Err(End::Broken) => Ok(()),
         Err(End::Misbehaved(what)) => Err(ProtocolError::Misbehaved(what)),
     }
 }
 
-async fn receive_all(
-    stream: &mut RecordStream,
-    inlet: &Inlet,
-    full: &mpsc::Sender<Step>,
-    empty: &mut mpsc::Receiver<Vec<u8>>,
-) -> Result<(), End> {
+/// What hashes and writes.
+enum Sink {
+    /// A thread, while the next bytes arrive. Buffers go round.
+    Thread {
+        full: mpsc::Sender<Step>,
+        empty: mpsc::Receiver<Vec<u8>>,
+    },
+    /// This thread, before it reads on.
+    Here {
+        writer: Box<Writer>,
+        buffer: Vec<u8>,
+    },
+}
+
+impl Sink {
+    async fn buffer(&mut self) -> Result<Vec<u8>, End> {
+        match self {
+            Self::Thread { empty, .. } => empty.recv().await.ok_or(End::Broken),
+            Self::Here { buffer, .. } => Ok(std::mem::take(buffer)),
+        }
+    }
+
+    async fn put(&mut self, step: Step, inlet: &Inlet) -> Result<(), End> {
+        match self {
+            Self::Thread { full, .. } => full.send(step).await.map_err(|_| End::Broken),
+            Self::Here { writer, buffer } => {
+                let (used, event) = writer.take(step);
+                if let Some(used) = used {
+                    inlet.arrivals.on_written();
+                    *buffer = used;
+                }
+                if let Some(event) = event {
+                    inlet.events.send(event).await.map_err(|_| End::Broken)?;
+                }
+                Ok(())
+            }
+        }
+    }
+}
+
+/// Hashes and writes until the queue closes.
+fn write_all(mut full: mpsc::Receiver<Step>, empty: &mpsc::Sender<Vec<u8>>, inlet: &Inlet) {
+    let mut writer = Writer::default();
+    while let Some(step) = full.blocking_recv() {
+        let (used, event) = writer.take(step);
+        if let Some(used) = used {
+            inlet.arrivals.on_written();
+            // Never full: buffers only go round.
+            let _ = empty.try_send(used);
+        }
+        if let Some(event) = event {
+            let _ = inlet.events.blocking_send(event);
+        }
+    }
+}
+
+async fn receive_all(stream: &mut RecordStream, inlet: &Inlet, sink: &mut Sink) -> Result<(), End> {
     let Inlet {
         open,
         arrivals,
@@ -134,19 +212,12 @@ async fn receive_all(
     } = inlet;
     let mut pack = Pack::default();
     loop {
-        let next = {
-            let mut header = pin!(stream.header());
-            match poll_fn(|context| Poll::Ready(header.as_mut().poll(context))).await {
-                Poll::Ready(header) => header?,
-                // Nothing more for now: what is here need not wait for it.
-                Poll::Pending => {
-                    pack.hand_over(full, arrivals).await?;
-                    header.await?
-                }
-            }
-        };
-        let Some(header) = next else {
-            return pack.hand_over(full, arrivals).await;
+        if !stream.has_more().await? {
+            // Nothing for now: what is here need not wait for it.
+            pack.hand_over(sink, inlet).await?;
+        }
+        let Some(header) = stream.header().await? else {
+            return pack.hand_over(sink, inlet).await;
         };
         let file = match open.get(header.entry) {
             Some(OpenFile::Blocks(file, _)) => file,
@@ -155,8 +226,7 @@ async fn receive_all(
                     return Err(End::Misbehaved("sent what is no block of the file"));
                 }
                 pass(limit.as_deref(), header.length as usize).await;
-                pack.add(stream, header, file, full, empty, arrivals)
-                    .await?;
+                pack.add(stream, header, file, sink, inlet).await?;
                 continue;
             }
             None => {
@@ -166,7 +236,7 @@ async fn receive_all(
                 continue;
             }
         };
-        pack.hand_over(full, arrivals).await?;
+        pack.hand_over(sink, inlet).await?;
         let Some(block) = file.plan().block_at(header.offset, header.length) else {
             return Err(End::Misbehaved("sent what is no block of the file"));
         };
@@ -178,29 +248,22 @@ async fn receive_all(
         }
         let mut offset = header.offset;
         let end = header.offset + header.length;
-        send_step(
-            full,
-            Step::Begin {
-                entry: header.entry,
-                block,
-                file,
-            },
-        )
-        .await?;
+        let entry = header.entry;
+        sink.put(Step::Begin { entry, block, file }, inlet).await?;
         while offset < end {
-            let mut buffer = empty.recv().await.ok_or(End::Broken)?;
+            let mut buffer = sink.buffer().await?;
             let length = (end - offset).min(BUFFER_BYTES as u64) as usize;
             stream.fill(&mut buffer, length).await?;
             pass(limit.as_deref(), length).await;
             arrivals.on_bytes(length);
             arrivals.on_filled();
-            send_step(full, Step::Bytes { buffer, offset }).await?;
+            sink.put(Step::Bytes { buffer, offset }, inlet).await?;
             offset += length as u64;
         }
         let mut hash = Vec::with_capacity(TRAILER_BYTES);
         stream.fill(&mut hash, TRAILER_BYTES).await?;
         let hash = Hash(hash.try_into().map_err(|_| End::Broken)?);
-        send_step(full, Step::End { hash }).await?;
+        sink.put(Step::End { hash }, inlet).await?;
     }
 }
 
@@ -209,10 +272,6 @@ async fn pass(limit: Option<&RateLimit>, bytes: usize) {
     if let Some(limit) = limit {
         limit.pass(bytes).await;
     }
-}
-
-async fn send_step(full: &mpsc::Sender<Step>, step: Step) -> Result<(), End> {
-    full.send(step).await.map_err(|_| End::Broken)
 }
 
 enum Step {
@@ -245,38 +304,33 @@ impl Pack {
         stream: &mut RecordStream,
         header: RecordHeader,
         file: Arc<SmallFile>,
-        full: &mpsc::Sender<Step>,
-        empty: &mut mpsc::Receiver<Vec<u8>>,
-        arrivals: &Arrivals,
+        sink: &mut Sink,
+        inlet: &Inlet,
     ) -> Result<(), End> {
         let length = header.length as usize + TRAILER_BYTES;
         if self.buffer.len() + length > BUFFER_BYTES {
-            self.hand_over(full, arrivals).await?;
+            self.hand_over(sink, inlet).await?;
         }
         if self.files.is_empty() {
-            self.buffer = empty.recv().await.ok_or(End::Broken)?;
+            self.buffer = sink.buffer().await?;
             self.buffer.clear();
         }
         stream.extend(&mut self.buffer, length).await?;
-        arrivals.on_bytes(length);
+        inlet.arrivals.on_bytes(length);
         self.files.push((header.entry, file));
         Ok(())
     }
 
-    async fn hand_over(
-        &mut self,
-        full: &mpsc::Sender<Step>,
-        arrivals: &Arrivals,
-    ) -> Result<(), End> {
+    async fn hand_over(&mut self, sink: &mut Sink, inlet: &Inlet) -> Result<(), End> {
         if self.files.is_empty() {
             return Ok(());
         }
-        arrivals.on_filled();
-        send_step(full, Step::Pack(std::mem::take(self))).await
+        inlet.arrivals.on_filled();
+        sink.put(Step::Pack(std::mem::take(self)), inlet).await
     }
 
-    /// Hashes and writes each file. Returns the buffer.
-    fn write(self, events: &mpsc::Sender<Event>) -> Vec<u8> {
+    /// Hashes and writes each file. Returns the buffer, and what to tell.
+    fn write(self) -> (Vec<u8>, Event) {
         let mut told = Vec::with_capacity(self.files.len());
         let mut rest = self.buffer.as_slice();
         for (entry, file) in self.files {
@@ -302,8 +356,7 @@ impl Pack {
             };
             told.push(event);
         }
-        let _ = events.blocking_send(Event::Many(told));
-        self.buffer
+        (self.buffer, Event::Many(told))
     }
 }
 
@@ -319,7 +372,7 @@ enum RecordStream {
         stream: quinn::RecvStream,
         pending: VecDeque<Bytes>,
     },
-    Tls(Box<TlsStream>),
+    Tls(Box<BlockingTls>),
 }
 
 impl RecordStream {
@@ -327,6 +380,19 @@ impl RecordStream {
         Self::Quic {
             stream,
             pending: VecDeque::new(),
+        }
+    }
+
+    /// Whether something can be read without waiting, or the end has come.
+    async fn has_more(&mut self) -> Result<bool, End> {
+        match self {
+            Self::Tls(stream) => Ok(stream.has_buffered()),
+            Self::Quic { pending, .. } if !pending.is_empty() => Ok(true),
+            Self::Quic { stream, pending } => {
+                let mut more = pin!(read_chunks(stream, pending));
+                let now = poll_fn(|context| Poll::Ready(more.as_mut().poll(context))).await;
+                Ok(now.is_ready())
+            }
         }
     }
 
@@ -345,6 +411,14 @@ impl RecordStream {
 
     /// Makes `buffer` hold the next `length` bytes.
     async fn fill(&mut self, buffer: &mut Vec<u8>, length: usize) -> Result<(), End> {
+        if let Self::Tls(stream) = self {
+            // Not cleared first: what is overwritten need not be zeroed again.
+            buffer.resize(length, 0);
+            return stream.read_exact(buffer).map_err(|_| {
+                buffer.clear();
+                End::Broken
+            });
+        }
         buffer.clear();
         self.extend(buffer, length).await
     }
@@ -360,13 +434,10 @@ impl RecordStream {
                 }
             }
             Self::Tls(stream) => {
-                let mut limited = stream.take(length as u64);
-                while buffer.len() < end {
-                    match limited.read_buf(buffer).await {
-                        Ok(1..) => {}
-                        Ok(0) | Err(_) => return Err(End::Broken),
-                    }
-                }
+                let start = buffer.len();
+                buffer.resize(end, 0);
+                let read = stream.read_exact(&mut buffer[start..]);
+                read.map_err(|_| End::Broken)?;
             }
         }
         Ok(())
@@ -400,60 +471,62 @@ async fn next_chunk(
             }
             continue;
         }
-        let mut chunks: [Bytes; CHUNKS] = std::array::from_fn(|_| Bytes::new());
-        let read = stream
-            .read_chunks(&mut chunks)
-            .await
-            .map_err(|_| End::Broken)?;
-        let count = read.ok_or(End::Broken)?;
-        pending.extend(chunks.into_iter().take(count));
+        read_chunks(stream, pending).await?;
     }
 }
 
-/// Hashes and writes until the queue closes.
-fn write_blocks(
-    mut full: mpsc::Receiver<Step>,
-    empty: &mpsc::Sender<Vec<u8>>,
-    arrivals: &Arrivals,
-    events: &mpsc::Sender<Event>,
-) {
-    let mut current: Option<Block> = None;
-    while let Some(step) = full.blocking_recv() {
+/// Waits for packets, and takes those that are there. Cancel-safe, per quinn's documentation.
+async fn read_chunks(
+    stream: &mut quinn::RecvStream,
+    pending: &mut VecDeque<Bytes>,
+) -> Result<(), End> {
+    let mut chunks: [Bytes; CHUNKS] = std::array::from_fn(|_| Bytes::new());
+    let read = stream
+        .read_chunks(&mut chunks)
+        .await
+        .map_err(|_| End::Broken)?;
+    let count = read.ok_or(End::Broken)?;
+    pending.extend(chunks.into_iter().take(count));
+    Ok(())
+}
+
+/// What turns steps into files.
+#[derive(Default)]
+struct Writer {
+    current: Option<Block>,
+}
+
+impl Writer {
+    /// Hashes and writes. The buffer that came with the step, and what to tell the driver.
+    fn take(&mut self, step: Step) -> (Option<Vec<u8>>, Option<Event>) {
         match step {
             Step::Begin { entry, block, file } => {
                 let hasher = BlockHasher::new(file.plan(), block);
-                current = Some(Block {
+                self.current = Some(Block {
                     entry,
                     block,
                     file,
                     hasher,
                     failed: false,
                 });
+                (None, None)
             }
             Step::Bytes { buffer, offset } => {
-                if let Some(error) = current.as_mut().and_then(|c| c.take(&buffer, offset).err()) {
-                    let entry = current.as_ref().map_or(0, |current| current.entry);
-                    let event = Event::Failed {
-                        entry,
+                let failed = self.current.as_mut().and_then(|current| {
+                    let error = current.take(&buffer, offset).err()?;
+                    Some(Event::Failed {
+                        entry: current.entry,
                         during: During::Write,
                         error,
-                    };
-                    let _ = events.blocking_send(event);
-                }
-                arrivals.on_written();
-                // Never full: buffers only go round.
-                let _ = empty.try_send(buffer);
+                    })
+                });
+                (Some(buffer), failed)
             }
             Step::Pack(pack) => {
-                let buffer = pack.write(events);
-                arrivals.on_written();
-                let _ = empty.try_send(buffer);
+                let (buffer, told) = pack.write();
+                (Some(buffer), Some(told))
             }
-            Step::End { hash } => {
-                if let Some(event) = current.take().and_then(|current| current.end(hash)) {
-                    let _ = events.blocking_send(event);
-                }
-            }
+            Step::End { hash } => (None, self.current.take().and_then(|block| block.end(hash))),
         }
     }
 }

@@ -1,6 +1,7 @@
 //! Connections: dialling and accepting with an identity from the secret, and driving the
 //! sessions of [`crate::session`] over them. Drivers move; they decide nothing.
 
+mod blocking_tls;
 mod buffer;
 mod congestion;
 pub mod control;

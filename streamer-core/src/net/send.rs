@@ -5,13 +5,14 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::runtime::Handle;
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 
 use crate::blocks::BlockRun;
 use crate::error::ErrorCode;
 use crate::hash::{BlockHasher, Hash};
+use crate::net::blocking_tls::BlockingTls;
 use crate::net::buffer::BufferPool;
 use crate::net::limit::RateLimit;
 use crate::net::link::{Connection, ControlTasks, Lane, Link, reserve};
@@ -317,26 +318,20 @@ impl Driver {
     }
 
     fn add_lane(&mut self, lane: Lane) {
-        let (pieces, pieces_rx) = mpsc::channel(PIECE_QUEUE);
-        let reader = LaneReader {
-            pieces,
-            events: self.events_tx.clone(),
-            pool: BufferPool::new(PIECE_BYTES),
-            pack: Pack::default(),
-        };
         let queue = Arc::clone(&self.queue);
-        tokio::task::spawn_blocking(move || reader.run(&queue));
+        let events = self.events_tx.clone();
+        let limit = self.limit.clone();
         match lane {
             Lane::Quic(connection) => {
                 self.quic_lanes.push(connection.clone());
                 fit_send_windows(&self.quic_lanes);
+                let (pieces, pieces_rx) = mpsc::channel(PIECE_QUEUE);
+                let reader = LaneReader::new(Outlet::Stream(pieces), events);
+                tokio::task::spawn_blocking(move || reader.run(&queue));
                 self.lanes
-                    .spawn(write_streams(connection, pieces_rx, self.limit.clone()))
+                    .spawn(write_streams(connection, pieces_rx, limit))
             }
-            Lane::Tls(stream) => {
-                self.lanes
-                    .spawn(write_tcp(*stream, pieces_rx, self.limit.clone()))
-            }
+            Lane::Tls(stream) => self.lanes.spawn(send_here(*stream, limit, queue, events)),
         };
     }
 
@@ -523,33 +518,23 @@ async fn write_streams(
     Ok(())
 }
 
-/// Writes pieces to a TCP connection. A record that cannot be completed ends it; so does the
-/// receiver, who never says anything here, and whose end is a lane lost.
-async fn write_tcp(
-    mut stream: TlsStream,
-    mut pieces: mpsc::Receiver<Piece>,
+/// Sends over a TCP connection, on one thread from file to socket.
+async fn send_here(
+    stream: TlsStream,
     limit: Option<Arc<RateLimit>>,
+    queue: Arc<WorkQueue<Work>>,
+    events: mpsc::Sender<Event>,
 ) -> Result<(), LaneLost> {
-    loop {
-        // Cancel-safe: a channel, and a read that nothing is expected from.
-        let piece = tokio::select! {
-            piece = pieces.recv() => piece,
-            _ = stream.read_u8() => return Err(LaneLost),
-        };
-        if let Some(piece) = &piece {
-            piece.pass(limit.as_deref()).await;
-        }
-        match piece {
-            Some(Piece::Bytes(bytes)) => stream.write_all(&bytes).await?,
-            Some(Piece::Broken(_)) => return Ok(()),
-            None => break,
-        }
-        if pieces.is_empty() {
-            stream.flush().await?;
-        }
-    }
-    stream.shutdown().await?;
-    Ok(())
+    // Dropped with this future, which ends the thread.
+    let (stream, _hang_up) = stream.into_blocking()?;
+    let socket = Socket {
+        stream,
+        small: Vec::new(),
+        limit,
+        runtime: Handle::current(),
+    };
+    let reader = LaneReader::new(Outlet::Socket(Box::new(socket)), events);
+    tokio::task::spawn_blocking(move || reader.run(&queue)).await?
 }
 
 /// What a lane's thread hands to its stream.
@@ -569,10 +554,68 @@ impl Piece {
 }
 
 struct LaneReader {
-    pieces: mpsc::Sender<Piece>,
+    outlet: Outlet,
     events: mpsc::Sender<Event>,
     pool: BufferPool,
     pack: Pack,
+}
+
+/// Where the pieces of a lane go.
+enum Outlet {
+    /// To the task that writes QUIC streams, which tells when the lane is lost.
+    Stream(mpsc::Sender<Piece>),
+    /// To a socket, by this thread.
+    Socket(Box<Socket>),
+}
+
+impl Outlet {
+    fn put(&mut self, piece: Piece) -> Result<(), Stop> {
+        match self {
+            Self::Stream(pieces) => pieces.blocking_send(piece).map_err(|_| Stop::Over),
+            Self::Socket(socket) => match piece {
+                Piece::Bytes(bytes) => socket.put(&bytes).map_err(|LaneLost| Stop::Lost),
+                // What follows would be taken for the rest of the record.
+                Piece::Broken(_) => Err(Stop::Broken),
+            },
+        }
+    }
+
+    fn finish(&mut self) -> Result<(), LaneLost> {
+        match self {
+            Self::Stream(_) => Ok(()),
+            Self::Socket(socket) => Ok(socket.stream.finish()?),
+        }
+    }
+}
+
+/// A TCP connection that this thread writes to.
+struct Socket {
+    stream: BlockingTls,
+    /// Header or trailer: travels with what comes next.
+    small: Vec<u8>,
+    limit: Option<Arc<RateLimit>>,
+    runtime: Handle,
+}
+
+impl Socket {
+    fn put(&mut self, bytes: &[u8]) -> Result<(), LaneLost> {
+        if let Some(limit) = &self.limit {
+            self.runtime.block_on(limit.pass(bytes.len()));
+        }
+        if bytes.len() <= HEADER_BYTES.max(TRAILER_BYTES) {
+            self.small.extend_from_slice(bytes);
+            return Ok(());
+        }
+        self.stream.write_all([&self.small, bytes])?;
+        self.small.clear();
+        Ok(())
+    }
+
+    fn flush(&mut self) -> Result<(), LaneLost> {
+        self.stream.write_all([&self.small, &[]])?;
+        self.small.clear();
+        Ok(())
+    }
 }
 
 /// Records of small files in one buffer, until it is full or there is nothing else to send.
@@ -583,45 +626,54 @@ struct Pack {
     sent: Vec<(u32, Hash, u64)>,
 }
 
-/// `None` once the other end of a channel is gone: the transfer is over.
-type Open = Option<()>;
-
 impl LaneReader {
-    fn run(mut self, queue: &WorkQueue<Work>) {
+    fn new(outlet: Outlet, events: mpsc::Sender<Event>) -> Self {
+        Self {
+            outlet,
+            events,
+            pool: BufferPool::new(PIECE_BYTES),
+            pack: Pack::default(),
+        }
+    }
+
+    /// Works until the queue closes.
+    fn run(mut self, queue: &WorkQueue<Work>) -> Result<(), LaneLost> {
+        match self.work_all(queue) {
+            Ok(()) => self.outlet.finish(),
+            Err(Stop::Lost) => Err(LaneLost),
+            Err(Stop::Over | Stop::Broken | Stop::Failed(_)) => Ok(()),
+        }
+    }
+
+    fn work_all(&mut self, queue: &WorkQueue<Work>) -> Result<(), Stop> {
         loop {
             let work = match queue.try_pop() {
                 Some(work) => work,
                 None => {
-                    if let Err(Stop::Over) = self.flush() {
-                        return;
-                    }
-                    let Some(work) = queue.pop() else { return };
+                    self.flush()?;
+                    let Some(work) = queue.pop() else {
+                        return Ok(());
+                    };
                     work
                 }
             };
-            if self.work(work).is_none() {
-                return;
-            }
+            self.work(work)?;
         }
     }
 
-    fn work(&mut self, Work { entry, file, task }: Work) -> Open {
+    fn work(&mut self, Work { entry, file, task }: Work) -> Result<(), Stop> {
         let done = match (task, file.small()) {
             (Task::Send(_), Some((tree, size))) => self.send_small(entry, &file, tree, size),
             (task, _) => self.work_on_blocks(entry, &file, task),
         };
         match done {
-            Ok(()) => Some(()),
-            Err(Stop::Over) => None,
-            Err(Stop::Failed(error)) => self
-                .events
-                .blocking_send(Event::Failed { entry, error })
-                .ok(),
+            Err(Stop::Failed(error)) => self.event(Event::Failed { entry, error }),
+            done => done,
         }
     }
 
     fn work_on_blocks(&mut self, entry: u32, file: &OfferedFile, task: Task) -> Result<(), Stop> {
-        self.flush()?;
+        self.send_pack()?;
         let source = file.open()?;
         match task {
             Task::Check(held) => self.check(&source, &held),
@@ -646,7 +698,7 @@ impl LaneReader {
         size: usize,
     ) -> Result<(), Stop> {
         if self.pack.filled + HEADER_BYTES + size + TRAILER_BYTES > PIECE_BYTES {
-            self.flush()?;
+            self.send_pack()?;
         }
         let Pack {
             buffer,
@@ -673,8 +725,16 @@ impl LaneReader {
         Ok(())
     }
 
-    /// Sends the pack.
+    /// Keeps nothing back.
     fn flush(&mut self) -> Result<(), Stop> {
+        self.send_pack()?;
+        match &mut self.outlet {
+            Outlet::Stream(_) => Ok(()),
+            Outlet::Socket(socket) => socket.flush().map_err(|LaneLost| Stop::Lost),
+        }
+    }
+
+    fn send_pack(&mut self) -> Result<(), Stop> {
         let Pack {
             buffer,
             filled,
@@ -714,8 +774,9 @@ impl LaneReader {
             let length = (range.end - start).min(PIECE_BYTES as u64) as usize;
             let mut buffer = self.pool.take();
             if let Err(error) = source.read_exact_at(&mut buffer[..length], start) {
-                self.send_piece(Piece::Broken(error.code))?;
-                return Err(Stop::Failed(error));
+                let broken = self.outlet.put(Piece::Broken(error.code));
+                self.event(Event::Failed { entry, error })?;
+                return broken;
             }
             hasher.update(&buffer[..length]);
             let piece = self.pool.share(buffer, length);
@@ -727,12 +788,8 @@ impl LaneReader {
         self.event(Event::BlockSent { entry, bytes })
     }
 
-    fn piece(&self, bytes: Bytes) -> Result<(), Stop> {
-        self.send_piece(Piece::Bytes(bytes))
-    }
-
-    fn send_piece(&self, piece: Piece) -> Result<(), Stop> {
-        self.pieces.blocking_send(piece).map_err(|_| Stop::Over)
+    fn piece(&mut self, bytes: Bytes) -> Result<(), Stop> {
+        self.outlet.put(Piece::Bytes(bytes))
     }
 
     fn event(&self, event: Event) -> Result<(), Stop> {
@@ -741,7 +798,12 @@ impl LaneReader {
 }
 
 enum Stop {
+    /// The transfer is over, or somebody else tells why.
     Over,
+    /// The connection broke.
+    Lost,
+    /// This end broke it.
+    Broken,
     Failed(StoreError),
 }
 

@@ -14,6 +14,7 @@ use tokio::io::{AsyncRead, AsyncWrite, BufReader, ReadBuf};
 use tokio::net::TcpStream;
 use tokio_rustls::{TlsAcceptor, TlsConnector};
 
+use crate::net::blocking_tls::{BlockingTls, HangUp};
 use crate::net::tls::{self, IdentityError, SERVER_NAME};
 use crate::secret::TransferSecret;
 
@@ -42,6 +43,30 @@ impl TlsStream {
     /// The other end.
     pub fn peer(&self) -> SocketAddr {
         self.peer
+    }
+
+    /// For a thread that does nothing else. Nothing that has arrived is lost.
+    ///
+    /// # Errors
+    /// When the socket is gone.
+    pub(crate) fn into_blocking(self) -> io::Result<(BlockingTls, HangUp)> {
+        let (stream, connection): (_, rustls::Connection) = match self.inner {
+            tokio_rustls::TlsStream::Client(stream) => {
+                let (stream, connection) = stream.into_inner();
+                (stream, connection.into())
+            }
+            tokio_rustls::TlsStream::Server(stream) => {
+                let (stream, connection) = stream.into_inner();
+                (stream, connection.into())
+            }
+        };
+        let early = stream.buffer().to_vec();
+        let socket = stream.into_inner().into_std()?;
+        if socket.local_addr()?.ip() == self.peer.ip() {
+            // Best effort, as it is about speed only.
+            let _ = sockopt::set_socket_send_buffer_size(&socket, LOCAL_SEND_BUFFER_BYTES);
+        }
+        BlockingTls::new(connection, early, socket)
     }
 }
 
@@ -169,6 +194,10 @@ const IDLE_TIMEOUT: Duration = Duration::from_secs(30);
 /// From here on BBR is wanted: what most systems use takes every lost packet for congestion,
 /// and on long paths needs minutes to recover. On short ones it has less to do.
 const FAR: Duration = Duration::from_millis(5);
+
+/// Within one machine there is no path to fill: what waits in the kernel has only left the
+/// cache by the time it is read.
+const LOCAL_SEND_BUFFER_BYTES: usize = 128 << 10;
 
 /// Read from the socket at a time.
 const READ_BUFFER_BYTES: usize = 512 << 10;
