@@ -21,7 +21,12 @@ pub fn app(state: AppState) -> Router {
             .route(path, methods)
             .route(&other, any(routes::redirect));
     }
-    let router = router
+    around(router, state)
+}
+
+/// What every request passes on its way to these routes.
+fn around(routes: Router<AppState>, state: AppState) -> Router {
+    let router = routes
         .route("/docs/{file}", get(docs::file))
         .route("/metrics", get(docs::metrics))
         .route_layer(from_fn(remember_route))
@@ -140,6 +145,51 @@ fn table() -> Vec<(&'static str, MethodRouter<AppState>)> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use axum::body::Body;
+    use axum::http::{Request, StatusCode, header};
+    use http_body_util::BodyExt as _;
+    use serde_json::{Value, json};
+    use tower::ServiceExt as _;
+
+    async fn state() -> AppState {
+        let directory = tempfile::tempdir().unwrap();
+        let file = directory.path().join("config.yaml");
+        let text = "auth: {authentication: {token_url: 'http://localhost/token'}}\n\
+                    ssh_credentials: {type: SSHService, url: 'http://localhost'}\n";
+        std::fs::write(&file, text).unwrap();
+        let sources = crate::config::Sources {
+            file: Some(file),
+            ..Default::default()
+        };
+        AppState::new(sources.load().unwrap()).await.unwrap()
+    }
+
+    #[tokio::test]
+    async fn a_handler_that_panics_is_answered_for_as_any_other_failure() {
+        let panics = async || -> StatusCode { panic!("a word of the user's") };
+        let routes = Router::new().route("/panics", get(panics));
+        let service = around(routes, state().await);
+        let ask = || {
+            let request = Request::get("/panics").header("x-request-id", "mine");
+            service
+                .clone()
+                .oneshot(request.body(Body::empty()).unwrap())
+        };
+        for _ in 0..2 {
+            let answer = ask().await.unwrap();
+            assert_eq!(answer.status(), StatusCode::INTERNAL_SERVER_ERROR);
+            let headers = answer.headers();
+            assert_eq!(headers["x-request-id"], "mine");
+            assert_eq!(headers[header::CONTENT_TYPE], "application/json");
+            assert!(headers.contains_key("f7t-timestamp"));
+            let body = answer.into_body().collect().await.unwrap().to_bytes();
+            let expected = json!({
+                "errorType": "error", "message": "Internal Server Error",
+                "causedBy": null, "data": null, "user": null,
+            });
+            assert_eq!(serde_json::from_slice::<Value>(&body).unwrap(), expected);
+        }
+    }
 
     /// What is described is tested without a token; this makes sure that all is described.
     #[test]

@@ -1,6 +1,7 @@
 //! What happens to every request before and after routing: paths are normalised, ids taken
 //! over or made, errors rendered, headers added, one line logged.
 
+use std::panic::AssertUnwindSafe;
 use std::sync::{Arc, OnceLock};
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
@@ -8,11 +9,12 @@ use axum::extract::{MatchedPath, Request, State};
 use axum::http::{HeaderMap, HeaderValue, Method, StatusCode, Uri, header};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
+use futures_util::FutureExt as _;
 use percent_encoding::{AsciiSet, CONTROLS, percent_decode_str, utf8_percent_encode};
 
 use crate::auth::{Caller, UserName};
 use crate::context::{self, RequestContext};
-use crate::error::Pending;
+use crate::error::{ApiError, Pending};
 use crate::limits;
 use crate::openapi::API_VERSION;
 use crate::state::AppState;
@@ -120,7 +122,7 @@ pub(crate) async fn front(
         log.requesting(&traced, &context);
         (log, traced)
     });
-    let response = context::scope(Arc::clone(&context), next.run(request)).await;
+    let response = context::scope(Arc::clone(&context), caught(next.run(request))).await;
     let route = response.extensions().get::<Route>().cloned();
     let response = finish(response, &context, slot.name());
     let (status, elapsed) = (response.status().as_u16(), started.elapsed());
@@ -139,6 +141,19 @@ pub(crate) async fn front(
         elapsed_ms = elapsed.as_millis(), "request"
     );
     response
+}
+
+/// The answer, or 500 when its handler panicked. What the panic said is printed to the log by
+/// the runtime, with its place, and told to nobody.
+///
+/// Unwind safety: nothing of the request is used afterwards, and what requests share holds its
+/// locks for single assignments.
+async fn caught(answer: impl Future<Output = Response>) -> Response {
+    let answer = AssertUnwindSafe(answer).catch_unwind().await;
+    answer.unwrap_or_else(|_| {
+        let message = "Internal Server Error";
+        ApiError::new(StatusCode::INTERNAL_SERVER_ERROR, message).into_response()
+    })
 }
 
 /// Route of requests that match none.

@@ -4,11 +4,10 @@
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::fs::symlink;
-use std::path::{Path, PathBuf};
 
-use crate::support::{Answer, Service};
+use crate::support::Answer;
+use crate::support::files::{Files, url};
 use axum::http::StatusCode;
-use form_urlencoded::Serializer;
 use serde_json::{Value, json};
 
 /// Names that a shell, `ls` or JSON could trip over.
@@ -27,33 +26,7 @@ const ODD: &[&str] = &[
     "`id`.txt",
 ];
 
-fn url(system: &str, operation: &str, query: &[(&str, &str)]) -> String {
-    let query = Serializer::new(String::new()).extend_pairs(query).finish();
-    format!("/filesystem/{system}/ops/{operation}?{query}")
-}
-
-struct Files {
-    service: Service,
-    directory: PathBuf,
-}
-
 impl Files {
-    async fn new() -> Self {
-        let service = Service::new().await;
-        let directory = Path::new(&service.directory()).join("fireuser");
-        Self { service, directory }
-    }
-
-    fn path(&self, name: &str) -> String {
-        format!("{}/{name}", self.directory.display())
-    }
-
-    fn write(&self, name: &str, content: impl AsRef<[u8]>) -> String {
-        let path = self.path(name);
-        std::fs::write(&path, content).unwrap();
-        path
-    }
-
     async fn get(&self, operation: &str, query: &[(&str, &str)]) -> Answer {
         self.service.get(&url("here", operation, query)).await
     }

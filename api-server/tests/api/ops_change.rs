@@ -1,7 +1,7 @@
 //! The filesystem operations that change something, over real programs.
 
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt, symlink};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
@@ -12,29 +12,10 @@ use form_urlencoded::Serializer;
 use hyper::body::Frame;
 use serde_json::{Value, json};
 
-use crate::support::{Answer, Service};
-
-struct Files {
-    service: Service,
-    directory: PathBuf,
-}
+use crate::support::Answer;
+use crate::support::files::Files;
 
 impl Files {
-    async fn new() -> Self {
-        let service = Service::new().await;
-        let directory = Path::new(&service.directory()).join("fireuser");
-        Self { service, directory }
-    }
-
-    fn path(&self, name: &str) -> String {
-        format!("{}/{name}", self.directory.display())
-    }
-
-    fn write(&self, name: &str, content: &str) -> String {
-        std::fs::write(self.path(name), content).unwrap();
-        self.path(name)
-    }
-
     fn names(&self) -> Vec<String> {
         let entries = std::fs::read_dir(&self.directory).unwrap();
         let names = entries.map(|entry| entry.unwrap().file_name().into_string().unwrap());

@@ -1,5 +1,7 @@
 //! A service in this process, with its own key set and directories.
 
+pub(crate) mod files;
+
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
