@@ -8,6 +8,7 @@ use serde_json::json;
 use streamer_tests::cluster::{ANOTHER, Cluster, FIREUSER};
 use streamer_tests::key_service::{KeyService, Kind};
 use streamer_tests::service::Service;
+use streamer_tests::sshd::Sshd;
 
 const LS: &str = "/filesystem/login/ops/ls?path=/home/fireuser";
 const ANOTHERS_LS: &str = "/filesystem/login/ops/ls?path=/home/another";
@@ -35,6 +36,12 @@ clusters:
   data_operation: {{{more}}}
 "
     )
+}
+
+/// The same, of a login node at another port.
+fn at_port(cluster: &Cluster, config: &str, port: u16) -> String {
+    let own = format!("port: {}", cluster.value("SSH_PORT"));
+    config.replace(&own, &format!("port: {port}"))
 }
 
 fn known_hosts(cluster: &Cluster) -> String {
@@ -350,37 +357,11 @@ fn a_node_that_opens_two_sessions_serves_everybody() {
     let Some(cluster) = Cluster::find() else {
         return;
     };
-    let directory = tempfile::tempdir().unwrap();
-    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-    let port = listener.local_addr().unwrap().port();
-    drop(listener);
-    let state = cluster.value("STATE");
-    let own = std::fs::read_to_string(format!("{state}/sshd/sshd.conf")).unwrap();
-    let own = own
-        .replace(
-            &format!("Port {}", cluster.value("SSH_PORT")),
-            &format!("Port {port}"),
-        )
-        .replace("MaxSessions 1000", "MaxSessions 2");
-    let file = directory.path().join("sshd.conf");
-    std::fs::write(&file, own).unwrap();
-    let mut sshd = Command::new("/usr/sbin/sshd")
-        .args(["-D", "-f"])
-        .arg(&file)
-        .spawn()
-        .unwrap();
-    let deadline = Instant::now() + Duration::from_secs(10);
-    while std::net::TcpStream::connect(("127.0.0.1", port)).is_err() {
-        assert!(Instant::now() < deadline, "sshd does not listen");
-        std::thread::sleep(Duration::from_millis(10));
-    }
+    let sshd = Sshd::start(&cluster, |own| {
+        own.replace("MaxSessions 1000", "MaxSessions 2")
+    });
     let config = configuration(&cluster, "", "timeout: {command_execution: 30}", "");
-    let port_of = |port: &str| format!("port: {port}");
-    let config = config.replace(
-        &port_of(&cluster.value("SSH_PORT")),
-        &port_of(&port.to_string()),
-    );
-    let service = Service::start(&config);
+    let service = Service::start(&at_port(&cluster, &config, sshd.port));
     let token = cluster.provider().token(FIREUSER);
     let submit = json!({"job": {"workingDirectory": "/tmp", "script": "#!/bin/sh\n", "partition": "nosuch"}});
     let statuses: Vec<(u16, u16)> = std::thread::scope(|scope| {
@@ -403,10 +384,115 @@ fn a_node_that_opens_two_sessions_serves_everybody() {
             .map(|request| request.join().unwrap())
             .collect()
     });
-    sshd.kill().unwrap();
-    sshd.wait().unwrap();
     assert!(
         statuses.iter().all(|(expected, got)| expected == got),
         "{statuses:?}"
     );
+}
+
+#[test]
+fn a_node_that_falls_silent_is_noticed_and_the_next_request_logs_in_anew() {
+    let Some(cluster) = Cluster::find() else {
+        return;
+    };
+    let sshd = Sshd::start(&cluster, |own| own);
+    let config = configuration(
+        &cluster,
+        "",
+        "timeout: {keep_alive: 1, command_execution: 20, idle_timeout: 600}",
+        "",
+    );
+    let service = Service::start(&at_port(&cluster, &config, sshd.port));
+    let token = cluster.provider().token(FIREUSER);
+    assert_eq!(service.get(&token, LS).status, 200);
+    sshd.freeze();
+    // Three questions without an answer, long before the time of the command is over.
+    let began = Instant::now();
+    let cut = service.get(&token, LS);
+    assert!(began.elapsed() < Duration::from_secs(15), "{}", cut.text);
+    assert_eq!(cut.status, 424, "{}", cut.text);
+    assert_eq!(cut.json["message"], "SSH connection Reset.");
+    assert_eq!(service.get(&token, LS).status, 200);
+}
+
+#[test]
+fn a_node_that_was_restarted_is_found_again() {
+    let Some(cluster) = Cluster::find() else {
+        return;
+    };
+    let sshd = Sshd::start(&cluster, |own| own);
+    let port = sshd.port;
+    let config = configuration(&cluster, "", "max_clients: 5", "");
+    let service = Service::start(&at_port(&cluster, &config, port));
+    let token = cluster.provider().token(FIREUSER);
+    assert_eq!(service.get(&token, LS).status, 200);
+    drop(sshd);
+    let down = service.get(&token, LS);
+    assert_eq!(down.status, 424, "{}", down.text);
+    let _sshd = Sshd::start_on(port, &cluster, |own| own);
+    assert_eq!(service.get(&token, LS).status, 200);
+}
+
+#[test]
+fn a_connection_that_nobody_uses_is_closed() {
+    let Some(cluster) = Cluster::find() else {
+        return;
+    };
+    let sshd = Sshd::start(&cluster, |own| own);
+    let config = configuration(
+        &cluster,
+        "",
+        "timeout: {idle_timeout: 2, command_execution: 1}",
+        "",
+    );
+    let service = Service::start(&at_port(&cluster, &config, sshd.port));
+    let token = cluster.provider().token(FIREUSER);
+    assert_eq!(service.get(&token, LS).status, 200);
+    assert!(!sshd.sessions().is_empty(), "it is kept for a while");
+    let deadline = Instant::now() + Duration::from_secs(20);
+    while !sshd.sessions().is_empty() {
+        assert!(Instant::now() < deadline, "{:?}", sshd.sessions());
+        // What a server has open can only be looked at.
+        std::thread::sleep(Duration::from_millis(50));
+    }
+    assert_eq!(service.get(&token, LS).status, 200);
+}
+
+#[test]
+fn a_key_with_a_passphrase_is_opened_by_it_and_by_no_other() {
+    let Some(cluster) = Cluster::find() else {
+        return;
+    };
+    let directory = tempfile::tempdir().unwrap();
+    let state = cluster.value("STATE");
+    let path = directory.path().join("key");
+    std::fs::copy(format!("{state}/keys/fireuser-key"), &path).unwrap();
+    let protect = Command::new("ssh-keygen")
+        .args(["-q", "-p", "-P", "", "-N", "open sesame", "-f"])
+        .arg(&path)
+        .status();
+    assert!(protect.unwrap().success());
+    let token = cluster.provider().token(FIREUSER);
+    let credentials = |passphrase: &str| {
+        let path = path.display();
+        format!(
+            "\n  type: SSHStaticKeys\n  keys: {{fireuser: {{private_key: 'secret_file:{path}', passphrase: '{passphrase}'}}}}"
+        )
+    };
+    let ssh = known_hosts(&cluster);
+    let service = Service::start(&configuration(
+        &cluster,
+        &credentials("open sesame"),
+        &ssh,
+        "",
+    ));
+    assert_eq!(service.get(&token, LS).status, 200, "{}", service.log());
+    let service = Service::start(&configuration(&cluster, &credentials("wrong"), &ssh, ""));
+    let answer = service.get(&token, LS);
+    assert_eq!(answer.status, 500, "{}", answer.text);
+    assert_eq!(
+        answer.json["message"],
+        "The SSH credentials of user:fireuser cannot be used"
+    );
+    assert!(!service.log().contains("wrong"), "no passphrase in the log");
 }

@@ -12,6 +12,7 @@ mod pasted;
 mod provider;
 mod pyfirecrest;
 mod python_streamer;
+mod schedulers;
 mod secret;
 mod slurm_jobs;
 mod slurm_rest;

@@ -14,5 +14,6 @@ pub mod process;
 pub mod program;
 pub mod python;
 pub mod service;
+pub mod sshd;
 pub mod transfer_service;
 pub mod wormhole;

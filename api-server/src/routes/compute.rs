@@ -30,6 +30,7 @@ use crate::scheduler::{JobDescription, JobFilter, Script};
 pub(crate) async fn submit(call: Call) -> Result<Response, ApiError> {
     let system = call.compute_system()?;
     let job = job_description(read_job(&call)?)?;
+    job.check()?;
     let caller = call.caller.clone();
     let work = async move { system.scheduler.submit(&caller, job).await };
     let id = call.state.detached(work).await.ok_or_else(interrupted)??;

@@ -197,6 +197,30 @@ pub struct JobDescription {
     pub script: Script,
 }
 
+impl JobDescription {
+    /// Whether schedulers can be given it.
+    ///
+    /// # Errors
+    /// With the variable whose name is none: one could smuggle in others.
+    pub fn check(&self) -> Result<(), SchedulerError> {
+        match self.environment.keys().find(|name| !is_variable(name)) {
+            Some(name) => Err(SchedulerError::Rejected {
+                reason: format!("'{name}' cannot be the name of a variable"),
+            }),
+            None => Ok(()),
+        }
+    }
+}
+
+/// Whether a text can name a variable: letters, digits and underscores.
+fn is_variable(name: &str) -> bool {
+    let word = |b: u8| b.is_ascii_alphanumeric() || b == b'_';
+    name.bytes()
+        .next()
+        .is_some_and(|first| word(first) && !first.is_ascii_digit())
+        && name.bytes().all(word)
+}
+
 /// The script of a job.
 #[derive(Debug, Clone)]
 pub enum Script {
@@ -226,6 +250,12 @@ impl JobId {
     /// The text.
     pub fn as_str(&self) -> &str {
         &self.0
+    }
+
+    /// Whether it can be a job of Slurm or PBS, which number theirs. What cannot is not asked
+    /// for: slurmrestd of 22.05 dies of it.
+    pub(crate) fn is_number(&self) -> bool {
+        self.0.bytes().all(|b| b.is_ascii_digit()) && self.0.len() <= 10
     }
 }
 
@@ -321,4 +351,25 @@ pub enum SchedulerError {
         #[source]
         source: std::io::Error,
     },
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_of_variables_are_checked() {
+        let check = |name: &str| {
+            let environment = BTreeMap::from([(name.to_owned(), String::new())]);
+            let job = JobDescription {
+                environment,
+                ..JobDescription::default()
+            };
+            job.check().is_ok()
+        };
+        for name in ["", "1A", "A B", "A=B", "A,B", "\u{e9}"] {
+            assert!(!check(name), "{name}");
+        }
+        assert!(check("_a1"));
+    }
 }

@@ -84,6 +84,9 @@ impl SlurmCli {
         caller: &Caller,
         id: &JobId,
     ) -> Result<Vec<JobMetadataModel>, SchedulerError> {
+        if !id.is_number() {
+            return Err(SchedulerError::NotFound);
+        }
         let (show, script) = (slurm::Show(id.clone()), slurm::BatchScript(id.clone()));
         let (shown, script) = tokio::join!(self.run(caller, &show), self.run(caller, &script));
         match shown {
@@ -221,9 +224,7 @@ impl Scheduler for SlurmCli {
         job: JobDescription,
     ) -> BoxFuture<'a, Result<JobId, SchedulerError>> {
         Box::pin(async move {
-            let submit = slurm::Submit::new(job);
-            let submit = submit.map_err(|reason| SchedulerError::Rejected { reason })?;
-            let id = self.run(caller, &submit).await;
+            let id = self.run(caller, &slurm::Submit(job)).await;
             self.changes.fetch_add(1, Ordering::Release);
             id.map_err(CliError::plain)
         })
@@ -235,6 +236,9 @@ impl Scheduler for SlurmCli {
         id: &'a JobId,
     ) -> BoxFuture<'a, Result<Vec<Job>, SchedulerError>> {
         Box::pin(async move {
+            if !id.is_number() {
+                return Err(SchedulerError::NotFound);
+            }
             let jobs = self.listing(caller, WhichJobs::One(id.clone())).await?;
             if jobs.is_empty() {
                 Err(SchedulerError::NotFound)

@@ -5,22 +5,10 @@ use crate::command::ShellLine;
 use crate::executor::Output;
 use crate::scheduler::{JobDescription, JobId, Script};
 
-/// Queues one job; its script goes through standard input.
+/// Queues one job, which was [checked](JobDescription::check); its script goes through standard
+/// input.
 #[derive(Debug, Clone)]
-pub struct Submit(JobDescription);
-
-impl Submit {
-    /// Of a job with a working directory.
-    ///
-    /// # Errors
-    /// With what is wrong with its variables.
-    pub fn new(job: JobDescription) -> Result<Self, String> {
-        match job.environment.keys().find(|name| !is_variable(name)) {
-            Some(name) => Err(format!("'{name}' cannot be the name of a variable")),
-            None => Ok(Self(job)),
-        }
-    }
-}
+pub struct Submit(pub JobDescription);
 
 impl SlurmCommand for Submit {
     type Parsed = JobId;
@@ -85,15 +73,6 @@ impl SlurmCommand for Submit {
     }
 }
 
-/// Whether a text can name a variable: letters, digits and underscores.
-fn is_variable(name: &str) -> bool {
-    let word = |b: u8| b.is_ascii_alphanumeric() || b == b'_';
-    name.bytes()
-        .next()
-        .is_some_and(|first| word(first) && !first.is_ascii_digit())
-        && name.bytes().all(word)
-}
-
 fn is_plain(value: &str) -> bool {
     !value.contains([',', '\'', '"', '\\', '\n'])
 }
@@ -134,29 +113,21 @@ mod tests {
         let mut full = job(&[("A", "1"), ("B", "x,y"), ("C", "it's $HOME")]);
         full.name = Some("a; rm -rf ~".into());
         full.partition = Some("--wrap=id".into());
-        let line = Submit::new(full).unwrap().render();
+        let line = Submit(full).render();
         assert_eq!(
             line.as_str(),
             r"env B=x,y 'C=it'\''s $HOME' sbatch --export=ALL,A=1 --chdir=/home/u --partition=--wrap=id '--job-name=a; rm -rf ~'"
         );
         let mut by_path = job(&[]);
         by_path.script = Script::Path("-x".into());
-        let submit = Submit::new(by_path).unwrap();
+        let submit = Submit(by_path);
         assert!(submit.render().as_str().ends_with(" -- -x"));
         assert_eq!(submit.input(), b"");
     }
 
     #[test]
-    fn names_of_variables_are_checked() {
-        for name in ["", "1A", "A B", "A=B", "A,B", "é"] {
-            assert!(Submit::new(job(&[(name, "")])).is_err(), "{name}");
-        }
-        assert!(Submit::new(job(&[("_a1", "")])).is_ok());
-    }
-
-    #[test]
     fn the_id_or_the_reason() {
-        let submit = Submit::new(job(&[])).unwrap();
+        let submit = Submit(job(&[]));
         let read = |output| submit.read(&output);
         let id = JobId::parse("17").unwrap();
         assert_eq!(

@@ -84,7 +84,8 @@ fn job(fields: &Fields<'_>) -> Row {
     let time = JobTime {
         elapsed: row::duration(fields.text(12)),
         start: fields.number(14),
-        end: fields.number(15),
+        // Of one that runs, when its limit will be reached.
+        end: fields.number(15).filter(|_| state != "RUNNING"),
         suspended: None,
         limit: row::duration(fields.text(16)),
     };

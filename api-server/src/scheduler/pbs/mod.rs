@@ -68,7 +68,7 @@ impl PbsCommandLine {
     }
 
     async fn find(&self, caller: &Caller, id: &JobId) -> Result<Jobs, SchedulerError> {
-        if !id.as_str().bytes().all(|b| b.is_ascii_digit()) {
+        if !id.is_number() {
             return Err(SchedulerError::NotFound);
         }
         let arguments = ["-F", "json", "-f", "-x", id.as_str()];
@@ -233,7 +233,7 @@ impl Scheduler for PbsCommandLine {
         id: &'a JobId,
     ) -> BoxFuture<'a, Result<(), SchedulerError>> {
         Box::pin(async move {
-            if !id.as_str().bytes().all(|b| b.is_ascii_digit()) {
+            if !id.is_number() {
                 return Err(SchedulerError::NotFound);
             }
             let line = ShellLine::new("qdel").arg(id.as_str());

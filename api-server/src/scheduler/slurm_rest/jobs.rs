@@ -150,7 +150,8 @@ impl<'de> Deserialize<'de> for ExitCode {
 /// Both views of the same jobs in order of their ids: accounting's, but the controller's for
 /// jobs that wait, since accounting learns of changes to those late, and for those that
 /// accounting does not know yet. Of a short job accounting knows only some at first, and
-/// calls it [`PLACEHOLDER`]: then the controller tells the rest.
+/// calls it [`PLACEHOLDER`]: then the controller tells all but its steps. Accounting by REST of
+/// 22.05 gives 0 for every exit status; the controller knows it for as long as it knows the job.
 pub(super) fn union(database: DatabaseJobs, controller: ControllerJobs) -> Vec<Job> {
     let mut jobs = BTreeMap::new();
     for job in database.jobs.into_iter().filter_map(DatabaseJob::view) {
@@ -160,11 +161,14 @@ pub(super) fn union(database: DatabaseJobs, controller: ControllerJobs) -> Vec<J
         let id = number_of(&job);
         match jobs.get_mut(&id) {
             Some(known) if known.name == PLACEHOLDER => {
-                known.name = job.name;
-                known.status = job.status;
-                known.working_directory = job.working_directory;
+                let (tasks, elapsed) = (known.tasks.take(), known.time.elapsed);
+                *known = job;
+                (known.tasks, known.time.elapsed) = (tasks, elapsed);
             }
             Some(known) if job.status.state == "PENDING" => *known = job,
+            Some(known) if known.status.exit_code.is_none() => {
+                known.status.exit_code = job.status.exit_code;
+            }
             Some(_) => {}
             None => {
                 jobs.insert(id, job);
@@ -182,10 +186,13 @@ fn number_of(job: &Job) -> u64 {
 }
 
 fn status(state: Words, reason: Text, exit: ExitCode) -> JobStatus {
+    let state = state.first();
+    // A job that failed did not end with 0: then the status was not told.
+    let told = state != "FAILED" || exit.signal.is_some_and(|signal| signal > 0);
     JobStatus {
-        state: state.first(),
+        state,
         state_reason: reason.0,
-        exit_code: exit.code,
+        exit_code: exit.code.filter(|code| told || *code != 0),
         interrupt_signal: exit.signal,
     }
 }
@@ -253,6 +260,11 @@ impl DatabaseJob {
 impl ControllerJob {
     fn view(self) -> Option<Job> {
         let count = self.node_count.small();
+        let runs = self
+            .job_state
+            .0
+            .first()
+            .is_some_and(|state| state == "RUNNING");
         let count = self.job_resources.and_then(JobResources::count).or(count);
         Some(Job {
             job_id: self.job_id.whole()?.to_string(),
@@ -262,7 +274,8 @@ impl ControllerJob {
             time: JobTime {
                 elapsed: None,
                 start: self.start_time.moment(),
-                end: self.end_time.moment(),
+                // Of one that runs, when its limit will be reached.
+                end: self.end_time.moment().filter(|_| !runs),
                 suspended: None,
                 limit: limit(self.time_limit),
             },

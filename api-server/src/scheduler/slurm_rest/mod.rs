@@ -97,11 +97,6 @@ pub(crate) fn parse_version(text: &str) -> Option<u32> {
     minor.parse().ok()
 }
 
-/// Slurm numbers its jobs. Anything else is not asked for: slurmrestd of 22.05 dies of it.
-fn is_number(id: &JobId) -> bool {
-    id.as_str().bytes().all(|b| b.is_ascii_digit()) && id.as_str().len() <= 10
-}
-
 impl Scheduler for SlurmRest {
     fn submit<'a>(
         &'a self,
@@ -123,7 +118,7 @@ impl Scheduler for SlurmRest {
         id: &'a JobId,
     ) -> BoxFuture<'a, Result<Vec<Job>, SchedulerError>> {
         Box::pin(async move {
-            if !is_number(id) {
+            if !id.is_number() {
                 return Err(SchedulerError::NotFound);
             }
             let path = format!("job/{}", id.as_str());
@@ -148,7 +143,7 @@ impl Scheduler for SlurmRest {
         id: &'a JobId,
     ) -> BoxFuture<'a, Result<(), SchedulerError>> {
         Box::pin(async move {
-            if !is_number(id) {
+            if !id.is_number() {
                 return Err(SchedulerError::NotFound);
             }
             self.client.cancel(caller, id).await
