@@ -209,3 +209,58 @@ fn hybrid_takes_the_command_line_for_what_rest_cannot() {
     let accounts = json!([{"name": "staff", "default": false}, {"name": "users", "default": true}]);
     assert_eq!(info.json["accounts"], accounts);
 }
+
+#[test]
+fn directives_of_scripts_and_of_the_configuration_count_without_a_command_line() {
+    let Some(cluster) = Cluster::find() else {
+        return;
+    };
+    let service = Service::start(&cluster.config());
+    let token = cluster.provider().token(FIREUSER);
+    let submit = |jobs: &str, directives: &str| {
+        let script = format!("#!/bin/sh\n{directives}\nsleep 1\n");
+        let job = json!({"job": {"workingDirectory": "/home/fireuser", "name": "asked", "script": script}});
+        service.call(&token, "POST", jobs, &job)
+    };
+    let directives = "#SBATCH -J from-the-script --time=7 -N 2\n#SBATCH --account staff -p normal";
+    for jobs in [JOBS, "/compute/cluster-slurm-hybrid/jobs"] {
+        let answer = submit(jobs, directives);
+        assert_eq!(answer.status, 201, "{}", answer.text);
+        let path = format!("{jobs}/{}", answer.json["jobId"].as_str().unwrap());
+        let job = until(&service, &token, &path, "COMPLETED");
+        assert_eq!(job["name"], "asked", "the request wins");
+        assert_eq!(job["time"]["limit"], 7 * 60, "{job}");
+        assert_eq!(
+            (&job["allocationNodes"], &job["account"]),
+            (&json!(2), &json!("staff"))
+        );
+    }
+    let refused = submit(JOBS, "#SBATCH --switches=1");
+    assert_eq!(refused.status, 400, "{}", refused.text);
+    let message = refused.json["message"].as_str().unwrap();
+    assert!(message.contains("'#SBATCH --switches'"), "{message}");
+    let file = format!("/home/fireuser/by-rest-{}", std::process::id());
+    std::fs::write(&file, "x").unwrap();
+    let remove = format!("/filesystem/cluster-slurm-rest/transfer/rm?path={file}");
+    let removal = service.call(&token, "DELETE", &remove, &Value::Null);
+    assert!(removal.status < 300, "{}", removal.text);
+    let id = removal.json["transferJob"]["jobId"]
+        .as_i64()
+        .map(|id| id.to_string());
+    let id = id.or_else(|| {
+        removal.json["transferJob"]["jobId"]
+            .as_str()
+            .map(str::to_owned)
+    });
+    let job = until(
+        &service,
+        &token,
+        &format!("{JOBS}/{}", id.unwrap()),
+        "COMPLETED",
+    );
+    assert_eq!(
+        (&job["partition"], &job["time"]["limit"]),
+        (&json!("xfer"), &json!(900))
+    );
+    assert!(!std::path::Path::new(&file).exists());
+}

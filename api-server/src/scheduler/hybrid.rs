@@ -13,8 +13,14 @@ use crate::model::status::{AccountsModel, NodeModel, PartitionModel, Reservation
 pub struct Hybrid {
     /// Does what it can.
     pub rest: Arc<dyn Scheduler>,
-    /// Does the rest: scripts on the system, metadata, attaching.
+    /// Does the rest: scripts on the system or with directives, which sbatch reads itself;
+    /// metadata, attaching.
     pub command_line: Arc<dyn Scheduler>,
+}
+
+fn has_directives(script: &str) -> bool {
+    let mut lines = script.lines().map(str::trim);
+    lines.any(|line| line.starts_with("#SBATCH"))
 }
 
 impl Scheduler for Hybrid {
@@ -23,9 +29,9 @@ impl Scheduler for Hybrid {
         caller: &'a Caller,
         job: JobDescription,
     ) -> BoxFuture<'a, Result<JobId, SchedulerError>> {
-        match job.script {
-            Script::Text(_) => self.rest.submit(caller, job),
-            Script::Path(_) => self.command_line.submit(caller, job),
+        match &job.script {
+            Script::Text(text) if !has_directives(text) => self.rest.submit(caller, job),
+            Script::Text(_) | Script::Path(_) => self.command_line.submit(caller, job),
         }
     }
 

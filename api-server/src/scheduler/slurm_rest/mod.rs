@@ -1,9 +1,10 @@
 //! Slurm by its REST service, versions 0.0.38 to 0.0.42, with the caller's own token.
 //!
-//! `jobs` and `nodes` turn answers into the model, `submit` makes the body of a submission:
-//! all pure. `client` asks.
+//! `jobs` and `nodes` turn answers into the model, `submit` makes the body of a submission, for
+//! which `directives` reads its script: all pure. `client` asks.
 
 mod client;
+mod directives;
 mod jobs;
 mod nodes;
 mod submit;
@@ -108,6 +109,7 @@ impl Scheduler for SlurmRest {
                 return Err(SchedulerError::NotByRest);
             };
             let body = submit::body(self.client.version, &job, script);
+            let body = body.map_err(|reason| SchedulerError::Rejected { reason })?;
             self.client.submit(caller, &body).await
         })
     }

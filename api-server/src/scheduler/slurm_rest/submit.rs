@@ -2,10 +2,14 @@
 
 use serde_json::{Map, Value, json};
 
+use super::directives::Directives;
 use crate::scheduler::JobDescription;
 
-/// What is posted to `job/submit`.
-pub(super) fn body(version: u32, job: &JobDescription, script: &str) -> Value {
+/// What is posted to `job/submit`: what the request says, and what the script's directives do.
+///
+/// # Errors
+/// With the directive that cannot be given.
+pub(super) fn body(version: u32, job: &JobDescription, script: &str) -> Result<Value, String> {
     let mut fields = Map::new();
     let optional = [
         ("name", &job.name),
@@ -25,11 +29,12 @@ pub(super) fn body(version: u32, job: &JobDescription, script: &str) -> Value {
     let directory = job.working_directory.as_str().into();
     fields.insert("current_working_directory".to_owned(), directory);
     fields.insert("environment".to_owned(), environment(version, job));
+    Directives::of(script)?.add_to(&mut fields, version)?;
     if version < 41 {
-        return json!({"job": fields, "script": script});
+        return Ok(json!({"job": fields, "script": script}));
     }
     fields.insert("script".to_owned(), script.into());
-    json!({"job": fields})
+    Ok(json!({"job": fields}))
 }
 
 /// Slurm refuses a job without any variable.
@@ -65,6 +70,7 @@ mod tests {
             "name": "n", "current_working_directory": "/home",
             "environment": {"A": "b=c", "E": ""},
         }, "script": "#!/bin/sh"});
+        let body = |version, job: &JobDescription, script| body(version, job, script).unwrap();
         assert_eq!(body(38, &job, "#!/bin/sh"), old);
         let list = json!(["A=b=c", "E"]);
         let middle = body(40, &job, "s");
