@@ -4,7 +4,7 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
-use streamer_tests::object_store::{ACCESS_KEY, ObjectStore, SECRET_KEY, get_to, put_range, send};
+use streamer_tests::object_store::{ObjectStore, SECRET_KEY, get_to, put_range, send};
 use streamer_tests::transfer_service::{Service, logs};
 use streamer_tests::{file, job};
 
@@ -17,12 +17,9 @@ fn service_with(store: &ObjectStore, ttl_seconds: u64) -> Service {
 }
 
 fn transfers(store: &ObjectStore, ttl_seconds: u64) -> Value {
-    json!([{
-        "service_type": "s3", "name": "store", "private_url": store.url(), "public_url": store.url(),
-        "access_key_id": ACCESS_KEY, "secret_access_key": SECRET_KEY, "region": "us-east-1",
-        "ttl": ttl_seconds, "multipart": {"max_part_size": PART_BYTES, "parallel_runs": 3},
-        "bucket_lifecycle_configuration": {"days": 4},
-    }])
+    let mut transfers = store.data_transfers(PART_BYTES);
+    transfers[0]["ttl"] = json!(ttl_seconds);
+    transfers
 }
 
 /// As existing clients do: each part to its URL, then the list of tags to another.

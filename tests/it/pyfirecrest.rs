@@ -3,11 +3,16 @@
 use std::io::Write as _;
 use std::path::Path;
 use std::process::{Command, Output, Stdio};
+use std::time::{Duration, Instant};
 
+use serde_json::{Value, json};
+use streamer_tests::cluster::{Cluster, FIREUSER};
 use streamer_tests::demo::Demo;
 use streamer_tests::file;
+use streamer_tests::object_store::ObjectStore;
 use streamer_tests::program::Client;
 use streamer_tests::python::Environment;
+use streamer_tests::transfer_service::Service;
 
 #[test]
 fn pyfirecrest_moves_files_over_the_plaintext_protocol_where_it_is_allowed() {
@@ -24,25 +29,160 @@ fn pyfirecrest_moves_files_over_quic_with_our_package_and_no_change() {
 const TIMES: usize = 4;
 
 fn goes_out_and_comes_back(demo: &Demo, environment: Environment) {
-    let here = file::directory();
     let source = demo.home().join("source.bin");
-    // Smaller ones go through the API.
-    let sum = hex(&file::random(&source, (7 << 20) + 1));
-    let (copy, target) = (here.path().join("copy"), demo.home().join("back"));
+    let sum = file::random(&source, (7 << 20) + 1);
     let credentials = demo.credentials();
-    let mut python = environment.program("python");
-    python.arg(script("pyfirecrest_both_ways.py"));
-    python.args([&demo.api, &credentials.token_url, &credentials.id]);
-    python
-        .args([&source, &copy, &target])
-        .arg(TIMES.to_string());
-    let output = fed(&mut python, &credentials.secret);
-    let said = text(&output);
-    assert!(output.status.success(), "{said}");
-    assert_eq!(said.matches(&sum).count(), TIMES, "{said}");
-    for number in 0..TIMES {
-        let target = demo.home().join(format!("back{number}"));
-        assert_eq!(hex(&file::sha256(&target)), sum);
+    let way = Way {
+        environment,
+        api: &demo.api,
+        token_url: &credentials.token_url,
+        client: (&credentials.id, &credentials.secret),
+        system: "demo",
+        method: "streamer",
+        times: TIMES,
+    };
+    way.there_and_back(&source, &sum);
+}
+
+#[test]
+fn on_slurm_pyfirecrest_moves_files_over_the_plaintext_protocol_when_its_job_was_queued() {
+    let Some((cluster, service)) = queued() else {
+        return;
+    };
+    let source = service.home().join("source");
+    let sum = file::random(&source, (7 << 20) + 1);
+    service.give(&source);
+    let token_url = format!("{}/token", cluster.provider().url);
+    Way::on(&service, &token_url, "streamer").there_and_back(&source, &sum);
+}
+
+#[test]
+fn on_slurm_a_job_that_was_queued_is_shown_running_when_its_endpoint_listens() {
+    let Some((_, service)) = queued() else {
+        return;
+    };
+    let target = |name: &str| service.home().join(name);
+    let jobs = ["a", "b", "c"].map(|name| {
+        let directive = json!({"transferMethod": "streamer"});
+        let transfer = service.transfer("upload", &target(name), directive);
+        transfer["transferJob"]["jobId"]
+            .as_str()
+            .unwrap()
+            .to_owned()
+    });
+    std::thread::scope(|scope| {
+        for job in &jobs {
+            scope.spawn(|| runs_and_listens(&service, job));
+        }
+    });
+    for job in jobs {
+        service.slurm("scancel", &[&job]);
+    }
+}
+
+/// No moment passes between the two, as the file shows in which the endpoint says so.
+fn runs_and_listens(service: &Service, job: &str) {
+    let (system, directory) = (service.system(), service.work_directory());
+    let file = directory.join(format!(".f7t_transfers/job-{system}-{job}.json"));
+    let route = format!("/compute/{system}/jobs/{job}");
+    let deadline = Instant::now() + Duration::from_secs(60);
+    let mut queued = false;
+    loop {
+        let answer = service.call("GET", &route, Value::Null);
+        let said = std::fs::read_to_string(&file).unwrap_or_default();
+        match answer.json["jobs"][0]["status"]["state"].as_str() {
+            Some("PENDING") => queued = true,
+            Some("RUNNING") => {
+                assert!(queued && said.contains("listening"), "{queued} {said:?}");
+                return;
+            }
+            _ => assert!(Instant::now() < deadline, "{}", answer.text),
+        }
+    }
+}
+
+/// A service whose endpoints speak plaintext too, and whose jobs wait for longer than a
+/// request does.
+fn queued() -> Option<(Cluster, Service)> {
+    let change = |config: String| {
+        let partition = "#SBATCH --partition=xfer";
+        let method = "service_type: streamer\n";
+        let plain = format!("{method}        allow_websocket: true\n");
+        let later = format!("{partition}\", \"#SBATCH --begin=now+4");
+        config.replace(partition, &later).replace(method, &plain)
+    };
+    let cluster = Cluster::find()?;
+    Some((cluster, Service::on_cluster_with(&json!([]), change)?))
+}
+
+#[test]
+fn on_slurm_pyfirecrest_moves_files_through_an_object_store() {
+    let store = ObjectStore::start();
+    let (Some(cluster), Some(service)) = (
+        Cluster::find(),
+        Service::on_cluster(&store.data_transfers(64 << 20)),
+    ) else {
+        return;
+    };
+    let token_url = format!("{}/token", cluster.provider().url);
+    for size in [300 << 20, 0] {
+        let source = service.home().join(format!("source of {size}"));
+        let sum = file::random(&source, size);
+        service.give(&source);
+        Way::on(&service, &token_url, "s3").there_and_back(&source, &sum);
+    }
+}
+
+/// What a user of pyfirecrest writes.
+struct Way<'a> {
+    environment: Environment,
+    api: &'a str,
+    token_url: &'a str,
+    client: (&'a str, &'a str),
+    system: &'a str,
+    method: &'a str,
+    times: usize,
+}
+
+impl<'a> Way<'a> {
+    /// Once, on the cluster.
+    fn on(service: &'a Service, token_url: &'a str, method: &'a str) -> Self {
+        Self {
+            environment: Environment::PyPi,
+            api: service.url(),
+            token_url,
+            client: FIREUSER,
+            system: service.system(),
+            method,
+            times: 1,
+        }
+    }
+
+    /// Moves `source` out, and each copy in beside it: what arrives is what was there.
+    fn there_and_back(&self, source: &Path, sum: &[u8]) {
+        let here = file::directory();
+        let (copy, sum) = (here.path().join("copy"), hex(sum));
+        let target = source.with_file_name("back");
+        let mut python = self.environment.program("python");
+        python.arg(script("pyfirecrest_both_ways.py"));
+        python.args([self.api, self.token_url, self.client.0]);
+        python.args([self.system, self.method]);
+        python.args([source, &*copy, &*target]);
+        python.arg(self.times.to_string());
+        let output = fed(&mut python, self.client.1);
+        let said = text(&output);
+        assert!(output.status.success(), "{said}");
+        assert_eq!(said.matches(&sum).count(), self.times, "{said}");
+        for number in 0..self.times {
+            let target = source.with_file_name(format!("back{number}"));
+            // Their client is done when it has sent all: the endpoint verifies that yet.
+            let deadline = Instant::now() + Duration::from_secs(20);
+            while !target.exists() && Instant::now() < deadline {
+                std::thread::sleep(Duration::from_millis(10));
+            }
+            assert_eq!(hex(&file::sha256(&target)), sum);
+            std::fs::remove_file(target).unwrap();
+        }
     }
 }
 

@@ -15,6 +15,7 @@ use s3s::dto;
 use s3s::service::S3ServiceBuilder;
 use s3s::{S3, S3Request, S3Response, S3Result};
 use s3s_fs::FileSystem;
+use serde_json::{Value, json};
 
 /// A running store. It ends with the test.
 #[derive(Debug)]
@@ -78,6 +79,16 @@ impl ObjectStore {
     /// Its URL.
     pub fn url(&self) -> String {
         format!("http://{}", self.address)
+    }
+
+    /// A configuration of `data_transfers` for it, with parts of this size.
+    pub fn data_transfers(&self, part_bytes: u64) -> Value {
+        json!([{
+            "service_type": "s3", "name": "store", "private_url": self.url(), "public_url": self.url(),
+            "access_key_id": ACCESS_KEY, "secret_access_key": SECRET_KEY, "region": "us-east-1",
+            "ttl": 3600, "multipart": {"max_part_size": part_bytes, "parallel_runs": 3},
+            "bucket_lifecycle_configuration": {"days": 4},
+        }])
     }
 }
 
