@@ -4,7 +4,9 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
-use streamer_tests::object_store::{ObjectStore, SECRET_KEY, get_to, put_range, send};
+use streamer_tests::object_store::{
+    Gate, ObjectStore, SECRET_KEY, TENANT, get_to, put_range, send,
+};
 use streamer_tests::transfer_service::{Service, logs};
 use streamer_tests::{file, job};
 
@@ -24,13 +26,17 @@ fn transfers(store: &ObjectStore, ttl_seconds: u64) -> Value {
 
 /// As existing clients do: each part to its URL, then the list of tags to another.
 fn upload_parts(directives: &Value, source: &Path, size: u64) {
-    assert_eq!(directives["maxPartSize"], PART_BYTES);
+    upload_parts_of(directives, source, size, PART_BYTES);
+}
+
+fn upload_parts_of(directives: &Value, source: &Path, size: u64, part_bytes: u64) {
+    assert_eq!(directives["maxPartSize"], part_bytes);
     let urls = directives["partsUploadUrls"].as_array().unwrap();
-    assert_eq!(urls.len() as u64, size.div_ceil(PART_BYTES).max(1));
+    assert_eq!(urls.len() as u64, size.div_ceil(part_bytes).max(1));
     let mut list = String::from("<?xml version=\"1.0\"?><CompleteMultipartUpload>");
     for (index, url) in urls.iter().enumerate() {
-        let start = index as u64 * PART_BYTES;
-        let length = PART_BYTES.min(size - start);
+        let start = index as u64 * part_bytes;
+        let length = part_bytes.min(size - start);
         let reply = put_range(url.as_str().unwrap(), source, start, length);
         assert_eq!(reply.status, 200, "{}", reply.body);
         let (number, tag) = (index + 1, reply.header("etag").to_owned());
@@ -102,6 +108,102 @@ fn go_in_and_out(store: &ObjectStore, service: &Service) {
     }
     let rules = store.rules.lock().unwrap();
     assert_eq!(*rules, [(service.user().to_owned(), Some(4))]);
+}
+
+#[test]
+fn a_tenant_is_named_in_urls_and_the_store_takes_their_signatures() {
+    let store = ObjectStore::start();
+    let mut transfers = transfers(&store, 3600);
+    transfers[0]["tenant"] = json!(TENANT);
+    let service = Service::start(transfers);
+    let here = file::directory();
+    let (source, target) = (here.path().join("source"), service.home().join("target"));
+    let sum = file::random(&source, 1 << 20);
+    let directive = json!({"transferMethod": "s3", "fileSize": 1 << 20});
+    let upload = service.transfer("upload", &target, directive);
+    let directives = &upload["transferDirectives"];
+    let url = directives["partsUploadUrls"][0].as_str().unwrap();
+    let named =
+        url.contains(&format!("/{TENANT}:demo/")) || url.contains(&format!("/{TENANT}%3Ademo/"));
+    assert!(named, "{url}");
+    upload_parts(directives, &source, 1 << 20);
+    service.until(&upload, "done");
+    assert_eq!(file::sha256(&target), sum);
+    let download = service.transfer("download", &target, json!({"transferMethod": "s3"}));
+    service.until(&download, "done");
+    let url = download["transferDirectives"]["downloadUrl"].as_str();
+    let copy = here.path().join("copy");
+    assert_eq!(get_to(url.unwrap(), &copy).status, 200);
+    assert_eq!(file::sha256(&copy), sum);
+}
+
+/// Parts of the files of the tests of killed jobs.
+const PARTS: usize = 20;
+/// Parts that are through when the job is killed.
+const THROUGH: usize = 5;
+/// Parts that are on the way then: `parallel_runs`.
+const ON_THE_WAY: usize = 3;
+
+/// Kills a job, once parts of it are through and the others are held up, and starts it again.
+fn killed_and_started_again(service: &Service, transfer: &Value, gate: &Gate) {
+    let job = transfer["transferJob"]["jobId"].as_str().unwrap();
+    let until = |what: &str, is_so: &dyn Fn() -> bool| {
+        let deadline = Instant::now() + Duration::from_secs(60);
+        while !is_so() {
+            assert!(Instant::now() < deadline, "not {what}: {}", logs(transfer));
+            // Neither the scheduler nor the store of another thread tells of itself.
+            std::thread::sleep(Duration::from_millis(20));
+        }
+    };
+    until("held up", &|| gate.come() == THROUGH + ON_THE_WAY);
+    service.slurm("scontrol", &["requeue", job]);
+    until("queued again", &|| {
+        service.state(transfer)["state"] == "queued"
+    });
+    gate.open_for(usize::MAX);
+    // Slurm would let it rest for two minutes.
+    let job = format!("JobId={job}");
+    service.slurm("scontrol", &["update", &job, "StartTime=now"]);
+    let ended = service.ended(transfer);
+    assert_eq!(ended["jobState"], "COMPLETED", "{ended} {}", logs(transfer));
+    assert_eq!(gate.come(), PARTS + ON_THE_WAY, "parts were moved again");
+}
+
+#[test]
+fn on_slurm_a_job_that_was_killed_goes_on_where_it_was() {
+    let store = ObjectStore::start();
+    let Some(service) = Service::on_cluster(&store.data_transfers(5 << 20)) else {
+        return;
+    };
+    let here = file::directory();
+    let source = service.home().join("source");
+    let sum = file::random(&source, (5 * PARTS as u64) << 20);
+    service.give(&source);
+    store.writes.open_for(THROUGH);
+    let download = service.transfer("download", &source, json!({"transferMethod": "s3"}));
+    killed_and_started_again(&service, &download, &store.writes);
+    let url = download["transferDirectives"]["downloadUrl"].as_str();
+    let copy = here.path().join("copy");
+    assert_eq!(get_to(url.unwrap(), &copy).status, 200);
+    assert_eq!(file::sha256(&copy), sum);
+}
+
+#[test]
+fn on_slurm_a_job_that_was_killed_goes_on_where_it_was_inwards_too() {
+    let store = ObjectStore::start();
+    let Some(service) = Service::on_cluster(&store.data_transfers(5 << 20)) else {
+        return;
+    };
+    let here = file::directory();
+    let (source, target) = (here.path().join("source"), service.home().join("target"));
+    let size = (5 * PARTS as u64) << 20;
+    let sum = file::random(&source, size);
+    let directive = json!({"transferMethod": "s3", "fileSize": size});
+    let upload = service.transfer("upload", &target, directive);
+    store.reads.open_for(THROUGH);
+    upload_parts_of(&upload["transferDirectives"], &source, size, 5 << 20);
+    killed_and_started_again(&service, &upload, &store.reads);
+    assert_eq!(file::sha256(&target), sum);
 }
 
 #[test]

@@ -5,6 +5,8 @@ use std::fs::File;
 use std::io::{BufRead as _, BufReader, Read as _, Seek as _, SeekFrom, Write as _};
 use std::net::{SocketAddr, TcpStream};
 use std::path::Path;
+use std::pin::Pin;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -13,9 +15,11 @@ use hyper_util::server::conn::auto::Builder;
 use s3s::auth::SimpleAuth;
 use s3s::dto;
 use s3s::service::S3ServiceBuilder;
+use s3s::validation::{AwsNameValidation, NameValidation};
 use s3s::{S3, S3Request, S3Response, S3Result};
 use s3s_fs::FileSystem;
 use serde_json::{Value, json};
+use tokio::sync::watch;
 
 /// A running store. It ends with the test.
 #[derive(Debug)]
@@ -23,12 +27,68 @@ pub struct ObjectStore {
     address: SocketAddr,
     /// Rules for buckets, as they were asked for.
     pub rules: Rules,
+    /// Parts that are put.
+    pub writes: Arc<Gate>,
+    /// Ranges that are got.
+    pub reads: Arc<Gate>,
     _directory: tempfile::TempDir,
     _runtime: tokio::runtime::Runtime,
 }
 
 /// Buckets, and the days after which their objects are to go.
 pub type Rules = Arc<Mutex<Vec<(String, Option<i32>)>>>;
+
+/// Counts what comes, and holds it up from a certain one on.
+#[derive(Debug)]
+pub struct Gate {
+    come: AtomicUsize,
+    open_for: watch::Sender<usize>,
+}
+
+impl Gate {
+    fn new() -> Arc<Self> {
+        Arc::new(Self {
+            come: AtomicUsize::new(0),
+            open_for: watch::Sender::new(usize::MAX),
+        })
+    }
+
+    /// From now on the first `count` go through, and the others wait.
+    pub fn open_for(&self, count: usize) {
+        self.open_for.send_replace(count);
+    }
+
+    /// How many have come.
+    pub fn come(&self) -> usize {
+        self.come.load(Ordering::SeqCst)
+    }
+
+    async fn pass(&self) {
+        let number = self.come.fetch_add(1, Ordering::SeqCst);
+        let mut open_for = self.open_for.subscribe();
+        // Ends with the test.
+        let _ = open_for.wait_for(|count| number < *count).await;
+    }
+}
+
+/// As AWS names buckets, or such a name behind that of a tenant, as Ceph does.
+struct Names;
+
+impl NameValidation for Names {
+    fn validate_bucket_name(&self, name: &str) -> bool {
+        AwsNameValidation::new().validate_bucket_name(without_tenant(name))
+    }
+}
+
+/// The tenant that the credentials belong to.
+pub const TENANT: &str = "tenant-1";
+
+fn without_tenant(bucket: &str) -> &str {
+    match bucket.split_once(':') {
+        Some((TENANT, bucket)) => bucket,
+        _ => bucket,
+    }
+}
 
 /// The credentials that it takes.
 pub const ACCESS_KEY: &str = "STORAGEACCESSKEY";
@@ -44,10 +104,14 @@ impl ObjectStore {
         let directory = crate::file::directory();
         let files = FileSystem::new(directory.path()).expect("a store of files");
         let rules = Arc::new(Mutex::new(Vec::new()));
+        let (writes, reads) = (Gate::new(), Gate::new());
         let mut builder = S3ServiceBuilder::new(Store {
             files,
             rules: Arc::clone(&rules),
+            writes: Arc::clone(&writes),
+            reads: Arc::clone(&reads),
         });
+        builder.set_validation(Names);
         builder.set_auth(SimpleAuth::from_single(ACCESS_KEY, SECRET_KEY));
         let service = builder.build();
         let runtime = tokio::runtime::Builder::new_multi_thread()
@@ -71,6 +135,8 @@ impl ObjectStore {
         Self {
             address,
             rules,
+            writes,
+            reads,
             _directory: directory,
             _runtime: runtime,
         }
@@ -196,45 +262,58 @@ fn finish(stream: TcpStream, target: Option<&Path>) -> Reply {
 struct Store {
     files: FileSystem,
     rules: Rules,
+    writes: Arc<Gate>,
+    reads: Arc<Gate>,
 }
 
+/// Only that it can be sent is said of the future, as the trait asks.
+type Answer<'a, T> = Pin<Box<dyn Future<Output = S3Result<S3Response<T>>> + Send + 'a>>;
+
 macro_rules! pass_on {
-    ($($name:ident: $input:ident -> $output:ident),* $(,)?) => {$(
+    ($($name:ident: $input:ident -> $output:ident $(through $gate:ident)?),* $(,)?) => {$(
         fn $name<'s, 'a>(
             &'s self,
-            request: S3Request<dto::$input>,
-        ) -> std::pin::Pin<Box<dyn Future<Output = S3Result<S3Response<dto::$output>>> + Send + 'a>>
+            mut request: S3Request<dto::$input>,
+        ) -> Answer<'a, dto::$output>
         where
             's: 'a,
             Self: 'a,
         {
-            self.files.$name(request)
+            request.input.bucket = without_tenant(&request.input.bucket).to_owned();
+            Box::pin(async move {
+                $(self.$gate.pass().await;)?
+                self.files.$name(request).await
+            })
         }
     )*};
 }
 
 impl S3 for Store {
     pass_on! {
-        list_buckets: ListBucketsInput -> ListBucketsOutput,
         create_bucket: CreateBucketInput -> CreateBucketOutput,
         create_multipart_upload: CreateMultipartUploadInput -> CreateMultipartUploadOutput,
-        upload_part: UploadPartInput -> UploadPartOutput,
+        upload_part: UploadPartInput -> UploadPartOutput through writes,
         complete_multipart_upload: CompleteMultipartUploadInput -> CompleteMultipartUploadOutput,
         abort_multipart_upload: AbortMultipartUploadInput -> AbortMultipartUploadOutput,
         head_object: HeadObjectInput -> HeadObjectOutput,
-        get_object: GetObjectInput -> GetObjectOutput,
+        get_object: GetObjectInput -> GetObjectOutput through reads,
+    }
+
+    fn list_buckets<'s, 'a>(
+        &'s self,
+        request: S3Request<dto::ListBucketsInput>,
+    ) -> Answer<'a, dto::ListBucketsOutput>
+    where
+        's: 'a,
+        Self: 'a,
+    {
+        self.files.list_buckets(request)
     }
 
     fn put_bucket_lifecycle_configuration<'s, 'a>(
         &'s self,
         request: S3Request<dto::PutBucketLifecycleConfigurationInput>,
-    ) -> std::pin::Pin<
-        Box<
-            dyn Future<Output = S3Result<S3Response<dto::PutBucketLifecycleConfigurationOutput>>>
-                + Send
-                + 'a,
-        >,
-    >
+    ) -> Answer<'a, dto::PutBucketLifecycleConfigurationOutput>
     where
         's: 'a,
         Self: 'a,
