@@ -5,10 +5,12 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 use streamer_tests::object_store::{
-    Gate, ObjectStore, SECRET_KEY, TENANT, get_to, put_range, send,
+    ACCESS_KEY, Gate, ObjectStore, SECRET_KEY, TENANT, get_to, put_range, send,
 };
 use streamer_tests::transfer_service::{Service, logs};
 use streamer_tests::{file, job};
+
+use crate::slurm_transfers::nobody_sees;
 
 fn service(store: &ObjectStore) -> Service {
     service_with(store, 3600)
@@ -297,6 +299,20 @@ fn nobody_sees_a_url_or_a_key_while_the_job_waits() {
         "{gone}"
     );
     assert!(!target.exists());
+}
+
+#[test]
+fn on_slurm_another_user_finds_no_url_and_no_key_while_the_job_waits() {
+    let store = ObjectStore::start();
+    let Some(service) = Service::on_cluster(&transfers(&store, 3600)) else {
+        return;
+    };
+    let directive = json!({"transferMethod": "s3", "fileSize": 5});
+    let upload = service.transfer("upload", &service.home().join("target"), directive);
+    service.until(&upload, "listening");
+    let needles = ["X-Amz-Signature", ACCESS_KEY, SECRET_KEY];
+    nobody_sees(&needles, &service, &upload, "--plan-file");
+    service.cancel(&upload);
 }
 
 #[test]

@@ -84,37 +84,8 @@ fn on_slurm_another_user_finds_no_secret_while_a_transfer_waits_and_it_can_be_ca
         "{listening}"
     );
     let secret = Coordinates::parse(&coordinates).unwrap().secret;
-    let needles = [secret.expose_text().to_string(), coordinates];
-    let job = upload["transferJob"]["jobId"].as_str().unwrap();
-    let private = service.work_directory().join(".f7t_transfers");
-    let look = format!(
-        "ps -eo args; cat /proc/[0-9]*/environ; squeue -o %all; scontrol show job {job}; \
-         sacct -a -P --format=all; cat {}/* {}",
-        private.display(),
-        upload["transferJob"]["logs"]["errorLog"].as_str().unwrap(),
-    );
-    let seen = as_user("another", &look);
-    assert!(
-        seen.contains("streamer-") && seen.contains("IngressFileTransfer"),
-        "{seen}"
-    );
-    let own = as_user(
-        "fireuser",
-        &format!("scontrol write batch_script {job} -; sacct -a -P --format=all"),
-    );
-    assert!(own.contains("--secret-file"), "{own}");
-    for text in [
-        seen,
-        own,
-        logs(&upload),
-        service.log(),
-        service.state(&upload).to_string(),
-    ] {
-        assert!(
-            !needles.iter().any(|needle| text.contains(needle)),
-            "{text}"
-        );
-    }
+    let needles = [&*secret.expose_text(), &*coordinates];
+    nobody_sees(&needles, &service, &upload, "--secret-file");
     service.cancel(&upload);
     let ended = service.ended(&upload);
     assert_eq!(ended["state"], "cancelled", "{ended}");
@@ -186,6 +157,35 @@ fn on_slurm_files_are_moved_and_packed_by_jobs_that_end_as_their_commands() {
         ended["message"].as_str().unwrap().contains("exit status 1"),
         "{ended}"
     );
+}
+
+/// Neither another user nor the places where their own jobs are shown have any of `needles`,
+/// while the job of `transfer` runs, in whose process and script `trace` is found.
+pub(crate) fn nobody_sees(needles: &[&str], service: &Service, transfer: &Value, trace: &str) {
+    let job = transfer["transferJob"]["jobId"].as_str().unwrap();
+    let private = service.work_directory().join(".f7t_transfers");
+    let look = format!(
+        "ps -eo args; cat /proc/[0-9]*/environ; squeue -o %all; scontrol show job {job}; \
+         sacct -a -P --format=all; cat {}/* {}",
+        private.display(),
+        transfer["transferJob"]["logs"]["errorLog"]
+            .as_str()
+            .unwrap(),
+    );
+    let seen = as_user("another", &look);
+    assert!(
+        seen.contains(trace) && seen.contains("FileTransfer"),
+        "{seen}"
+    );
+    let own = format!("scontrol write batch_script {job} -; sacct -a -P --format=all");
+    let own = as_user("fireuser", &own);
+    assert!(own.contains(trace), "{own}");
+    let state = service.state(transfer).to_string();
+    for text in [seen, own, logs(transfer), service.log(), state] {
+        for needle in needles {
+            assert!(!text.contains(needle), "{needle}: {text}");
+        }
+    }
 }
 
 /// What a user of the cluster sees.

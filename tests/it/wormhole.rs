@@ -1,9 +1,13 @@
 //! Transfers by magic-wormhole, with servers of our own.
 
+use std::time::{Duration, Instant};
+
 use serde_json::{Value, json};
 use streamer_tests::transfer_service::{Service, logs};
 use streamer_tests::wormhole::{Wormhole, program};
 use streamer_tests::{file, job};
+
+use crate::slurm_transfers::nobody_sees;
 
 fn service(wormhole: &Wormhole) -> Service {
     Service::start(json!([{
@@ -54,6 +58,50 @@ fn a_file_goes_in_and_out_and_the_code_is_nowhere_to_be_seen() {
     for text in [logs(&upload), logs(&download), service.log()] {
         assert!(!text.contains(code), "{text}");
     }
+}
+
+#[test]
+fn on_slurm_the_job_makes_the_program_itself_and_files_go_in_and_out() {
+    let here = file::directory();
+    let wormhole = Wormhole::start(here.path());
+    let transfers = json!([{
+        "service_type": "wormhole",
+        "mailbox_url": wormhole.mailbox_url,
+        "transit_relay": wormhole.transit_relay,
+    }]);
+    let Some(service) = Service::on_cluster(&transfers) else {
+        return;
+    };
+    // Of an earlier run.
+    let environment = service.work_directory().join(".venv");
+    let _ = std::fs::remove_dir_all(&environment);
+    let (source, target) = (here.path().join("source"), service.home().join("target"));
+    let sum = file::random(&source, 50 << 20);
+    let (mut sender, code) = wormhole.send(&source);
+    let directive = json!({"transferMethod": "wormhole", "wormholeCode": code});
+    let upload = service.transfer("upload", &target, directive);
+    let ended = service.ended(&upload);
+    assert_eq!(ended["jobState"], "COMPLETED", "{}", logs(&upload));
+    assert!(sender.wait().unwrap().success());
+    assert_eq!(file::sha256(&target), sum);
+
+    let download = service.transfer("download", &target, json!({"transferMethod": "wormhole"}));
+    let code = download["transferDirectives"]["wormholeCode"].as_str();
+    let code = code.unwrap();
+    let program = environment.join("bin/python").display().to_string();
+    let deadline = Instant::now() + Duration::from_secs(60);
+    let runs = |(_, line): &(u32, String)| line.starts_with(&program) && line.contains(" send ");
+    while !job::command_lines().iter().any(runs) {
+        assert!(Instant::now() < deadline, "{}", logs(&download));
+        // A process can only be looked for.
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    nobody_sees(&[code], &service, &download, "from wormhole.cli.cli import");
+    let copy = here.path().join("copy");
+    assert!(wormhole.receive(code, &copy));
+    let ended = service.ended(&download);
+    assert_eq!(ended["jobState"], "COMPLETED", "{}", logs(&download));
+    assert_eq!(file::sha256(&copy), sum);
 }
 
 #[test]

@@ -335,8 +335,8 @@ pub fn logs(transfer: &Value) -> String {
     format!("{}{}", read("outputLog"), read("errorLog"))
 }
 
-/// More than any step of these tests takes on a busy machine.
-const PATIENCE: Duration = Duration::from_secs(60);
+/// More than any step of these tests takes on a busy machine; one installs packages.
+const PATIENCE: Duration = Duration::from_secs(180);
 
 impl Drop for Service {
     fn drop(&mut self) {
