@@ -73,6 +73,8 @@ impl SshExecutor {
         limits: RunLimits,
     ) -> Result<Output, ExecError> {
         let _session = waited(limits, connection.session()).await?;
+        // One process less than a shell that waits for the program.
+        let line = line.replacing_the_shell();
         loop {
             let place = waited(limits, connection.shell_or_channel()).await?;
             let (worker, reused) = match place {
@@ -80,7 +82,7 @@ impl SshExecutor {
                 Place::Shell(worker) => (worker, true),
                 Place::Channel(channel) => (Worker::start(channel).await?, false),
             };
-            match worker.run(line.as_str(), limits).await {
+            match worker.run(&line, limits).await {
                 Ok((output, worker)) => {
                     connection.rest(worker);
                     return Ok(output);

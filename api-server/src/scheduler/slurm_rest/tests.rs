@@ -189,3 +189,57 @@ fn only_numbers_are_asked_for() {
     assert_eq!(parse_version("v0.0.38"), Some(38));
     assert_eq!(parse_version("1.0"), None);
 }
+
+/// Of these no service was at hand. Their shapes are in the OpenAPI descriptions of 23.02 and
+/// 24.05: wrapped numbers as in the versions after, and in 0.0.39 states as words, a
+/// `signal_id`, and -127 for an exit status that a job does not have.
+#[test]
+fn answers_as_the_descriptions_of_23_02_and_24_05_have_them() {
+    let number = |value: i64| serde_json::json!({"set": true, "infinite": false, "number": value});
+    let time = serde_json::json!({"elapsed": 5, "start": 1_700_000_000, "end": 1_700_000_005, "suspended": 0, "limit": number(2)});
+    let status_39 = serde_json::json!({"status": "SIGNALED", "return_code": -127, "signal": {"signal_id": 9, "name": "KILL"}});
+    let status_41 = serde_json::json!({"status": ["SIGNALED"], "return_code": {"set": false, "infinite": false, "number": 0}, "signal": {"id": number(9), "name": "KILL"}});
+    for (status, state) in [
+        (status_39, serde_json::json!("CANCELLED")),
+        (status_41, serde_json::json!(["CANCELLED", "COMPLETING"])),
+    ] {
+        let database = serde_json::json!({"jobs": [{
+            "job_id": 7, "name": "n", "user": "fireuser", "allocation_nodes": 2, "priority": number(9),
+            "state": {"current": state, "reason": "None"}, "exit_code": status, "time": time,
+            "steps": [{"step": {"id": "7.batch", "name": "batch"}, "state": state, "exit_code": status, "time": time}],
+        }]});
+        let controller = serde_json::json!({"jobs": [{
+            "job_id": 8, "name": "m", "user_name": "fireuser", "job_state": state, "exit_code": status,
+            "node_count": number(3), "time_limit": {"set": true, "infinite": true, "number": 0},
+            "start_time": number(1_700_000_000), "end_time": number(0),
+        }]});
+        let database = serde_json::from_value(database).unwrap();
+        let jobs = union(database, serde_json::from_value(controller).unwrap());
+        for job in &jobs {
+            assert_eq!(job.status.state, "CANCELLED");
+            assert_eq!(
+                (job.status.exit_code, job.status.interrupt_signal),
+                (None, Some(9))
+            );
+            assert_eq!(job.time.start, Some(1_700_000_000));
+        }
+        assert_eq!((jobs[0].time.limit, jobs[0].priority), (Some(120), Some(9)));
+        let task = &jobs[0].tasks.as_ref().unwrap()[0];
+        assert_eq!(
+            (&*task.id, task.status.interrupt_signal),
+            ("7.batch", Some(9))
+        );
+        assert_eq!((jobs[1].time.limit, jobs[1].time.end), (None, None));
+        assert_eq!(jobs[1].allocation_nodes, 3);
+    }
+    let nodes = serde_json::json!({"nodes": [{
+        "name": "a", "cpus": 8, "state": ["MIXED", "DRAIN"], "free_mem": number(100), "cpu_load": 50,
+        "features": ["x"], "partitions": ["p"], "alloc_idle_cpus": 4,
+    }]});
+    let nodes = serde_json::from_value::<Nodes>(nodes).unwrap().view();
+    assert_eq!(nodes[0].state, [NodeState::Mixed, NodeState::Drain]);
+    assert_eq!(
+        (nodes[0].free_memory, nodes[0].cpu_load, nodes[0].idle_cpus),
+        (Some(100), Some(0.5), Some(4))
+    );
+}
