@@ -2,18 +2,20 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU16, Ordering};
+use std::time::{Duration, Instant};
 
 use streamer_core::net::TransferError;
 use streamer_core::net::control::write_message;
 use streamer_core::net::dial::Dialled;
 use streamer_core::net::limit::RateLimit;
-use streamer_core::net::link::{Lane, Link};
+use streamer_core::net::link::{Carrier, Lane, Link};
 use streamer_core::net::quic::Endpoint;
 use streamer_core::net::tcp::Connector;
 use streamer_core::session::hello;
 use streamer_core::wire::message::{Message, Role, SessionId};
 use streamer_core::{TransferSecret, Transport};
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinSet;
 
 /// How many connections carry records.
@@ -58,8 +60,10 @@ pub(crate) struct Purpose<'a> {
 }
 
 impl Purpose<'_> {
-    fn greeting(&self, lane: u16) -> Message {
-        Message::Hello(hello(self.role, self.session, lane))
+    /// Makes what each lane says first.
+    fn greeter(&self) -> impl Fn(u16) -> Message + Send + Sync + use<> {
+        let (role, session) = (self.role, self.session);
+        move |lane| Message::Hello(hello(role, session, lane))
     }
 }
 
@@ -69,7 +73,7 @@ pub(crate) struct Line {
     pub(crate) link: Link,
     /// Over QUIC.
     pub(crate) endpoint: Option<Endpoint>,
-    /// Lanes that are being dialled; dropping it ends that.
+    /// Keeps the other lanes; dropping it ends that.
     pub(crate) lanes: JoinSet<()>,
 }
 
@@ -83,6 +87,7 @@ impl Line {
         purpose: &Purpose<'_>,
     ) -> Result<Self, TransferError> {
         let mut lanes = JoinSet::new();
+        let numbers = Numbers::default();
         match dialled {
             Dialled::Quic {
                 endpoint,
@@ -92,13 +97,14 @@ impl Line {
                 let peer = connection.remote_address();
                 let (mut link, more) = Link::quic(connection, control, purpose.session, None);
                 link.limit.clone_from(&purpose.limit);
-                for lane in 1..purpose.connections.quic() {
+                for _ in 1..purpose.connections.quic() {
                     let rate = purpose.limit.as_ref().map(|limit| limit.bytes_per_second());
                     let Ok(endpoint) = Endpoint::slow_dialer(peer, purpose.secret, rate) else {
                         break;
                     };
-                    let greeting = purpose.greeting(lane);
-                    lanes.spawn(add_quic_lane(endpoint, peer, greeting, more.clone()));
+                    let greeting = purpose.greeter();
+                    let dial = async move |lane| dial_quic(&endpoint, peer, &greeting(lane)).await;
+                    lanes.spawn(keep_lane(dial, numbers.clone(), more.clone()));
                 }
                 Ok(Self {
                     link,
@@ -112,9 +118,10 @@ impl Line {
                 let peer = stream.peer();
                 let (mut link, more) = Link::tls(*stream, purpose.session, None);
                 link.limit.clone_from(&purpose.limit);
-                for lane in 1..=purpose.connections.tls() {
-                    let greeting = purpose.greeting(lane);
-                    lanes.spawn(add_lane(connector.clone(), peer, greeting, more.clone()));
+                for _ in 0..purpose.connections.tls() {
+                    let (connector, greeting) = (connector.clone(), purpose.greeter());
+                    let dial = async move |lane| dial_tls(&connector, peer, &greeting(lane)).await;
+                    lanes.spawn(keep_lane(dial, numbers.clone(), more.clone()));
                 }
                 Ok(Self {
                     link,
@@ -130,43 +137,69 @@ impl Line {
     }
 }
 
-/// A lane that cannot be opened is one less; without any the session says so.
-async fn add_lane(
-    connector: Connector,
-    peer: SocketAddr,
-    greeting: Message,
+/// Keeps one lane of a session, however often it is lost. One that cannot be dialled is one
+/// less for a while; without any the session says so.
+async fn keep_lane(
+    dial: impl AsyncFn(u16) -> Option<Carrier>,
+    numbers: Numbers,
     more: mpsc::Sender<Lane>,
 ) {
-    let Ok(mut stream) = connector.connect(peer).await else {
-        return;
-    };
-    if write_message(&mut stream, &greeting).await.is_ok() {
-        // The session is over otherwise.
-        let _ = more.send(Lane::Tls(Box::new(stream))).await;
+    let mut pause = REDIAL_PAUSE;
+    while let Some(number) = numbers.next() {
+        if let Some(carrier) = dial(number).await {
+            let (ended, end) = oneshot::channel();
+            let lane = Lane {
+                number,
+                carrier,
+                ended: Some(ended),
+            };
+            if more.send(lane).await.is_err() {
+                // The session is over.
+                return;
+            }
+            let begun = Instant::now();
+            // Never sent: dropped with the lane.
+            let _ = end.await;
+            if begun.elapsed() > REDIAL_PAUSE_MAX {
+                pause = REDIAL_PAUSE;
+            }
+        }
+        tokio::time::sleep(pause).await;
+        pause = (2 * pause).min(REDIAL_PAUSE_MAX);
     }
 }
 
-/// As [`add_lane`]. Its control stream has said what it had to.
-async fn add_quic_lane(
-    endpoint: Endpoint,
-    peer: SocketAddr,
-    greeting: Message,
-    more: mpsc::Sender<Lane>,
-) {
-    let Ok(connecting) = endpoint.connect(peer) else {
-        return;
-    };
-    let Ok(connection) = connecting.await else {
-        return;
-    };
-    let Ok((mut stream, _)) = connection.open_bi().await else {
-        return;
-    };
-    if write_message(&mut stream, &greeting).await.is_ok() {
-        // The session is over otherwise.
-        let _ = more.send(Lane::Quic(connection)).await;
+/// The numbers of a session's lanes, from 1 on: none is used twice.
+#[derive(Debug, Clone, Default)]
+struct Numbers(Arc<AtomicU16>);
+
+impl Numbers {
+    fn next(&self) -> Option<u16> {
+        let next = |last: u16| last.checked_add(1);
+        let last = self
+            .0
+            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, next);
+        last.ok().and_then(next)
     }
 }
+
+async fn dial_tls(connector: &Connector, peer: SocketAddr, greeting: &Message) -> Option<Carrier> {
+    let mut stream = connector.connect(peer).await.ok()?;
+    write_message(&mut stream, greeting).await.ok()?;
+    Some(Carrier::Tls(Box::new(stream)))
+}
+
+/// From a socket of its own. Its control stream says this only.
+async fn dial_quic(endpoint: &Endpoint, peer: SocketAddr, greeting: &Message) -> Option<Carrier> {
+    let connection = endpoint.connect(peer).ok()?.await.ok()?;
+    let (mut stream, _) = connection.open_bi().await.ok()?;
+    write_message(&mut stream, greeting).await.ok()?;
+    Some(Carrier::Quic(connection))
+}
+
+/// Before a lost lane is dialled again, and most after it was lost again and again.
+const REDIAL_PAUSE: Duration = Duration::from_millis(100);
+const REDIAL_PAUSE_MAX: Duration = Duration::from_secs(5);
 
 /// TCP connections for data at most, unless asked for: four fill what one does not after a
 /// loss.

@@ -78,6 +78,21 @@ impl BlockRun {
     pub fn blocks(self) -> Range<u64> {
         self.first..self.first.saturating_add(self.count)
     }
+
+    /// Consecutive blocks as few runs.
+    pub fn gather(blocks: impl Iterator<Item = u64>) -> Vec<Self> {
+        let mut runs: Vec<Self> = Vec::new();
+        for block in blocks {
+            match runs.last_mut() {
+                Some(run) if run.blocks().end == block => run.count += 1,
+                _ => runs.push(Self {
+                    first: block,
+                    count: 1,
+                }),
+            }
+        }
+        runs
+    }
 }
 
 /// A set of blocks of one file.
@@ -141,17 +156,18 @@ impl BlockSet {
 
     /// The missing blocks as runs, in order.
     pub fn missing(&self) -> Vec<BlockRun> {
-        let mut runs: Vec<BlockRun> = Vec::new();
-        for block in (0..self.blocks).filter(|block| !self.contains(*block)) {
-            match runs.last_mut() {
-                Some(run) if run.blocks().end == block => run.count += 1,
-                _ => runs.push(BlockRun {
-                    first: block,
-                    count: 1,
-                }),
-            }
-        }
-        runs
+        BlockRun::gather((0..self.blocks).filter(|block| !self.contains(*block)))
+    }
+
+    /// The blocks that are there as runs, in order.
+    pub fn runs(&self) -> Vec<BlockRun> {
+        BlockRun::gather((0..self.blocks).filter(|block| self.contains(*block)))
+    }
+
+    /// The blocks that are there and not in `other`, as runs, in order.
+    pub fn without(&self, other: &Self) -> Vec<BlockRun> {
+        let there = |block: &u64| self.contains(*block) && !other.contains(*block);
+        BlockRun::gather((0..self.blocks).filter(there))
     }
 }
 

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use streamer_core::Transport;
 use streamer_core::net::control::read_message;
-use streamer_core::net::link::{Lane, Link};
+use streamer_core::net::link::{Carrier, Lane, Link};
 use streamer_core::net::quic::Endpoint;
 use streamer_core::net::tcp::{Acceptor, TlsStream};
 use streamer_core::net::ws::{self, PlainLink};
@@ -95,9 +95,13 @@ impl Caller {
 
     /// For a session that is under way.
     pub(crate) fn into_lane(self) -> Lane {
-        match self.line {
-            Line::Quic(connection, ..) => Lane::Quic(connection),
-            Line::Tls(stream) => Lane::Tls(stream),
+        Lane {
+            number: self.hello.lane,
+            carrier: match self.line {
+                Line::Quic(connection, ..) => Carrier::Quic(connection),
+                Line::Tls(stream) => Carrier::Tls(stream),
+            },
+            ended: None,
         }
     }
 }

@@ -3,7 +3,10 @@
 
 use std::io::{self, BufReader, Chain, Cursor, IoSlice, Read, Write as _};
 use std::net::{Shutdown, TcpStream};
+use std::time::Duration;
 
+use rustix::io::Errno;
+use rustix::net::RecvFlags;
 use rustls::Connection;
 
 /// A connection after its handshake, whose calls block.
@@ -17,6 +20,25 @@ pub(crate) struct BlockingTls {
 /// Whoever drops it wakes the thread that waits for the connection: with an error.
 #[derive(Debug)]
 pub(crate) struct HangUp(TcpStream);
+
+impl HangUp {
+    /// Waits until the peer, who has nothing to say, ends or breaks the connection. Cancel-safe.
+    ///
+    /// # Errors
+    /// As the connection fails.
+    pub(crate) async fn peer_ended(&self) -> io::Result<()> {
+        loop {
+            // A socket whose calls block cannot be waited for by the runtime as well.
+            tokio::time::sleep(GLANCE).await;
+            let flags = RecvFlags::PEEK | RecvFlags::DONTWAIT;
+            match rustix::net::recv(&self.0, &mut [0; 1], flags) {
+                Ok((_, 0)) => return Ok(()),
+                Ok(_) | Err(Errno::AGAIN | Errno::INTR) => {}
+                Err(error) => return Err(error.into()),
+            }
+        }
+    }
+}
 
 impl Drop for HangUp {
     fn drop(&mut self) {
@@ -128,6 +150,9 @@ impl std::fmt::Debug for BlockingTls {
             .finish_non_exhaustive()
     }
 }
+
+/// Between two looks at a connection whose thread may be waiting for work.
+const GLANCE: Duration = Duration::from_millis(250);
 
 /// Read from the socket at a time.
 const READ_BYTES: usize = 512 << 10;

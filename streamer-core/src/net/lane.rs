@@ -12,7 +12,7 @@ use std::task::Poll;
 
 use bytes::{Buf as _, Bytes};
 use tokio::runtime::Handle;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinSet;
 
 use crate::error::ProtocolError;
@@ -20,7 +20,7 @@ use crate::hash::{BlockHasher, Hash};
 use crate::net::blocking_tls::BlockingTls;
 use crate::net::keeper::{During, OpenFile, OpenFiles};
 use crate::net::limit::RateLimit;
-use crate::net::link::Lane;
+use crate::net::link::Carrier;
 use crate::net::stall::Arrivals;
 use crate::net::tcp::TlsStream;
 use crate::session::Preparation;
@@ -69,23 +69,32 @@ pub(crate) struct Inlet {
     pub(crate) events: mpsc::Sender<Event>,
 }
 
-/// Receives what comes over one lane until it ends.
+/// Receives what comes over one lane until it ends, or `dropped` says that nothing more is to
+/// be taken from it. What came until then has been told when it returns.
 ///
 /// Cancel safety: dropping it loses the blocks that were arriving.
 ///
 /// # Errors
 /// When the records are not what was offered.
-pub(crate) async fn receive_lane(lane: Lane, inlet: Inlet) -> Result<(), ProtocolError> {
-    match lane {
-        Lane::Tls(stream) => receive_here(*stream, inlet).await,
-        Lane::Quic(connection) => {
+pub(crate) async fn receive_lane(
+    carrier: Carrier,
+    inlet: Inlet,
+    mut dropped: oneshot::Receiver<()>,
+) -> Result<(), ProtocolError> {
+    match carrier {
+        Carrier::Tls(stream) => receive_here(*stream, inlet, dropped).await,
+        Carrier::Quic(connection) => {
             let mut streams = JoinSet::new();
             loop {
-                // Both arms are cancel-safe, accept_uni per quinn's documentation.
+                // All arms are cancel-safe, accept_uni per quinn's documentation.
                 tokio::select! {
+                    Ok(()) = &mut dropped => {
+                        connection.close(quinn::VarInt::from_u32(0), &[]);
+                        break;
+                    }
                     stream = connection.accept_uni() => {
                         // The end of the connection is told elsewhere.
-                        let Ok(stream) = stream else { return Ok(()) };
+                        let Ok(stream) = stream else { break };
                         let stream = RecordStream::quic(stream);
                         streams.spawn(receive_records(stream, inlet.clone()));
                     }
@@ -95,18 +104,27 @@ pub(crate) async fn receive_lane(lane: Lane, inlet: Inlet) -> Result<(), Protoco
                     },
                 }
             }
+            // Their threads may still be writing.
+            while let Some(Ok(ended)) = streams.join_next().await {
+                ended?;
+            }
+            Ok(())
         }
     }
 }
 
 /// Receives the records of a TCP connection on one thread from socket to file.
-async fn receive_here(stream: TlsStream, inlet: Inlet) -> Result<(), ProtocolError> {
-    // Dropped with this future, which ends the thread.
-    let Ok((stream, _hang_up)) = stream.into_blocking() else {
+async fn receive_here(
+    stream: TlsStream,
+    inlet: Inlet,
+    dropped: oneshot::Receiver<()>,
+) -> Result<(), ProtocolError> {
+    // Dropped with this future at the latest, which ends the thread.
+    let Ok((stream, hang_up)) = stream.into_blocking() else {
         return Ok(());
     };
     let runtime = Handle::current();
-    let thread = tokio::task::spawn_blocking(move || {
+    let mut thread = tokio::task::spawn_blocking(move || {
         let mut stream = RecordStream::Tls(Box::new(stream));
         let mut sink = Sink::Here {
             writer: Box::default(),
@@ -114,7 +132,15 @@ async fn receive_here(stream: TlsStream, inlet: Inlet) -> Result<(), ProtocolErr
         };
         runtime.block_on(receive_all(&mut stream, &inlet, &mut sink))
     });
-    match thread.await {
+    // Both are kept across this, or not needed after it.
+    let result = tokio::select! {
+        result = &mut thread => result,
+        Ok(()) = dropped => {
+            drop(hang_up);
+            thread.await
+        }
+    };
+    match result {
         Ok(result) => ended(result),
         Err(_) => Err(ProtocolError::Misbehaved("broke a lane")),
     }

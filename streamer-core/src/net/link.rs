@@ -6,7 +6,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinSet;
 
 use crate::coordinates::Transport;
@@ -48,7 +48,11 @@ impl Link {
     ) -> (Self, mpsc::Sender<Lane>) {
         let (more, lanes) = mpsc::channel(limits::LANES_MAX);
         // Local invariant: the channel is new and has room.
-        let _ = more.try_send(Lane::Quic(connection.clone()));
+        let _ = more.try_send(Lane {
+            number: 0,
+            carrier: Carrier::Quic(connection.clone()),
+            ended: None,
+        });
         let link = Self {
             connection: Connection::Quic(connection),
             control_send: Box::new(control_send),
@@ -206,7 +210,19 @@ fn closed(reason: &quinn::ConnectionError) -> TransferError {
 
 /// Something that carries records.
 #[derive(Debug)]
-pub enum Lane {
+pub struct Lane {
+    /// As its `Hello` said: each number is used once in a session. 0 is the connection that
+    /// controls.
+    pub number: u16,
+    /// What it is.
+    pub carrier: Carrier,
+    /// Dropped when the lane has ended, for whoever will dial another one.
+    pub ended: Option<oneshot::Sender<()>>,
+}
+
+/// What a lane is.
+#[derive(Debug)]
+pub enum Carrier {
     /// A QUIC connection, on which the sender opens streams.
     Quic(quinn::Connection),
     /// A TCP connection of its own.

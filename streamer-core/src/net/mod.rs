@@ -10,6 +10,7 @@ pub mod dial;
 pub mod error;
 mod keeper;
 mod lane;
+mod lane_log;
 pub mod limit;
 pub mod link;
 mod manifest;

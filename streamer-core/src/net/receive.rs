@@ -1,18 +1,19 @@
 //! Drives a [`Receiver`]: reads records, hashes and writes them on threads of their own.
 
-use std::collections::VecDeque;
+use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep_until};
 
 use crate::error::{ErrorCode, ProtocolError};
+use crate::limits;
 use crate::net::keeper::{During, Keeper, OpenFiles};
 use crate::net::lane::{Event, Inlet, receive_lane};
 use crate::net::limit::RateLimit;
-use crate::net::link::{Connection, ControlTasks, Lane, Link, reserve};
+use crate::net::link::{Carrier, Connection, ControlTasks, Lane, Link, reserve};
 use crate::net::progress::Progress;
 use crate::net::quic::fit_receive_windows;
 use crate::net::stall::{Arrivals, Watch};
@@ -60,6 +61,9 @@ pub async fn receive(
         target,
         id: link.session,
         lanes: JoinSet::new(),
+        drops: HashMap::new(),
+        lost: HashSet::new(),
+        dropping: None,
         quic_lanes: Vec::new(),
         limit: link.limit,
         progress,
@@ -102,7 +106,14 @@ struct Driver {
     arrivals: Arc<Arrivals>,
     target: Target,
     id: SessionId,
-    lanes: JoinSet<Result<(), ProtocolError>>,
+    /// Each ends with its number.
+    lanes: JoinSet<(u16, Result<(), ProtocolError>)>,
+    /// Ends a lane that lives, by number.
+    drops: HashMap<u16, oneshot::Sender<()>>,
+    /// Lanes that the sender has lost: they are not taken when they come late.
+    lost: HashSet<u16>,
+    /// One of them that has to end.
+    dropping: Option<u16>,
     quic_lanes: Vec<quinn::Connection>,
     limit: Option<Arc<RateLimit>>,
     progress: Arc<Progress>,
@@ -153,13 +164,14 @@ impl Driver {
                     return Err(TransferError::Lost("every data connection broke".into()));
                 }
                 Some(lane) = self.lanes.join_next() => match lane {
-                    Ok(Ok(())) => {
-                        // The sender may be telling why; if not, somebody cut the line.
+                    Ok((number, Ok(()))) => {
+                        // The sender may be telling why, or another one be on its way.
                         let none_left = self.lanes.is_empty();
                         starved = none_left.then(|| Instant::now() + STARVED);
+                        self.on_lane_ended(number)?;
                         continue;
                     }
-                    Ok(Err(error)) => return Err(self.give_up(error.code())),
+                    Ok((_, Err(error))) => return Err(self.give_up(error.code())),
                     Err(_) => return Err(self.give_up(ErrorCode::Internal)),
                 },
                 () = connection.cut() => return Err(connection.closed().await),
@@ -198,9 +210,50 @@ impl Driver {
         }
     }
 
+    /// Nothing more comes from it, and what came waits to be heard.
+    fn on_lane_ended(&mut self, lane: u16) -> Result<(), TransferError> {
+        self.drops.remove(&lane);
+        self.quic_lanes
+            .retain(|connection| connection.close_reason().is_none());
+        if self
+            .dropping
+            .take_if(|dropping| *dropping == lane)
+            .is_none()
+        {
+            return Ok(());
+        }
+        while let Ok(event) = self.events.try_recv() {
+            self.on_event(event)?;
+        }
+        self.feed(ReceiverInput::LaneDropped { lane })
+    }
+
+    /// The sender has lost it.
+    fn drop_lane(&mut self, lane: u16) {
+        self.lost.insert(lane);
+        match self.drops.remove(&lane) {
+            Some(end) => {
+                self.dropping = Some(lane);
+                // It may just have ended.
+                let _ = end.send(());
+            }
+            // Never fails: an answer to what was asked.
+            None => drop(self.session.handle(ReceiverInput::LaneDropped { lane })),
+        }
+    }
+
     fn add_lane(&mut self, lane: Lane) {
+        let Lane {
+            number,
+            carrier,
+            ended,
+        } = lane;
+        let is_known = self.lost.contains(&number) || self.drops.contains_key(&number);
+        if is_known || self.drops.len() >= limits::LANES_MAX {
+            return;
+        }
         self.lane_count += 1;
-        if let Lane::Quic(connection) = &lane {
+        if let Carrier::Quic(connection) = &carrier {
             self.quic_lanes.push(connection.clone());
             if self.limit.is_none() {
                 fit_receive_windows(&self.quic_lanes);
@@ -212,7 +265,13 @@ impl Driver {
             limit: self.limit.clone(),
             events: self.events_tx.clone(),
         };
-        self.lanes.spawn(receive_lane(lane, inlet));
+        let (end, dropped) = oneshot::channel();
+        self.drops.insert(number, end);
+        self.lanes.spawn(async move {
+            let result = receive_lane(carrier, inlet, dropped).await;
+            drop(ended);
+            (number, result)
+        });
     }
 
     fn give_up(&mut self, code: ErrorCode) -> TransferError {
@@ -244,6 +303,7 @@ impl Driver {
                 ReceiverOutput::Release { entry, failure } => {
                     self.tally.released(entry, failure, &self.progress);
                 }
+                ReceiverOutput::DropLane { lane } => self.drop_lane(lane),
                 ReceiverOutput::Sync => self.keeper.sync(),
                 ReceiverOutput::Close(conclusion) => return Some(conclusion),
             }
@@ -364,8 +424,8 @@ impl Driver {
 /// Events between threads and the driver.
 const EVENT_QUEUE: usize = 1024;
 
-/// Longest wait for the reason why no data connection is left.
-const STARVED: Duration = Duration::from_secs(2);
+/// Longest wait for another connection when none is left, or for the reason.
+const STARVED: Duration = Duration::from_secs(10);
 
 /// Longest wait for the peer to take our last message and close.
 const FAREWELL: Duration = Duration::from_secs(5);

@@ -8,14 +8,17 @@ use bytes::{Bytes, BytesMut};
 use tokio::runtime::Handle;
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
+use tokio::time::{Instant, sleep_until};
 
 use crate::blocks::BlockRun;
 use crate::error::ErrorCode;
 use crate::hash::{BlockHasher, Hash};
+use crate::limits;
 use crate::net::blocking_tls::BlockingTls;
 use crate::net::buffer::BufferPool;
+use crate::net::lane_log::LaneLog;
 use crate::net::limit::RateLimit;
-use crate::net::link::{Connection, ControlTasks, Lane, Link, reserve};
+use crate::net::link::{Carrier, Connection, ControlTasks, Lane, Link, reserve};
 use crate::net::manifest::{self, Batch, Manifest};
 use crate::net::progress::Progress;
 use crate::net::queue::WorkQueue;
@@ -74,6 +77,7 @@ pub async fn send(
         wants_manifest: false,
         offered: HashMap::new(),
         lanes: JoinSet::new(),
+        logs: HashMap::new(),
         quic_lanes: Vec::new(),
         limit: link.limit,
         progress,
@@ -124,7 +128,10 @@ struct Driver {
     wants_manifest: bool,
     /// Files that are offered and not over.
     offered: HashMap<u32, Arc<OfferedFile>>,
-    lanes: JoinSet<Result<(), LaneLost>>,
+    /// Each ends with its number.
+    lanes: JoinSet<u16>,
+    /// Of those that live, by number.
+    logs: HashMap<u16, Arc<LaneLog>>,
     quic_lanes: Vec<quinn::Connection>,
     limit: Option<Arc<RateLimit>>,
     progress: Arc<Progress>,
@@ -186,6 +193,7 @@ impl Driver {
         tokio::pin!(stop);
         let outgoing = self.control.outgoing();
         let mut watch = Watch::new();
+        let mut starved = None;
         loop {
             if let Some(conclusion) = self.do_outputs()? {
                 return Ok(conclusion);
@@ -215,14 +223,21 @@ impl Driver {
                     continue;
                 }
                 Some(lane) = new_lanes.recv() => {
-                    self.lane_count += 1;
                     self.add_lane(lane);
+                    starved = None;
                     continue;
                 }
+                () = sleep_until(starved.unwrap_or_else(Instant::now)), if starved.is_some() => {
+                    return Err(TransferError::Lost("every data connection broke".into()));
+                }
                 Some(lane) = self.lanes.join_next() => match lane {
-                    Ok(Ok(())) => continue,
-                    // Its queue of blocks is lost with it: start anew from what is proven.
-                    Ok(Err(LaneLost)) => return Err(self.lane_lost(connection).await),
+                    Ok(0) => return Err(self.control_lost(connection).await),
+                    Ok(lane) => {
+                        // Another one may be on its way.
+                        let none_left = self.lanes.is_empty();
+                        starved = none_left.then(|| Instant::now() + STARVED);
+                        self.on_lane_lost(lane)
+                    }
                     Err(_) => SenderInput::Stop(ErrorCode::Internal),
                 },
                 () = connection.cut() => return Err(connection.closed().await),
@@ -306,8 +321,19 @@ impl Driver {
         }
     }
 
-    /// Over QUIC a lane is mostly lost with the connection that controls, which knows why.
-    async fn lane_lost(&self, connection: &Connection) -> TransferError {
+    /// What it was given may be missing; whatever it was about to be given is for another.
+    fn on_lane_lost(&mut self, lane: u16) -> SenderInput {
+        tracing::debug!(lane, "a lane is lost");
+        self.quic_lanes
+            .retain(|connection| connection.close_reason().is_none());
+        fit_send_windows(&self.quic_lanes);
+        let log = self.logs.remove(&lane);
+        let runs = log.map_or_else(Vec::new, |log| log.close());
+        SenderInput::LaneLost { lane, runs }
+    }
+
+    /// Over QUIC the connection that controls carries records too, and knows why it ended.
+    async fn control_lost(&self, connection: &Connection) -> TransferError {
         let broke = TransferError::Lost("a data connection broke".to_owned());
         match connection {
             Connection::Quic(_) => tokio::time::timeout(FAREWELL, connection.closed())
@@ -318,21 +344,42 @@ impl Driver {
     }
 
     fn add_lane(&mut self, lane: Lane) {
+        let Lane {
+            number,
+            carrier,
+            ended,
+        } = lane;
+        if self.logs.len() >= limits::LANES_MAX || self.logs.contains_key(&number) {
+            return;
+        }
+        self.lane_count += 1;
+        let log = Arc::new(LaneLog::new());
+        self.logs.insert(number, Arc::clone(&log));
         let queue = Arc::clone(&self.queue);
         let events = self.events_tx.clone();
         let limit = self.limit.clone();
-        match lane {
-            Lane::Quic(connection) => {
-                self.quic_lanes.push(connection.clone());
-                fit_send_windows(&self.quic_lanes);
-                let (pieces, pieces_rx) = mpsc::channel(PIECE_QUEUE);
-                let reader = LaneReader::new(Outlet::Stream(pieces), events);
-                tokio::task::spawn_blocking(move || reader.run(&queue));
-                self.lanes
-                    .spawn(write_streams(connection, pieces_rx, limit))
-            }
-            Lane::Tls(stream) => self.lanes.spawn(send_here(*stream, limit, queue, events)),
-        };
+        if let Carrier::Quic(connection) = &carrier {
+            self.quic_lanes.push(connection.clone());
+            fit_send_windows(&self.quic_lanes);
+        }
+        self.lanes.spawn(async move {
+            let result = match carrier {
+                Carrier::Quic(connection) => {
+                    let (pieces, pieces_rx) = mpsc::channel(PIECE_QUEUE);
+                    let reader = LaneReader::new(Outlet::Stream(pieces), events, log);
+                    tokio::task::spawn_blocking(move || reader.run(&queue));
+                    // What was written already may be lost too.
+                    tokio::select! {
+                        result = write_streams(connection.clone(), pieces_rx, limit) => result,
+                        _ = connection.closed() => Err(LaneLost),
+                    }
+                }
+                Carrier::Tls(stream) => send_here(*stream, limit, queue, events, log).await,
+            };
+            drop(ended);
+            tracing::debug!(number, ?result, "a lane ended");
+            number
+        });
     }
 
     fn do_outputs(&mut self) -> Result<Option<Conclusion>, SessionError> {
@@ -352,6 +399,7 @@ impl Driver {
                 SenderOutput::Seal { entry } => self.seal(entry)?,
                 SenderOutput::Release { entry, failure } => {
                     self.offered.remove(&entry);
+                    self.logs.values().for_each(|log| log.forget(entry));
                     self.tally.released(entry, failure, &self.progress);
                 }
                 SenderOutput::Close(conclusion) => return Ok(Some(conclusion)),
@@ -524,17 +572,23 @@ async fn send_here(
     limit: Option<Arc<RateLimit>>,
     queue: Arc<WorkQueue<Work>>,
     events: mpsc::Sender<Event>,
+    log: Arc<LaneLog>,
 ) -> Result<(), LaneLost> {
     // Dropped with this future, which ends the thread.
-    let (stream, _hang_up) = stream.into_blocking()?;
+    let (stream, hang_up) = stream.into_blocking()?;
     let socket = Socket {
         stream,
         small: Vec::new(),
         limit,
         runtime: Handle::current(),
     };
-    let reader = LaneReader::new(Outlet::Socket(Box::new(socket)), events);
-    tokio::task::spawn_blocking(move || reader.run(&queue)).await?
+    let reader = LaneReader::new(Outlet::Socket(Box::new(socket)), events, log);
+    let thread = tokio::task::spawn_blocking(move || reader.run(&queue));
+    // Both are cancel-safe. The thread may be waiting for work and not look at its socket.
+    tokio::select! {
+        result = thread => result?,
+        ended = hang_up.peer_ended() => Ok(ended?),
+    }
 }
 
 /// What a lane's thread hands to its stream.
@@ -558,6 +612,9 @@ struct LaneReader {
     events: mpsc::Sender<Event>,
     pool: BufferPool,
     pack: Pack,
+    log: Arc<LaneLog>,
+    /// The lane takes nothing any more.
+    is_lost: bool,
 }
 
 /// Where the pieces of a lane go.
@@ -569,13 +626,13 @@ enum Outlet {
 }
 
 impl Outlet {
-    fn put(&mut self, piece: Piece) -> Result<(), Stop> {
+    fn put(&mut self, piece: Piece) -> Result<(), LaneLost> {
         match self {
-            Self::Stream(pieces) => pieces.blocking_send(piece).map_err(|_| Stop::Over),
+            Self::Stream(pieces) => Ok(pieces.blocking_send(piece)?),
             Self::Socket(socket) => match piece {
-                Piece::Bytes(bytes) => socket.put(&bytes).map_err(|LaneLost| Stop::Lost),
+                Piece::Bytes(bytes) => socket.put(&bytes),
                 // What follows would be taken for the rest of the record.
-                Piece::Broken(_) => Err(Stop::Broken),
+                Piece::Broken(_) => Err(LaneLost),
             },
         }
     }
@@ -627,12 +684,14 @@ struct Pack {
 }
 
 impl LaneReader {
-    fn new(outlet: Outlet, events: mpsc::Sender<Event>) -> Self {
+    fn new(outlet: Outlet, events: mpsc::Sender<Event>, log: Arc<LaneLog>) -> Self {
         Self {
             outlet,
             events,
             pool: BufferPool::new(PIECE_BYTES),
             pack: Pack::default(),
+            log,
+            is_lost: false,
         }
     }
 
@@ -641,7 +700,7 @@ impl LaneReader {
         match self.work_all(queue) {
             Ok(()) => self.outlet.finish(),
             Err(Stop::Lost) => Err(LaneLost),
-            Err(Stop::Over | Stop::Broken | Stop::Failed(_)) => Ok(()),
+            Err(Stop::Over | Stop::Failed(_)) => Ok(()),
         }
     }
 
@@ -657,35 +716,68 @@ impl LaneReader {
                     work
                 }
             };
-            self.work(work)?;
+            self.work(work, queue)?;
+            if self.is_lost {
+                return Err(Stop::Lost);
+            }
         }
     }
 
-    fn work(&mut self, Work { entry, file, task }: Work) -> Result<(), Stop> {
-        let done = match (task, file.small()) {
-            (Task::Send(_), Some((tree, size))) => self.send_small(entry, &file, tree, size),
-            (task, _) => self.work_on_blocks(entry, &file, task),
+    fn work(&mut self, work: Work, queue: &WorkQueue<Work>) -> Result<(), Stop> {
+        let Work { entry, file, task } = work;
+        let Task::Send(run) = task else {
+            return self.look(entry, &file, task);
         };
-        match done {
+        for block in run.blocks() {
+            if self.is_lost || !self.log.begin(entry, block) {
+                // For another lane.
+                let rest = BlockRun {
+                    first: block,
+                    count: run.blocks().end - block,
+                };
+                let task = Task::Send(rest);
+                queue.push_first(Work { entry, file, task });
+                self.send_pack()?;
+                return Err(Stop::Lost);
+            }
+            let sent = match file.small() {
+                Some((tree, size)) => self.send_small(entry, &file, tree, size),
+                None => self.send_large(&file, entry, block),
+            };
+            if let Err(Stop::Failed(error)) = sent {
+                return self.event(Event::Failed { entry, error });
+            }
+            sent?;
+        }
+        Ok(())
+    }
+
+    fn send_large(&mut self, file: &OfferedFile, entry: u32, block: u64) -> Result<(), Stop> {
+        self.send_pack()?;
+        let source = file.open()?;
+        self.send_block(&source, entry, block)
+    }
+
+    fn look(&mut self, entry: u32, file: &OfferedFile, task: Task) -> Result<(), Stop> {
+        match self.look_at(entry, file, task) {
             Err(Stop::Failed(error)) => self.event(Event::Failed { entry, error }),
             done => done,
         }
     }
 
-    fn work_on_blocks(&mut self, entry: u32, file: &OfferedFile, task: Task) -> Result<(), Stop> {
+    fn look_at(&mut self, entry: u32, file: &OfferedFile, task: Task) -> Result<(), Stop> {
         self.send_pack()?;
         let source = file.open()?;
         match task {
             Task::Check(held) => self.check(&source, &held),
-            Task::Send(run) => run
-                .blocks()
-                .try_for_each(|block| self.send_block(&source, entry, block)),
             Task::Seal => {
                 let root = source.seal();
                 file.close();
                 let root = root?;
                 self.event(Event::Sealed { entry, root })
             }
+            // Local invariant: the caller sends.
+            Task::Send(_) => Ok(()),
         }
     }
 
@@ -728,10 +820,10 @@ impl LaneReader {
     /// Keeps nothing back.
     fn flush(&mut self) -> Result<(), Stop> {
         self.send_pack()?;
-        match &mut self.outlet {
-            Outlet::Stream(_) => Ok(()),
-            Outlet::Socket(socket) => socket.flush().map_err(|LaneLost| Stop::Lost),
+        if let Outlet::Socket(socket) = &mut self.outlet {
+            self.is_lost |= socket.flush().is_err();
         }
+        Ok(())
     }
 
     fn send_pack(&mut self) -> Result<(), Stop> {
@@ -742,7 +834,7 @@ impl LaneReader {
         } = std::mem::take(&mut self.pack);
         let Some(buffer) = buffer else { return Ok(()) };
         let piece = self.pool.share(buffer, filled);
-        self.piece(piece)?;
+        self.put(Piece::Bytes(piece));
         self.event(Event::SmallSent(sent))
     }
 
@@ -768,28 +860,29 @@ impl LaneReader {
             offset: range.start,
             length: bytes,
         };
-        self.piece(Bytes::copy_from_slice(&header.encode()))?;
+        self.put(Piece::Bytes(Bytes::copy_from_slice(&header.encode())));
         let mut hasher = BlockHasher::new(plan, block);
         for start in range.clone().step_by(PIECE_BYTES) {
             let length = (range.end - start).min(PIECE_BYTES as u64) as usize;
             let mut buffer = self.pool.take();
             if let Err(error) = source.read_exact_at(&mut buffer[..length], start) {
-                let broken = self.outlet.put(Piece::Broken(error.code));
-                self.event(Event::Failed { entry, error })?;
-                return broken;
+                self.put(Piece::Broken(error.code));
+                return Err(Stop::Failed(error));
             }
             hasher.update(&buffer[..length]);
             let piece = self.pool.share(buffer, length);
-            self.piece(piece)?;
+            self.put(Piece::Bytes(piece));
         }
         let hash = hasher.finish();
         source.put_hash(block, hash);
-        self.piece(Bytes::copy_from_slice(&hash.0))?;
+        self.put(Piece::Bytes(Bytes::copy_from_slice(&hash.0)));
         self.event(Event::BlockSent { entry, bytes })
     }
 
-    fn piece(&mut self, bytes: Bytes) -> Result<(), Stop> {
-        self.outlet.put(Piece::Bytes(bytes))
+    /// A block that was begun is read to its end, wherever its bytes go: the root takes its
+    /// hash, and that it did not arrive is found out with all that this lane was given.
+    fn put(&mut self, piece: Piece) {
+        self.is_lost = self.is_lost || self.outlet.put(piece).is_err();
     }
 
     fn event(&self, event: Event) -> Result<(), Stop> {
@@ -800,10 +893,8 @@ impl LaneReader {
 enum Stop {
     /// The transfer is over, or somebody else tells why.
     Over,
-    /// The connection broke.
+    /// The lane takes nothing any more.
     Lost,
-    /// This end broke it.
-    Broken,
     Failed(StoreError),
 }
 
@@ -831,6 +922,9 @@ const WORK_BLOCKS: u64 = 16;
 
 /// What is left is cut into at least this many pieces, for up to 32 lanes.
 const WORK_PIECES: u64 = 64;
+
+/// Longest wait for another connection when none is left.
+const STARVED: Duration = Duration::from_secs(10);
 
 /// Longest wait for the peer to take our last message.
 const FAREWELL: Duration = Duration::from_secs(2);

@@ -9,7 +9,8 @@ use crate::limits;
 use crate::session::{Conclusion, SessionError, check_control, check_hello, hello};
 use crate::wire::message::{
     Abort, Again, Answer, Complete, Decision, Done, Entry, EntryFailure, EntryKind, EntryRoot,
-    Finish, Held, Hello, Message, Offer, Outcome, Receipt, Role, SessionId, Verdict, Wanted,
+    EntryRun, Finish, Held, Hello, LaneBlocks, Message, Offer, Outcome, Receipt, Role, SessionId,
+    Verdict, Wanted,
 };
 
 /// State machine of the receiver. See the module for how to drive it.
@@ -72,6 +73,12 @@ pub enum ReceiverInput {
         /// `None`: done.
         failure: Option<ErrorCode>,
     },
+    /// Answers [`ReceiverOutput::DropLane`]: nothing comes from it any more, and what came was
+    /// told.
+    LaneDropped {
+        /// Its number.
+        lane: u16,
+    },
     /// Answers [`ReceiverOutput::Sync`].
     Synced,
     /// This side has to stop.
@@ -131,6 +138,12 @@ pub enum ReceiverOutput {
         /// `None`: it is in place.
         failure: Option<ErrorCode>,
     },
+    /// The sender has lost this lane: take nothing more from it, now or later, then feed
+    /// [`ReceiverInput::LaneDropped`].
+    DropLane {
+        /// Its number.
+        lane: u16,
+    },
     /// Make everything durable, then feed [`ReceiverInput::Synced`].
     Sync,
     /// The receipt was given; wait for the peer to close the connection.
@@ -151,6 +164,17 @@ struct Transferring {
     offered_bytes: u64,
     last_offered: bool,
     entries: BTreeMap<u32, Pending>,
+    /// The lane that the sender has lost.
+    loss: Option<Loss>,
+}
+
+#[derive(Debug)]
+struct Loss {
+    lane: u16,
+    /// Of each entry, the blocks that it had been given and that had not arrived.
+    blocks: BTreeMap<u32, BlockSet>,
+    /// All of them are named.
+    is_told: bool,
 }
 
 #[derive(Debug)]
@@ -278,6 +302,7 @@ impl Receiver {
                     self.conclude(entry, failure);
                 }
             }
+            ReceiverInput::LaneDropped { lane } => self.on_lane_dropped(lane),
             ReceiverInput::Synced => self.on_synced(),
         }
         Ok(())
@@ -293,6 +318,7 @@ impl Receiver {
             (State::Transferring(_), Message::Offer(offer)) => self.on_offer(offer),
             (State::Transferring(_), Message::Complete(complete)) => self.on_complete(&complete),
             (State::Transferring(_), Message::Failed(failure)) => self.on_failed(failure),
+            (State::Transferring(_), Message::LaneLost(lost)) => self.on_lane_lost(&lost),
             (State::Transferring(_), Message::Finish(finish)) => self.on_finish(finish),
             _ => Err(self.unexpected(name).into()),
         }
@@ -498,6 +524,72 @@ impl Receiver {
         }
     }
 
+    fn on_lane_lost(&mut self, lost: &LaneBlocks) -> Result<(), SessionError> {
+        let State::Transferring(transfer) = &mut self.state else {
+            return Ok(());
+        };
+        let misbehaved = |what| Err(ProtocolError::Misbehaved(what).into());
+        let loss = transfer.loss.get_or_insert_with(|| Loss {
+            lane: lost.lane,
+            blocks: BTreeMap::new(),
+            is_told: false,
+        });
+        if lost.lane == 0 || loss.lane != lost.lane || loss.is_told {
+            return misbehaved("lost the control stream, or two lanes at once");
+        }
+        for EntryRun { entry, run } in lost.runs.iter().copied() {
+            if entry >= transfer.offered {
+                return misbehaved("lost blocks of what was not offered");
+            }
+            // Whoever is over, or has everything, lacks nothing.
+            let Some(pending) = transfer.entries.get(&entry) else {
+                continue;
+            };
+            let (plan, proven) = match (&pending.phase, pending.plan) {
+                (Phase::Receiving { proven, .. }, Some(plan)) => (plan, proven),
+                (Phase::Finishing, _) => continue,
+                _ => return misbehaved("lost blocks before the verdict"),
+            };
+            if run.count == 0 || run.blocks().end > plan.count() {
+                return misbehaved("lost no block, or one beyond the end");
+            }
+            let doubted = loss.blocks.entry(entry);
+            let doubted = doubted.or_insert_with(|| BlockSet::new(plan));
+            for block in run.blocks().filter(|block| !proven.contains(*block)) {
+                doubted.insert(block);
+            }
+        }
+        if lost.last {
+            loss.is_told = true;
+            let lane = lost.lane;
+            self.outputs.push_back(ReceiverOutput::DropLane { lane });
+        }
+        Ok(())
+    }
+
+    /// Says what is missing, now that nothing more comes from the lane.
+    fn on_lane_dropped(&mut self, lane: u16) {
+        let State::Transferring(transfer) = &mut self.state else {
+            return;
+        };
+        let is_it = |loss: &mut Loss| loss.is_told && loss.lane == lane;
+        let Some(loss) = transfer.loss.take_if(is_it) else {
+            return;
+        };
+        let mut runs = Vec::new();
+        for (entry, doubted) in &loss.blocks {
+            if let Some(pending) = transfer.entries.get(entry)
+                && let Phase::Receiving { proven, .. } = &pending.phase
+            {
+                let missing = doubted.without(proven).into_iter();
+                runs.extend(missing.map(|run| EntryRun { entry: *entry, run }));
+            }
+        }
+        let batches = LaneBlocks::batches(lane, &runs).into_iter();
+        let messages = batches.map(Message::Missing);
+        self.outputs.extend(messages.map(ReceiverOutput::Send));
+    }
+
     fn on_failed(&mut self, failure: EntryFailure) -> Result<(), SessionError> {
         match self.phase(failure.entry) {
             None => self.check_past(failure.entry)?,
@@ -557,6 +649,7 @@ impl Receiver {
         };
         if !transfer.last_offered
             || !transfer.entries.is_empty()
+            || transfer.loss.is_some()
             || finish.entries != transfer.offered
         {
             return Err(ProtocolError::Misbehaved("finished before it was done").into());

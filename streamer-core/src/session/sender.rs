@@ -9,7 +9,7 @@ use crate::limits;
 use crate::session::{Conclusion, SessionError, check_control, check_hello, hello};
 use crate::wire::message::{
     Abort, Again, Answer, Complete, Decision, Done, Entry, EntryFailure, EntryKind, EntryRoot,
-    Finish, Held, Hello, Message, Offer, Receipt, Role, SessionId, Wanted,
+    EntryRun, Finish, Held, Hello, LaneBlocks, Message, Offer, Receipt, Role, SessionId, Wanted,
 };
 
 /// State machine of the sender. See the module for how to drive it.
@@ -61,6 +61,14 @@ pub enum SenderInput {
         entry: u32,
         /// Why.
         code: ErrorCode,
+    },
+    /// A lane that does not control is lost, and these blocks were given to it. Each of them
+    /// counts as sent.
+    LaneLost {
+        /// Its number.
+        lane: u16,
+        /// Whatever became of them.
+        runs: Vec<EntryRun>,
     },
     /// This side has to stop.
     Stop(ErrorCode),
@@ -115,6 +123,15 @@ struct Transferring {
     reading: bool,
     last_offered: bool,
     entries: BTreeMap<u32, Pending>,
+    /// Lanes that are lost; of the first one the receiver was asked what it lacks.
+    losses: VecDeque<Loss>,
+}
+
+#[derive(Debug)]
+struct Loss {
+    lane: u16,
+    /// The blocks that it was given, but those that the receiver has said it lacks.
+    given: BTreeMap<u32, BlockSet>,
 }
 
 #[derive(Debug)]
@@ -139,6 +156,16 @@ enum Phase {
     ExpectDone,
     /// We said that it failed; what the receiver said before it heard of that is stale.
     Failed,
+}
+
+impl Phase {
+    /// Whether blocks of it may be on their way.
+    fn is_under_way(&self) -> bool {
+        match self {
+            Self::Sending { .. } | Self::Sealing | Self::ExpectDone => true,
+            Self::ExpectAnswer { .. } | Self::Failed => false,
+        }
+    }
 }
 
 impl Pending {
@@ -239,6 +266,10 @@ impl Sender {
                 self.on_held_checked(entry, agrees);
                 Ok(())
             }
+            SenderInput::LaneLost { lane, runs } => {
+                self.on_lane_lost(lane, &runs);
+                Ok(())
+            }
             SenderInput::BlocksSent { entry, count } => {
                 self.on_blocks_sent(entry, count);
                 Ok(())
@@ -266,6 +297,7 @@ impl Sender {
             (State::Transferring(_), Message::Again(again)) => self.on_again(again),
             (State::Transferring(_), Message::Done(done)) => self.on_done(&done),
             (State::ExpectReceipt, Message::Receipt(receipt)) => self.on_receipt(receipt),
+            (State::Transferring(_), Message::Missing(missing)) => self.on_missing(&missing),
             _ => Err(self.unexpected(name).into()),
         }
     }
@@ -441,6 +473,81 @@ impl Sender {
         }
     }
 
+    /// Asks which blocks of the lane are missing, unless nobody waits for any of them.
+    fn on_lane_lost(&mut self, lane: u16, runs: &[EntryRun]) {
+        let State::Transferring(transfer) = &mut self.state else {
+            return;
+        };
+        let mut given = BTreeMap::new();
+        for EntryRun { entry, run } in runs {
+            if let Some(pending) = transfer.entries.get(entry)
+                && let (true, Some(plan)) = (pending.phase.is_under_way(), pending.plan)
+            {
+                let blocks = given.entry(*entry).or_insert_with(|| BlockSet::new(plan));
+                for block in run.blocks().take_while(|block| *block < plan.count()) {
+                    blocks.insert(block);
+                }
+            }
+        }
+        if given.is_empty() {
+            return;
+        }
+        transfer.losses.push_back(Loss { lane, given });
+        if transfer.losses.len() == 1 {
+            self.ask_for_missing();
+        }
+    }
+
+    fn ask_for_missing(&mut self) {
+        if let State::Transferring(transfer) = &self.state
+            && let Some(Loss { lane, given }) = transfer.losses.front()
+        {
+            let runs = given.iter().flat_map(|(entry, blocks)| {
+                let runs = blocks.runs().into_iter();
+                runs.map(|run| EntryRun { entry: *entry, run })
+            });
+            let batches = LaneBlocks::batches(*lane, &runs.collect::<Vec<_>>()).into_iter();
+            let messages = batches.map(Message::LaneLost);
+            self.outputs.extend(messages.map(SenderOutput::Send));
+        }
+    }
+
+    fn on_missing(&mut self, theirs: &LaneBlocks) -> Result<(), SessionError> {
+        let State::Transferring(transfer) = &mut self.state else {
+            return Ok(());
+        };
+        let loss = transfer.losses.front_mut();
+        let Some(loss) = loss.filter(|loss| loss.lane == theirs.lane) else {
+            return Err(ProtocolError::Misbehaved("misses blocks of no lost lane").into());
+        };
+        for EntryRun { entry, run } in theirs.runs.iter().copied() {
+            let given = loss.given.get_mut(&entry);
+            // Each of them once.
+            if run.count == 0
+                || !given.is_some_and(|given| run.blocks().all(|block| given.remove(block)))
+            {
+                return Err(ProtocolError::Misbehaved("misses blocks that were not lost").into());
+            }
+            let Some(pending) = transfer.entries.get_mut(&entry) else {
+                continue;
+            };
+            // As for what is asked for again, the root does not depend on it.
+            if let Phase::Sending { unsent, .. } = &mut pending.phase {
+                *unsent += run.count;
+            }
+            if pending.phase.is_under_way() {
+                let output = SenderOutput::SendBlocks { entry, run };
+                self.outputs.push_back(output);
+            }
+        }
+        if theirs.last {
+            transfer.losses.pop_front();
+            self.ask_for_missing();
+            self.finish_if_done();
+        }
+        Ok(())
+    }
+
     fn seal_if_sent(&mut self, entry: u32) {
         let Ok(pending) = self.pending(entry) else {
             return;
@@ -514,7 +621,8 @@ impl Sender {
         let State::Transferring(transfer) = &self.state else {
             return;
         };
-        if transfer.last_offered && transfer.entries.is_empty() {
+        let is_done = transfer.entries.is_empty() && transfer.losses.is_empty();
+        if transfer.last_offered && is_done {
             let entries = transfer.offered;
             self.outputs
                 .push_back(SenderOutput::Send(Message::Finish(Finish { entries })));

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::blocks::BlockPlan;
+use crate::blocks::{BlockPlan, BlockRun};
 use crate::error::{ErrorCode, ProtocolError};
 use crate::hash::Hash;
 use crate::limits;
@@ -35,6 +35,10 @@ pub enum Message {
     Receipt(Receipt),
     /// Either: I give up, and why.
     Abort(Abort),
+    /// Sender: a lane is lost, and these blocks were given to it.
+    LaneLost(LaneBlocks),
+    /// Receiver: the lane is dropped, and these of its blocks did not arrive.
+    Missing(LaneBlocks),
 }
 
 impl Message {
@@ -52,6 +56,8 @@ impl Message {
             Self::Finish(_) => "Finish",
             Self::Receipt(_) => "Receipt",
             Self::Abort(_) => "Abort",
+            Self::LaneLost(_) => "LaneLost",
+            Self::Missing(_) => "Missing",
         }
     }
 
@@ -92,6 +98,11 @@ impl Message {
                 complete.roots.len(),
                 limits::BATCH_MAX_ENTRIES,
                 "roots in a message",
+            ),
+            Self::LaneLost(blocks) | Self::Missing(blocks) => within(
+                blocks.runs.len(),
+                limits::BATCH_MAX_ENTRIES,
+                "runs of blocks of a lane",
             ),
             Self::Again(_)
             | Self::Failed(_)
@@ -374,6 +385,49 @@ impl Receipt {
             self.bytes = self.bytes.saturating_add(bytes);
         }
     }
+}
+
+/// Blocks of a lane that is lost: those that it was given, or those that did not arrive.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LaneBlocks {
+    /// Which lane; never 0, which the session stands and falls with.
+    pub lane: u16,
+    /// In any order.
+    pub runs: Vec<EntryRun>,
+    /// Whether no more are named.
+    pub last: bool,
+}
+
+impl LaneBlocks {
+    /// In as many messages as it takes, at least one.
+    pub(crate) fn batches(lane: u16, runs: &[EntryRun]) -> Vec<Self> {
+        let mut batches: Vec<Self> = runs
+            .chunks(limits::BATCH_MAX_ENTRIES)
+            .map(|runs| Self {
+                lane,
+                runs: runs.to_vec(),
+                last: false,
+            })
+            .collect();
+        match batches.last_mut() {
+            Some(batch) => batch.last = true,
+            None => batches.push(Self {
+                lane,
+                runs: Vec::new(),
+                last: true,
+            }),
+        }
+        batches
+    }
+}
+
+/// Consecutive blocks of an entry.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct EntryRun {
+    /// Which entry.
+    pub entry: u32,
+    /// Which blocks.
+    pub run: BlockRun,
 }
 
 /// The end, before it is done.

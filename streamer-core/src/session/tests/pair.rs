@@ -7,6 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::tamper::Tampering;
 use super::world::{Source, Store};
+use crate::blocks::BlockRun;
 use crate::error::ErrorCode;
 use crate::hash::{Hash, root_of};
 use crate::path::RelPath;
@@ -15,7 +16,7 @@ use crate::session::{
     SenderInput, SenderOutput, SessionError,
 };
 use crate::wire::codec;
-use crate::wire::message::{Entry, Message, SessionId, Wanted};
+use crate::wire::message::{Entry, EntryRun, Message, SessionId, Wanted};
 use crate::wire::record::{HEADER_BYTES, RecordHeader, TRAILER_BYTES};
 
 /// What a run is like and what goes wrong in it.
@@ -29,6 +30,10 @@ pub(super) struct Plan {
     pub(super) limit: Option<u64>,
     /// Steps after which the link is gone.
     pub(super) cut: Option<usize>,
+    /// Lanes that carry records.
+    pub(super) lanes: usize,
+    /// Steps after each of which a lane is lost, and another one takes its place.
+    pub(super) losses: BTreeSet<usize>,
     /// How often each block arrives damaged.
     pub(super) damage: BTreeMap<(u32, u64), u32>,
     /// What happens to messages on their way.
@@ -55,6 +60,8 @@ impl Default for Plan {
             batch: 1024,
             limit: None,
             cut: None,
+            lanes: 1,
+            losses: BTreeSet::new(),
             damage: BTreeMap::new(),
             frames: Tampering::default(),
             tampered_records: Tampering::default(),
@@ -116,7 +123,14 @@ enum Event {
     FrameToSender(Vec<u8>),
     FrameToReceiver(Vec<u8>),
     Read { entry: u32, block: u64 },
-    Record(Vec<u8>),
+    Record { lane: u16, bytes: Vec<u8> },
+    LaneDropped { lane: u16 },
+}
+
+impl Event {
+    fn is_record_of(&self, wanted: u16) -> bool {
+        matches!(self, Self::Record { lane, .. } if *lane == wanted)
+    }
 }
 
 /// Runs one session to its end or its cut. Panics when it falls silent before.
@@ -136,6 +150,8 @@ pub(super) fn run(source: &mut Source, store: &mut Store, plan: &Plan) -> Report
         random: plan.seed,
         control: [0; 2],
         arrived: [Vec::new(), Vec::new()],
+        lanes: (1..=plan.lanes as u16).collect(),
+        given: BTreeMap::new(),
         frames: 0,
         has_stalled: false,
         damage: plan.damage.clone(),
@@ -166,6 +182,10 @@ struct Pair<'a> {
     control: [u64; 2],
     /// What came over the control stream and is no whole frame yet, for each direction.
     arrived: [Vec<u8>; 2],
+    /// Those that live; numbers count up.
+    lanes: Vec<u16>,
+    /// The blocks that each was given.
+    given: BTreeMap<u16, Vec<EntryRun>>,
     frames: usize,
     has_stalled: bool,
     damage: BTreeMap<(u32, u64), u32>,
@@ -194,6 +214,9 @@ impl Pair<'_> {
             }
             if let Some((_, what)) = self.plan.disturb.as_ref().filter(|(at, _)| *at == steps) {
                 self.disturb(what.clone());
+            }
+            if self.plan.losses.contains(&steps) {
+                self.lose_lane();
             }
             let Some(((time, _), event)) = self.events.pop_first() else {
                 self.stall();
@@ -246,8 +269,32 @@ impl Pair<'_> {
             Event::FrameToSender(frame) => self.on_frame(1, &frame),
             Event::FrameToReceiver(frame) => self.on_frame(0, &frame),
             Event::Read { entry, block } => self.read_block(entry, block),
-            Event::Record(bytes) => self.on_record(&bytes),
+            Event::Record { bytes, .. } => self.on_record(&bytes),
+            Event::LaneDropped { lane } => {
+                self.events.retain(|_, event| !event.is_record_of(lane));
+                self.tell_receiver(ReceiverInput::LaneDropped { lane });
+            }
         }
+    }
+
+    /// Some of what is on its way is gone; the rest may still come until the lane is dropped.
+    fn lose_lane(&mut self) {
+        let place = self.random(self.lanes.len() as u64 - 1) as usize;
+        let next = self.lanes.iter().max().map_or(1, |lane| lane + 1);
+        let lane = std::mem::replace(&mut self.lanes[place], next);
+        let on_it = self
+            .events
+            .iter()
+            .filter(|(_, event)| event.is_record_of(lane));
+        let on_it: Vec<(u64, u64)> = on_it.map(|(when, _)| *when).collect();
+        for when in on_it {
+            if self.random(1) == 0 {
+                self.events.remove(&when);
+            }
+        }
+        let runs = self.given.remove(&lane).unwrap_or_default();
+        self.tell_sender(SenderInput::LaneLost { lane, runs });
+        self.drain();
     }
 
     /// Takes the messages out of what arrived so far.
@@ -387,6 +434,7 @@ impl Pair<'_> {
                     self.soon(Event::Receiver(ReceiverInput::Finished { entry, failure }));
                 }
                 ReceiverOutput::Suspend { entry } => assert!(self.paths.contains_key(&entry)),
+                ReceiverOutput::DropLane { lane } => self.soon(Event::LaneDropped { lane }),
                 ReceiverOutput::Sync => self.soon(Event::Receiver(ReceiverInput::Synced)),
                 ReceiverOutput::Close(end) => self.receiver_end = Some(Ending::Concluded(end)),
             }
@@ -417,8 +465,16 @@ impl Pair<'_> {
         };
         let record = [&header.encode()[..], &bytes, &hash.0].concat();
         let number = self.records as usize - 1;
-        for record in self.plan.tampered_records.apply(number, record) {
-            self.soon(Event::Record(record));
+        let place = self.random(self.lanes.len() as u64 - 1) as usize;
+        let lane = self.lanes[place];
+        let run = BlockRun {
+            first: block,
+            count: 1,
+        };
+        let given = self.given.entry(lane).or_default();
+        given.push(EntryRun { entry, run });
+        for bytes in self.plan.tampered_records.apply(number, record) {
+            self.soon(Event::Record { lane, bytes });
         }
         self.tell_sender(SenderInput::BlocksSent { entry, count: 1 });
     }

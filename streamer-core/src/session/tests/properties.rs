@@ -8,6 +8,7 @@ use super::pair::{Disturbance, Ending, Plan, run};
 use super::table::{ROOT, SESSION, file, messages};
 use super::tamper::{Tamper, Tampering};
 use super::world::{Source, Store};
+use crate::blocks::BlockRun;
 use crate::error::ErrorCode;
 use crate::limits::BLOCK_MIN_BYTES as MIB;
 use crate::session::{Preparation, Receiver, ReceiverConfig, ReceiverInput, Sender, SenderInput};
@@ -67,10 +68,12 @@ prop_compose! {
         delay in 0..200u64,
         batch in 1..5usize,
         cut in proptest::option::of(0..60usize),
+        lanes in 1..9usize,
+        losses in proptest::collection::btree_set(0..60usize, 0..6),
         damage in damage(),
         disturb in proptest::option::of((0..60usize, disturbance())),
     ) -> Plan {
-        Plan { seed, delay, batch, cut, damage, disturb, ..Plan::default() }
+        Plan { seed, delay, batch, cut, lanes, losses, damage, disturb, ..Plan::default() }
     }
 }
 
@@ -126,7 +129,24 @@ proptest! {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 128, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 256, ..ProptestConfig::default() })]
+
+    /// Lanes that are lost, and nothing else: the session ends well all the same.
+    #[test]
+    fn lost_lanes_cost_no_session(
+        sizes in sizes(),
+        seed: u64,
+        delay in 0..200u64,
+        lanes in 1..9usize,
+        losses in proptest::collection::btree_set(0..80usize, 0..12),
+    ) {
+        let mut source = Source::files(&sizes);
+        let mut store = Store::default();
+        let plan = Plan { seed, delay, lanes, losses, ..Plan::default() };
+        let report = run(&mut source, &mut store, &plan);
+        prop_assert!(report.failed().is_empty());
+        store.assert_holds(&source, &BTreeSet::new());
+    }
 
     /// Records that are repeated, damaged anywhere or cut short, on top of all the rest.
     #[test]
@@ -223,7 +243,18 @@ fn message(role: Role) -> impl Strategy<Value = Message> {
             Message::Done(Done { outcomes: outcomes.into_iter().map(outcome).collect() })
         }),
         1 => entry().prop_map(|entries| Message::Finish(Finish { entries })),
+        2 => lane_blocks().prop_map(Message::LaneLost),
+        2 => lane_blocks().prop_map(Message::Missing),
     ]
+}
+
+fn lane_blocks() -> impl Strategy<Value = LaneBlocks> {
+    let run = (entry(), number(), number()).prop_map(|(entry, first, count)| EntryRun {
+        entry,
+        run: BlockRun { first, count },
+    });
+    let runs = proptest::collection::vec(run, 0..4);
+    (0..3u16, runs, any::<bool>()).prop_map(|(lane, runs, last)| LaneBlocks { lane, runs, last })
 }
 
 fn sender_input() -> impl Strategy<Value = SenderInput> {
@@ -236,6 +267,8 @@ fn sender_input() -> impl Strategy<Value = SenderInput> {
         3 => (entry(), number()).prop_map(|(entry, count)| SenderInput::BlocksSent { entry, count }),
         2 => entry().prop_map(|entry| SenderInput::Sealed { entry, root: ROOT }),
         1 => (entry(), code()).prop_map(|(entry, code)| SenderInput::SourceFailed { entry, code }),
+        2 => lane_blocks()
+            .prop_map(|LaneBlocks { lane, runs, .. }| SenderInput::LaneLost { lane, runs }),
     ]
 }
 
@@ -259,6 +292,7 @@ fn receiver_input() -> impl Strategy<Value = ReceiverInput> {
         1 => (entry(), code()).prop_map(|(entry, code)| ReceiverInput::TargetFailed { entry, code }),
         2 => (entry(), proptest::option::of(code()))
             .prop_map(|(entry, failure)| ReceiverInput::Finished { entry, failure }),
+        1 => (0..3u16).prop_map(|lane| ReceiverInput::LaneDropped { lane }),
         1 => Just(ReceiverInput::Synced),
     ]
 }

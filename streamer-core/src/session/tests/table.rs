@@ -2,6 +2,7 @@
 
 use std::fmt::Write as _;
 
+use crate::blocks::BlockRun;
 use crate::error::{ErrorCode, ProtocolError};
 use crate::hash::Hash;
 use crate::session::{
@@ -72,7 +73,18 @@ pub(super) fn messages(role: Role) -> Vec<Message> {
         Message::Abort(Abort {
             code: ErrorCode::Interrupted,
         }),
+        Message::LaneLost(lane_blocks()),
+        Message::Missing(lane_blocks()),
     ]
+}
+
+pub(super) fn lane_blocks() -> LaneBlocks {
+    let run = BlockRun { first: 0, count: 1 };
+    LaneBlocks {
+        lane: 1,
+        runs: vec![EntryRun { entry: 0, run }],
+        last: true,
+    }
 }
 
 fn from_receiver(kind: usize) -> SenderInput {
