@@ -86,3 +86,15 @@ fn where_udp_is_dropped_in_the_middle_tls_goes_on() {
     assert_eq!(summary["transport"], "tls", "{exit:#?}");
     assert!(summary["bytes_resumed"].as_u64().unwrap() > 0, "{exit:#?}");
 }
+
+#[test]
+fn a_path_whose_packets_must_become_smaller_is_found_out_in_the_same_session() {
+    let Some(cable) = Cable::new() else { return };
+    for verb in ["receive", "send"] {
+        cable.take_packets_of(1500);
+        let options = ["--transport", "quic", "--limit-rate", "100MB"];
+        let exit = disturbed(&cable, verb, &options, |_| cable.shrink_towards(verb, 1300));
+        assert_eq!(exit.message("summary")["retries"], 0, "{exit:#?}");
+        assert!(cable.dropped(verb) > 0, "nothing was too large");
+    }
+}

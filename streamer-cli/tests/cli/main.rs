@@ -14,6 +14,7 @@ mod interrupted;
 mod killed;
 mod lanes;
 mod links;
+mod lost_lanes;
 mod memory;
 mod namespace;
 mod output;

@@ -110,6 +110,41 @@ impl Cable {
         self.there.sh("ip link set cable up");
     }
 
+    pub(crate) fn take_packets_of(&self, bytes: u32) {
+        for end in [&self.here, &self.there] {
+            // Packets are cut to size before they are sent, so that each is looked at.
+            end.sh(&format!("ip link set cable mtu {bytes} gso_max_segs 1"));
+        }
+    }
+
+    /// Packets to the side that receives are dropped from now on when they are larger; nobody
+    /// says so.
+    pub(crate) fn shrink_towards(&self, verb: &str, bytes: u32) {
+        self.receiving(verb)
+            .sh(&format!("ip link set cable mtu {bytes}"));
+    }
+
+    /// Packets that were dropped on the way there.
+    #[track_caller]
+    pub(crate) fn dropped(&self, verb: &str) -> u64 {
+        let sending = match verb {
+            "receive" => &self.there,
+            _ => &self.here,
+        };
+        let mut ip = sending.command("ip");
+        ip.args(["-s", "-j", "link", "show", "cable"]);
+        let shown = ip.output().unwrap().stdout;
+        let shown: serde_json::Value = serde_json::from_slice(&shown).unwrap();
+        shown[0]["stats64"]["tx"]["dropped"].as_u64().unwrap()
+    }
+
+    fn receiving(&self, verb: &str) -> &Namespace {
+        match verb {
+            "receive" => &self.here,
+            _ => &self.there,
+        }
+    }
+
     pub(crate) fn take_large_packets(&self) {
         for end in [&self.here, &self.there] {
             end.sh("ip link set cable mtu 32000");
