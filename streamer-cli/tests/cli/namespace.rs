@@ -145,16 +145,17 @@ impl Cable {
         }
     }
 
-    pub(crate) fn take_large_packets(&self) {
-        for end in [&self.here, &self.there] {
-            end.sh("ip link set cable mtu 32000");
-        }
+    /// `udp` or `tcp`; false where the kernel has no rules by protocol.
+    pub(crate) fn drop(&self, protocol: &str) -> bool {
+        // In front of the table of all other addresses: what arrives is not answered.
+        let rule = format!("ip rule add ipproto {protocol} prio 5 blackhole");
+        self.there.try_sh(&rule) && self.here.try_sh(&rule)
     }
 
-    /// False where the kernel has no rules by protocol.
-    pub(crate) fn drop_udp(&self) -> bool {
-        // In front of the table of all other addresses: what arrives is not answered.
-        let rule = "ip rule add ipproto udp prio 5 blackhole";
-        self.there.try_sh(rule) && self.here.try_sh(rule)
+    /// What was dropped gets through again.
+    pub(crate) fn pass(&self, protocol: &str) {
+        for end in [&self.here, &self.there] {
+            end.sh(&format!("ip rule del ipproto {protocol} prio 5 blackhole"));
+        }
     }
 }
