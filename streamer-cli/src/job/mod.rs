@@ -17,6 +17,8 @@ pub use state::{JobState, Word};
 pub enum News<'a> {
     /// It stands otherwise than before.
     State(&'a JobState),
+    /// It stands as before.
+    Again(&'a JobState),
     /// The API does not say. It goes on being asked.
     Unknown(&'a AskError),
 }
@@ -54,10 +56,11 @@ impl JobWatch {
             match self.api.state(&self.job).await {
                 Ok(state) => {
                     self.complained = false;
-                    if self.last.as_ref() != Some(&state) {
-                        tell(News::State(&state));
-                        self.last = Some(state.clone());
+                    match &self.last {
+                        Some(last) if *last == state => tell(News::Again(&state)),
+                        _ => tell(News::State(&state)),
                     }
+                    self.last = Some(state.clone());
                     if state.is_over() {
                         return state;
                     }

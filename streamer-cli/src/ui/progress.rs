@@ -32,7 +32,7 @@ impl Ticker {
         } else {
             ProgressDrawTarget::hidden()
         };
-        ProgressBar::with_draw_target(Some(0), target).with_style(style())
+        ProgressBar::with_draw_target(Some(0), target).with_style(waiting_style())
     }
 
     pub(crate) fn start(
@@ -69,6 +69,9 @@ impl Ticker {
         } else if matches!(notice, Notice::Lost(_)) {
             self.bar.suspend(|| self.printer.note(&text));
         } else {
+            if let Notice::Connected(..) = notice {
+                self.bar.set_style(style());
+            }
             self.bar.set_message(text);
         }
     }
@@ -77,6 +80,8 @@ impl Ticker {
     fn job(&self, news: &News<'_>) {
         let (text, state) = match news {
             News::State(state) => (state.to_string(), Some(*state)),
+            // The time that is left has changed.
+            News::Again(state) => return self.bar.set_message(state.to_string()),
             News::Unknown(error) => (
                 format!("how the job stands is unknown: {}", chain(error)),
                 None,
@@ -126,6 +131,12 @@ async fn tick(printer: Printer, progress: Arc<Progress>, bar: ProgressBar) {
         );
         before = now;
     }
+}
+
+/// Nothing moves yet: words only.
+fn waiting_style() -> ProgressStyle {
+    // Local invariant: as below.
+    ProgressStyle::with_template("{wide_msg}").unwrap_or_else(|_| ProgressStyle::default_spinner())
 }
 
 fn style() -> ProgressStyle {

@@ -11,7 +11,7 @@ use base64::prelude::BASE64_URL_SAFE;
 use serde_json::{Value, json};
 
 use crate::coordinates::decode;
-use crate::harness::{DEADLINE, World, client, run};
+use crate::harness::{BINARY, DEADLINE, World, clean, client, run};
 
 const QUEUED: &str = r#"{"transfer":{"jobId":"4711","system":"daint","state":"queued","jobState":"PENDING","reason":"ReqNodeNotAvail","estimatedStart":99999999999}}"#;
 const CANCELLED: &str = r#"{"transfer":{"state":"cancelled","jobState":"CANCELLED","message":"the job was cancelled; what was received stays"}}"#;
@@ -110,6 +110,29 @@ fn a_job_that_is_cancelled_in_the_queue_ends_the_wait_with_the_cause() {
             .contains("authorization: bearer the-token\r\n"),
         "{head}"
     );
+}
+
+#[test]
+fn on_a_terminal_the_line_that_waits_shows_how_the_job_stands() {
+    let world = World::new();
+    let (url, _heads) = api(&[(200, QUEUED), (200, QUEUED), (200, CANCELLED)]);
+    let mut command = clean(Command::new("script"));
+    command
+        .args(["--quiet", "--return", "--command"])
+        .arg(format!(
+            "stty cols 150; '{BINARY}' receive --wait 1h --path target"
+        ))
+        .arg("/dev/null")
+        .current_dir(world.dir())
+        .env("TERM", "xterm")
+        .env("FIRECREST_URL", url)
+        .env("FIRECREST_TOKEN", "t")
+        .env("STREAMER_COORDINATES", coordinates(&world));
+    let exit = run(command);
+    exit.assert(10, &[]);
+    let line = "the job is queued (ReqNodeNotAvail), expected to start in";
+    assert!(exit.stdout.contains(line), "{exit:#?}");
+    assert!(!exit.stdout.contains("ETA"), "{exit:#?}");
 }
 
 #[test]
