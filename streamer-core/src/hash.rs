@@ -60,6 +60,16 @@ impl BlockHasher {
         self.hasher.update(bytes);
     }
 
+    /// Takes so many zeros. Their hash depends on where they are, so it cannot be known before.
+    pub fn update_zeros(&mut self, mut count: u64) {
+        static ZEROS: [u8; 128 << 10] = [0; 128 << 10];
+        while count > 0 {
+            let step = count.min(ZEROS.len() as u64);
+            self.hasher.update(&ZEROS[..step as usize]);
+            count -= step;
+        }
+    }
+
     /// The block's hash: its chaining value, or the root where the file has one block only.
     pub fn finish(&self) -> Hash {
         if self.whole_file {

@@ -2,6 +2,7 @@
 
 use std::fs::File;
 use std::io::{Read as _, Write as _};
+use std::os::unix::fs::FileExt as _;
 use std::path::{Path, PathBuf};
 
 use ring::digest::{Context, SHA256};
@@ -53,13 +54,18 @@ pub fn random(path: &Path, size: u64) -> Vec<u8> {
     context.finish().as_ref().to_vec()
 }
 
-/// Makes a file of zeros that takes no room.
+/// Makes a file of zeros that takes little room. Its bytes travel: each block has one that is
+/// no zero.
 ///
 /// # Panics
 /// When it cannot be made.
 pub fn zeros(path: &Path, size: u64) {
     let file = File::create(path).expect("the file can be made");
     file.set_len(size).expect("the file can grow");
+    for offset in (0..size).step_by(1 << 20) {
+        file.write_all_at(b"x", offset)
+            .expect("the file can be written");
+    }
 }
 
 /// Writes `size` bytes that no block repeats, much faster than random ones.

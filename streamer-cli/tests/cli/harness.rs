@@ -3,7 +3,7 @@
 use std::ffi::OsStr;
 use std::io::{BufRead as _, BufReader, Read, Write as _};
 use std::net::{TcpListener, UdpSocket};
-use std::os::unix::fs::MetadataExt as _;
+use std::os::unix::fs::{FileExt as _, MetadataExt as _};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::atomic::{AtomicU16, Ordering};
@@ -49,10 +49,14 @@ impl World {
         path
     }
 
-    /// A large file that takes no space.
+    /// A large file that takes little space. Its bytes travel: there is one in each block.
     pub(crate) fn sparse(&self, name: &str, size: u64) -> PathBuf {
         let path = self.path(name);
-        std::fs::File::create(&path).unwrap().set_len(size).unwrap();
+        let file = std::fs::File::create(&path).unwrap();
+        file.set_len(size).unwrap();
+        for offset in (0..size).step_by(1 << 20) {
+            file.write_all_at(b"x", offset).unwrap();
+        }
         path
     }
 

@@ -19,6 +19,7 @@ mod memory;
 mod namespace;
 mod output;
 mod refused;
+mod relay;
 mod secrets;
 mod system;
 mod trees;

@@ -11,6 +11,7 @@ use std::time::{Duration, SystemTime};
 use rustix::process::Signal;
 
 use crate::harness::{Exit, Process, World, beside, bytes, client, run, wait_until};
+use crate::relay::Relay;
 
 /// A tree with something of everything that is kept.
 fn plant(root: &Path) {
@@ -320,6 +321,42 @@ fn holes_stay_holes() {
     let space = |name: &str| target.join(name).metadata().unwrap().blocks() * 512;
     assert!(space("small") <= 16 << 10 && space("large") <= 64 << 10);
     assert!(space("zeros") >= 50_000);
+}
+
+#[test]
+fn a_file_that_is_mostly_a_hole_moves_what_is_in_it() {
+    const SIZE: u64 = 600 << 20;
+    let there: [(u64, &[u8]); 3] = [(0, b"first"), (SIZE / 2, b"middle"), (SIZE - 4, b"last")];
+    for verb in ["receive", "send"] {
+        let world = World::new();
+        let (source, target) = (world.path("source"), world.path("target"));
+        let file = std::fs::File::create(&source).unwrap();
+        file.set_len(SIZE).unwrap();
+        for (offset, bytes) in there {
+            file.write_all_at(bytes, offset).unwrap();
+        }
+        let (theirs, mine) = match verb {
+            "receive" => (("send", &source), &target),
+            _ => (("receive", &target), &source),
+        };
+        let (endpoint, coordinates) = world.endpoint(&[], theirs.0, theirs.1);
+        let (relay, coordinates) = Relay::new(&coordinates);
+        run(client(&coordinates, &["--transport", "tls"], verb, mine)).assert(0, &[]);
+        endpoint.wait().assert(0, &[]);
+        // Three blocks, and little more.
+        assert!(relay.total() < 4 << 20, "{} bytes", relay.total());
+        let found = target.metadata().unwrap();
+        assert!(
+            found.len() == SIZE && found.blocks() * 512 <= 1 << 20,
+            "{found:?}"
+        );
+        let target = std::fs::File::open(&target).unwrap();
+        for (offset, bytes) in there {
+            let mut found = vec![0; bytes.len()];
+            target.read_exact_at(&mut found, offset).unwrap();
+            assert_eq!(found, bytes);
+        }
+    }
 }
 
 #[test]

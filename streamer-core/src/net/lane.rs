@@ -248,7 +248,8 @@ async fn receive_all(stream: &mut RecordStream, inlet: &Inlet, sink: &mut Sink) 
         let file = match open.get(header.entry) {
             Some(OpenFile::Blocks(file, _)) => file,
             Some(OpenFile::Small(file)) => {
-                if header.offset != 0 || header.length != file.size() || header.length == 0 {
+                let is_whole = header.offset == 0 && header.length == file.size();
+                if !is_whole || header.length == 0 || header.is_hole {
                     return Err(End::Misbehaved("sent what is no block of the file"));
                 }
                 pass(limit.as_deref(), header.length as usize).await;
@@ -257,8 +258,7 @@ async fn receive_all(stream: &mut RecordStream, inlet: &Inlet, sink: &mut Sink) 
             }
             None => {
                 // An entry that failed here meanwhile: the sender did not know yet.
-                let rest = header.length.saturating_add(TRAILER_BYTES as u64);
-                stream.skip(rest, arrivals).await?;
+                stream.skip(header.rest(), arrivals).await?;
                 continue;
             }
         };
@@ -268,14 +268,17 @@ async fn receive_all(stream: &mut RecordStream, inlet: &Inlet, sink: &mut Sink) 
         };
         if !file.wants(block) {
             // A repetition must not touch what is proven.
-            let rest = header.length + TRAILER_BYTES as u64;
-            stream.skip(rest, arrivals).await?;
+            stream.skip(header.rest(), arrivals).await?;
             continue;
         }
         let mut offset = header.offset;
         let end = header.offset + header.length;
         let entry = header.entry;
         sink.put(Step::Begin { entry, block, file }, inlet).await?;
+        if header.is_hole {
+            sink.put(Step::Hole, inlet).await?;
+            offset = end;
+        }
         while offset < end {
             let mut buffer = sink.buffer().await?;
             let length = (end - offset).min(BUFFER_BYTES as u64) as usize;
@@ -310,6 +313,8 @@ enum Step {
         buffer: Vec<u8>,
         offset: u64,
     },
+    /// All of the block that was begun.
+    Hole,
     End {
         hash: Hash,
     },
@@ -538,16 +543,11 @@ impl Writer {
                 (None, None)
             }
             Step::Bytes { buffer, offset } => {
-                let failed = self.current.as_mut().and_then(|current| {
-                    let error = current.take(&buffer, offset).err()?;
-                    Some(Event::Failed {
-                        entry: current.entry,
-                        during: During::Write,
-                        error,
-                    })
-                });
+                let current = self.current.as_mut();
+                let failed = current.and_then(|current| current.take(&buffer, offset));
                 (Some(buffer), failed)
             }
+            Step::Hole => (None, self.current.as_mut().and_then(Block::clear)),
             Step::Pack(pack) => {
                 let (buffer, told) = pack.write();
                 (Some(buffer), Some(told))
@@ -567,14 +567,31 @@ struct Block {
 }
 
 impl Block {
-    fn take(&mut self, bytes: &[u8], offset: u64) -> Result<(), StoreError> {
+    /// What to tell, when it fails.
+    fn take(&mut self, bytes: &[u8], offset: u64) -> Option<Event> {
         if self.failed {
-            return Ok(());
+            return None;
         }
         self.hasher.update(bytes);
         let written = self.file.write_all_at(bytes, offset);
-        self.failed = written.is_err();
-        written
+        self.check(written)
+    }
+
+    fn clear(&mut self) -> Option<Event> {
+        let range = self.file.plan().range(self.block);
+        self.hasher.update_zeros(range.end - range.start);
+        let written = self.file.clear(range);
+        self.check(written)
+    }
+
+    fn check(&mut self, written: Result<(), StoreError>) -> Option<Event> {
+        let error = written.err()?;
+        self.failed = true;
+        Some(Event::Failed {
+            entry: self.entry,
+            during: During::Write,
+            error,
+        })
     }
 
     /// What to tell about it; nothing when its failure was told.

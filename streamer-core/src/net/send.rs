@@ -808,6 +808,7 @@ impl LaneReader {
                 entry,
                 offset,
                 length,
+                is_hole: false,
             }
             .encode(),
         );
@@ -859,10 +860,19 @@ impl LaneReader {
             entry,
             offset: range.start,
             length: bytes,
+            is_hole: source.is_hole(block),
         };
         self.put(Piece::Bytes(Bytes::copy_from_slice(&header.encode())));
         let mut hasher = BlockHasher::new(plan, block);
-        for start in range.clone().step_by(PIECE_BYTES) {
+        if header.is_hole {
+            hasher.update_zeros(bytes);
+        }
+        let read = if header.is_hole {
+            range.end..range.end
+        } else {
+            range.clone()
+        };
+        for start in read.step_by(PIECE_BYTES) {
             let length = (range.end - start).min(PIECE_BYTES as u64) as usize;
             let mut buffer = self.pool.take();
             if let Err(error) = source.read_exact_at(&mut buffer[..length], start) {

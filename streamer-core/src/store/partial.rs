@@ -170,19 +170,30 @@ impl PartialFile {
     /// # Errors
     /// As the operating system says.
     pub fn write_all_at(&self, bytes: &[u8], offset: u64) -> Result<(), StoreError> {
-        if self.finished.load(Ordering::Acquire) {
-            let part = self.places.part.shown();
-            return Err(StoreError::refused(
-                ErrorCode::ProtocolViolation,
-                "write",
-                part,
-            ));
-        }
+        self.check_open()?;
         let written = match self.offered.has_holes {
             true => sparse::write_all_at(&self.file, bytes, offset),
             false => self.file.write_all_at(bytes, offset),
         };
         written.map_err(|error| StoreError::target(error, "write", self.places.part.shown()))
+    }
+
+    /// Makes zeros of a range, as a hole where there are such.
+    ///
+    /// # Errors
+    /// As [`write_all_at`](Self::write_all_at).
+    pub(crate) fn clear(&self, range: std::ops::Range<u64>) -> Result<(), StoreError> {
+        self.check_open()?;
+        sparse::clear(&self.file, range)
+            .map_err(|error| StoreError::target(error, "write", self.places.part.shown()))
+    }
+
+    fn check_open(&self) -> Result<(), StoreError> {
+        if !self.finished.load(Ordering::Acquire) {
+            return Ok(());
+        }
+        let (code, part) = (ErrorCode::ProtocolViolation, self.places.part.shown());
+        Err(StoreError::refused(code, "write", part))
     }
 
     /// Remembers that a block is written and has this hash.

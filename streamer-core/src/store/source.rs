@@ -12,6 +12,7 @@ use crate::error::ErrorCode;
 use crate::hash::{BlockHasher, Hash, root_of};
 use crate::path::RelPath;
 use crate::store::StoreError;
+use crate::store::sparse;
 use crate::store::walk::SourceTree;
 use crate::wire::message::{Entry, EntryKind, Held, Timestamp};
 
@@ -153,6 +154,12 @@ impl SourceFile {
             }
             StoreError::source(error, "read", &self.path)
         })
+    }
+
+    /// Whether a block is nothing but a hole, so that it need not be read.
+    pub(crate) fn is_hole(&self, block: u64) -> bool {
+        let has_holes = self.opened.blocks().saturating_mul(512) < self.opened.len();
+        has_holes && sparse::is_hole(&self.file, &self.plan.range(block))
     }
 
     /// Remembers the hash of a block that was read.

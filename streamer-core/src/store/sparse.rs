@@ -5,7 +5,7 @@ use std::io;
 use std::ops::Range;
 use std::os::unix::fs::FileExt as _;
 
-use rustix::fs::FallocateFlags;
+use rustix::fs::{FallocateFlags, SeekFrom};
 use rustix::io::Errno;
 
 /// Writes `bytes` at `offset`, and leaves holes where they are zeros for a page and more.
@@ -24,6 +24,32 @@ pub(crate) fn write_all_at(file: &File, bytes: &[u8], offset: u64) -> io::Result
         }
     }
     Ok(())
+}
+
+/// Makes a hole of `range`, whatever was there before; zeros where there are no holes.
+pub(crate) fn clear(file: &File, range: Range<u64>) -> io::Result<()> {
+    let flags = FallocateFlags::PUNCH_HOLE | FallocateFlags::KEEP_SIZE;
+    match rustix::fs::fallocate(file, flags, range.start, range.end - range.start) {
+        Ok(()) => Ok(()),
+        Err(Errno::OPNOTSUPP | Errno::NOSYS | Errno::INVAL) => {
+            range.clone().step_by(PAGE).try_for_each(|offset| {
+                let length = (range.end - offset).min(PAGE as u64) as usize;
+                file.write_all_at(&ZEROS[..length], offset)
+            })
+        }
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// Whether all of `range` lies in a hole. Where the file system does not tell: no.
+pub(crate) fn is_hole(file: &File, range: &Range<u64>) -> bool {
+    // Moves the offset of the descriptor, which nobody else uses.
+    match rustix::fs::seek(file, SeekFrom::Data(range.start)) {
+        Ok(next) => next >= range.end,
+        // No data up to the end of the file.
+        Err(Errno::NXIO) => true,
+        Err(_) => false,
+    }
 }
 
 /// Cuts bytes into runs of pages that are all zeros, and of others.
@@ -73,6 +99,23 @@ mod tests {
             "{} blocks",
             found.blocks()
         );
+    }
+
+    #[test]
+    fn a_hole_is_found_and_made() {
+        let file = tempfile::tempfile().unwrap();
+        let size = 64 * PAGE as u64;
+        file.set_len(size).unwrap();
+        assert!(is_hole(&file, &(0..size)));
+        file.write_all_at(b"x", size / 2).unwrap();
+        // Some file systems tell of no hole at all, but none of one where there is data.
+        assert!(!is_hole(&file, &(0..size)));
+        assert!(!is_hole(&file, &(size / 2..size / 2 + 1)));
+        clear(&file, 0..size).unwrap();
+        let mut there = [9; 64 * PAGE];
+        file.read_exact_at(&mut there, 0).unwrap();
+        assert!(there.iter().all(|byte| *byte == 0));
+        assert_eq!(file.metadata().unwrap().len(), size);
     }
 
     #[test]

@@ -91,6 +91,7 @@ async fn send_first_block(lane: &mut TlsStream) {
         entry: 0,
         offset: 0,
         length: plan.block_bytes(),
+        is_hole: false,
     };
     lane.write_all(&header.encode()).await.unwrap();
     lane.write_all(&bytes).await.unwrap();

@@ -462,6 +462,7 @@ impl Pair<'_> {
             entry,
             offset,
             length: plan.len(block),
+            is_hole: false,
         };
         let record = [&header.encode()[..], &bytes, &hash.0].concat();
         let number = self.records as usize - 1;
@@ -487,6 +488,7 @@ impl Pair<'_> {
             entry,
             offset,
             length,
+            ..
         } = RecordHeader::decode(*header);
         // Of an entry that is over, or was never offered: skipped.
         let Some((path, offered)) = self.paths.get(&entry) else {
