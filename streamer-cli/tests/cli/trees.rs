@@ -5,6 +5,7 @@ use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::fs::{
     FileExt as _, FileTypeExt as _, MetadataExt as _, PermissionsExt, symlink,
 };
+use std::os::unix::net::UnixListener;
 use std::path::Path;
 use std::time::{Duration, SystemTime};
 
@@ -160,15 +161,28 @@ fn what_cannot_be_sent_is_reported_and_the_rest_arrives() {
                 .file_type()
                 .is_fifo()
         );
+        let _socket = UnixListener::bind(source.join("socket")).unwrap();
+        std::fs::write(source.join("one name"), "of two").unwrap();
+        std::fs::hard_link(source.join("one name"), source.join("another name")).unwrap();
         let [exit, other] = move_tree(&world, verb, &[]);
         exit.assert(
             3,
-            &["'", "pipe'", "absolute'", "leaves'", "3 entries failed"],
+            &[
+                "'",
+                "pipe'",
+                "socket'",
+                "absolute'",
+                "leaves'",
+                "4 entries failed",
+            ],
         );
         assert_eq!(other.status.code(), Some(3), "{other:#?}");
         let failed = |line: &&str| line.contains("\"failed\",\"code\"");
-        assert_eq!(other.stdout.lines().filter(failed).count(), 3, "{other:#?}");
-        for name in ["pipe", "absolute", "leaves"] {
+        assert_eq!(other.stdout.lines().filter(failed).count(), 4, "{other:#?}");
+        // Each a file of its own.
+        let twice = world.path("target").join("another name");
+        assert_eq!(twice.metadata().unwrap().nlink(), 1);
+        for name in ["pipe", "socket", "absolute", "leaves"] {
             std::fs::remove_file(source.join(name)).unwrap();
         }
         let modified = SystemTime::UNIX_EPOCH + Duration::new(1_000, 123_456_789);
