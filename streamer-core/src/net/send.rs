@@ -821,10 +821,14 @@ impl LaneReader {
     /// Keeps nothing back.
     fn flush(&mut self) -> Result<(), Stop> {
         self.send_pack()?;
-        if let Outlet::Socket(socket) = &mut self.outlet {
-            self.is_lost |= socket.flush().is_err();
-        }
+        self.flush_outlet();
         Ok(())
+    }
+
+    fn flush_outlet(&mut self) {
+        if let Outlet::Socket(socket) = &mut self.outlet {
+            self.is_lost = self.is_lost || socket.flush().is_err();
+        }
     }
 
     fn send_pack(&mut self) -> Result<(), Stop> {
@@ -886,6 +890,10 @@ impl LaneReader {
         let hash = hasher.finish();
         source.put_hash(block, hash);
         self.put(Piece::Bytes(Bytes::copy_from_slice(&hash.0)));
+        if header.is_hole {
+            // Nothing large comes soon that it could travel with, and the receiver has to hash.
+            self.flush_outlet();
+        }
         self.event(Event::BlockSent { entry, bytes })
     }
 
