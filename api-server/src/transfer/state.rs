@@ -45,8 +45,12 @@ pub(super) fn state(system: &str, job: &Job, file: Option<JobFile>) -> TransferS
     let reason = job.status.state_reason.clone();
     let reason = reason.filter(|reason| queued && !reason.is_empty() && reason != "None");
     let message = match name {
-        TransferStateName::Failed => Some(file.message.clone().unwrap_or_else(|| cause(job))),
-        TransferStateName::Cancelled => Some(cause(job)),
+        // A job that is told to end does not know why.
+        TransferStateName::Failed | TransferStateName::Cancelled => Some(
+            scheduler_cause(job)
+                .or_else(|| file.message.clone())
+                .unwrap_or_else(|| exit_cause(job)),
+        ),
         _ => file.message.clone(),
     };
     let listening = name == TransferStateName::Listening;
@@ -106,21 +110,27 @@ fn name(phase: Phase, word: &str) -> TransferStateName {
     }
 }
 
-/// Why a job ended that could not say so itself.
-fn cause(job: &Job) -> String {
+/// Why the scheduler ended a job.
+fn scheduler_cause(job: &Job) -> Option<String> {
     const GO_ON: &str = "what was received stays, and the next transfer to the same target goes on";
-    match job.status.state.split(' ').next().unwrap_or_default() {
-        "CANCELLED" | "REVOKED" => format!("the job was cancelled; {GO_ON}"),
-        "TIMEOUT" | "DEADLINE" => format!("the job reached its time limit; {GO_ON}"),
-        "NODE_FAIL" | "BOOT_FAIL" => format!("the node failed; {GO_ON}"),
-        "PREEMPTED" => format!("the job had to make room for another; {GO_ON}"),
-        "OUT_OF_MEMORY" => format!("the job needed more memory than it was given; {GO_ON}"),
-        _ => match job.status.exit_code {
-            Some(code) if code != 0 => {
-                format!("the job failed with exit status {code}; see its errorLog")
-            }
-            _ => "the job failed; see its errorLog".to_owned(),
-        },
+    let cause = match job.status.state.split(' ').next().unwrap_or_default() {
+        "CANCELLED" | "REVOKED" => "the job was cancelled",
+        "TIMEOUT" | "DEADLINE" => "the job reached its time limit",
+        "NODE_FAIL" | "BOOT_FAIL" => "the node failed",
+        "PREEMPTED" => "the job had to make room for another",
+        "OUT_OF_MEMORY" => "the job needed more memory than it was given",
+        _ => return None,
+    };
+    Some(format!("{cause}; {GO_ON}"))
+}
+
+/// Why a job ended that could not say so itself.
+fn exit_cause(job: &Job) -> String {
+    match job.status.exit_code {
+        Some(code) if code != 0 => {
+            format!("the job failed with exit status {code}; see its errorLog")
+        }
+        _ => "the job failed; see its errorLog".to_owned(),
     }
 }
 
@@ -209,6 +219,14 @@ mod tests {
             killed.contains("time limit") && killed.contains("goes on"),
             "{killed}"
         );
+        let ended = r#"{"state":"failed","message":"the job is ending","updated":2000}"#;
+        let told = |word: &str| {
+            state("c", &job(word), JobFile::parse(ended))
+                .message
+                .unwrap()
+        };
+        assert!(told("TIMEOUT").contains("time limit"));
+        assert_eq!(told("FAILED"), "the job is ending");
         let failed = state("c", &job("FAILED"), None).message.unwrap();
         assert!(failed.contains("exit status 13"), "{failed}");
     }
