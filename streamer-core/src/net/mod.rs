@@ -4,6 +4,7 @@
 mod blocking_tls;
 mod buffer;
 mod congestion;
+mod connection_id;
 pub mod control;
 
 pub mod dial;

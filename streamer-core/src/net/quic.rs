@@ -12,6 +12,7 @@ use quinn::{
 };
 
 use crate::net::congestion::RateBased;
+use crate::net::connection_id::ShortIds;
 use crate::net::path_mtu::udp_payload_ceiling;
 use crate::net::socket::BatchedSocket;
 use crate::net::tls::{self, IdentityError, SERVER_NAME};
@@ -101,6 +102,7 @@ impl Endpoint {
         let mut config = EndpointConfig::default();
         // Local invariant: between 1200 and 65527, as quinn asks.
         let _ = config.max_udp_payload_size(MAX_UDP_PAYLOAD_BYTES);
+        config.cid_generator(|| Box::new(ShortIds::new()));
         let inner = TokioRuntime.wrap_udp_socket(socket)?;
         let socket = Arc::new(BatchedSocket::new(inner));
         let abstract_socket = Arc::clone(&socket) as Arc<dyn quinn::AsyncUdpSocket>;
