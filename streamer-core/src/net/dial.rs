@@ -415,8 +415,8 @@ fn is_cheaper_over_tcp(round_trip: Duration) -> bool {
     round_trip < NEAR
 }
 
-/// A machine in the same building.
-const NEAR: Duration = Duration::from_millis(3);
+/// A machine on the same campus, or in the next town.
+const NEAR: Duration = Duration::from_millis(10);
 
 /// For TLS to shake hands on a near path.
 const PREFER_WAIT: Duration = Duration::from_millis(250);
@@ -438,6 +438,6 @@ mod tests {
     #[test]
     fn tcp_is_preferred_on_short_paths_only() {
         assert!(is_cheaper_over_tcp(Duration::from_micros(300)));
-        assert!(!is_cheaper_over_tcp(Duration::from_millis(5)));
+        assert!(!is_cheaper_over_tcp(Duration::from_millis(15)));
     }
 }

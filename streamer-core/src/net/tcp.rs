@@ -197,7 +197,7 @@ const FAR: Duration = Duration::from_millis(5);
 
 /// Within one machine there is no path to fill: what waits in the kernel has only left the
 /// cache by the time it is read.
-const LOCAL_SEND_BUFFER_BYTES: usize = 128 << 10;
+const LOCAL_SEND_BUFFER_BYTES: usize = 96 << 10;
 
 /// Read from the socket at a time.
 const READ_BUFFER_BYTES: usize = 512 << 10;

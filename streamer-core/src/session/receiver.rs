@@ -163,6 +163,8 @@ struct Transferring {
     offered: u32,
     offered_bytes: u64,
     last_offered: bool,
+    /// The sender has said all there is to say.
+    has_finished: bool,
     entries: BTreeMap<u32, Pending>,
     /// The lane that the sender has lost.
     loss: Option<Loss>,
@@ -273,11 +275,16 @@ impl Receiver {
         transfer.entries.values().any(is_owed)
     }
 
-    /// A closed session says nothing more, and what it still has to say stays: an event or an
-    /// `Abort` that comes late changes nothing, any other message is a fault.
+    /// A closed session says nothing more, and what it still has to say stays: an event, an
+    /// `Abort`, `Failed` or `LaneLost` that comes late changes nothing, any other message is a fault.
     fn refuse_late(&self, input: &ReceiverInput) -> Result<(), SessionError> {
         match input {
-            ReceiverInput::Message(message) if !matches!(message, Message::Abort(_)) => {
+            ReceiverInput::Message(message)
+                if !matches!(
+                    message,
+                    Message::Abort(_) | Message::Failed(_) | Message::LaneLost(_)
+                ) =>
+            {
                 Err(self.unexpected(message.name()).into())
             }
             _ => Ok(()),
@@ -305,6 +312,7 @@ impl Receiver {
             ReceiverInput::LaneDropped { lane } => self.on_lane_dropped(lane),
             ReceiverInput::Synced => self.on_synced(),
         }
+        self.sync_if_done();
         Ok(())
     }
 
@@ -320,6 +328,8 @@ impl Receiver {
             (State::Transferring(_), Message::Failed(failure)) => self.on_failed(failure),
             (State::Transferring(_), Message::LaneLost(lost)) => self.on_lane_lost(&lost),
             (State::Transferring(_), Message::Finish(finish)) => self.on_finish(finish),
+            // Too late: everything is in place, and the receipt says so.
+            (State::Syncing, Message::Failed(_) | Message::LaneLost(_)) => Ok(()),
             _ => Err(self.unexpected(name).into()),
         }
     }
@@ -644,19 +654,34 @@ impl Receiver {
     }
 
     fn on_finish(&mut self, finish: Finish) -> Result<(), SessionError> {
-        let State::Transferring(transfer) = &self.state else {
+        let State::Transferring(transfer) = &mut self.state else {
             return Ok(());
         };
+        let is_complete = |pending: &Pending| match &pending.phase {
+            Phase::Preparing => false,
+            Phase::Receiving { root, .. } => root.is_some(),
+            Phase::Finishing => true,
+        };
         if !transfer.last_offered
-            || !transfer.entries.is_empty()
-            || transfer.loss.is_some()
+            || transfer.has_finished
+            || !transfer.entries.values().all(is_complete)
             || finish.entries != transfer.offered
         {
             return Err(ProtocolError::Misbehaved("finished before it was done").into());
         }
-        self.state = State::Syncing;
-        self.outputs.push_back(ReceiverOutput::Sync);
+        transfer.has_finished = true;
         Ok(())
+    }
+
+    fn sync_if_done(&mut self) {
+        if let State::Transferring(transfer) = &self.state
+            && transfer.has_finished
+            && transfer.entries.is_empty()
+            && transfer.loss.is_none()
+        {
+            self.state = State::Syncing;
+            self.outputs.push_back(ReceiverOutput::Sync);
+        }
     }
 
     fn on_synced(&mut self) {

@@ -123,8 +123,18 @@ struct Transferring {
     reading: bool,
     last_offered: bool,
     entries: BTreeMap<u32, Pending>,
+    /// How many of them have more to be said of by us.
+    unsaid: usize,
+    has_finished: bool,
     /// Lanes that are lost; of the first one the receiver was asked what it lacks.
     losses: VecDeque<Loss>,
+}
+
+impl Transferring {
+    /// Whether the receiver has told the outcome of everything.
+    fn is_over(&self) -> bool {
+        self.has_finished && self.entries.is_empty()
+    }
 }
 
 #[derive(Debug)]
@@ -159,6 +169,11 @@ enum Phase {
 }
 
 impl Phase {
+    /// Whether we have said all there is to say.
+    fn is_said(&self) -> bool {
+        matches!(self, Self::ExpectDone | Self::Failed)
+    }
+
     /// Whether blocks of it may be on their way.
     fn is_under_way(&self) -> bool {
         match self {
@@ -297,6 +312,10 @@ impl Sender {
             (State::Transferring(_), Message::Again(again)) => self.on_again(again),
             (State::Transferring(_), Message::Done(done)) => self.on_done(&done),
             (State::ExpectReceipt, Message::Receipt(receipt)) => self.on_receipt(receipt),
+            // It had everything before it heard that a lane is lost.
+            (State::Transferring(transfer), Message::Receipt(receipt)) if transfer.is_over() => {
+                self.on_receipt(receipt)
+            }
             (State::Transferring(_), Message::Missing(missing)) => self.on_missing(&missing),
             _ => Err(self.unexpected(name).into()),
         }
@@ -332,6 +351,7 @@ impl Sender {
                 .entries
                 .insert(transfer.offered, Pending::new(entry.plan()));
             transfer.offered += 1;
+            transfer.unsaid += 1;
         }
         let offers = batches.drain(..).map(Message::Offer);
         self.outputs.extend(offers.map(SenderOutput::Send));
@@ -571,6 +591,7 @@ impl Sender {
         if matches!(pending.phase, Phase::Sealing) {
             pending.phase = Phase::ExpectDone;
             self.complete(EntryRoot { entry, root });
+            self.on_said();
         }
     }
 
@@ -594,10 +615,14 @@ impl Sender {
         if matches!(pending.phase, Phase::Failed) {
             return;
         }
+        let was_said = pending.phase.is_said();
         pending.phase = Phase::Failed;
         let failure = EntryFailure { entry, code };
         self.outputs
             .push_back(SenderOutput::Send(Message::Failed(failure)));
+        if !was_said {
+            self.on_said();
+        }
     }
 
     fn forget(&mut self, entry: u32, failure: Option<ErrorCode>) {
@@ -605,6 +630,7 @@ impl Sender {
             return;
         };
         if let Some(pending) = transfer.entries.remove(&entry) {
+            transfer.unsaid -= usize::from(!pending.phase.is_said());
             self.totals.count(pending.plan, failure.is_some());
         }
         if let Some(code) = failure
@@ -617,15 +643,25 @@ impl Sender {
         self.read_on();
     }
 
+    fn on_said(&mut self) {
+        if let State::Transferring(transfer) = &mut self.state {
+            transfer.unsaid -= 1;
+        }
+        self.finish_if_done();
+    }
+
+    /// Says that nothing more comes, without waiting until what came is in place.
     fn finish_if_done(&mut self) {
-        let State::Transferring(transfer) = &self.state else {
+        let State::Transferring(transfer) = &mut self.state else {
             return;
         };
-        let is_done = transfer.entries.is_empty() && transfer.losses.is_empty();
-        if transfer.last_offered && is_done {
+        if transfer.last_offered && transfer.unsaid == 0 && !transfer.has_finished {
+            transfer.has_finished = true;
             let entries = transfer.offered;
             self.outputs
                 .push_back(SenderOutput::Send(Message::Finish(Finish { entries })));
+        }
+        if transfer.is_over() && transfer.losses.is_empty() {
             self.state = State::ExpectReceipt;
         }
     }
