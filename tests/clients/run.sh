@@ -2,20 +2,21 @@
 # Existing clients, and recorded answers of the Python service, against firecrest-api on a real
 # cluster (tests/cluster): everything that somebody moving here already uses.
 #
-#   run.sh CLUSTER_STATE_DIR [replay|methods|commands|habits…]
+#   run.sh CLUSTER_STATE_DIR [replay|methods|commands|habits|aiida…]
 #
 # As root, with firecrest-api and streamer built. The recordings are not part of the project: they are looked
 # for in $FIRECREST_CONTRACT, else in ../shared/contract.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/../.."
 HERE=tests/clients
-[ $# -ge 1 ] || { echo "usage: run.sh CLUSTER_STATE_DIR [replay|methods|commands|habits…]" >&2; exit 2; }
+[ $# -ge 1 ] || { echo "usage: run.sh CLUSTER_STATE_DIR [replay|methods|commands|habits|aiida…]" >&2; exit 2; }
 [ -f "$1/env" ] || { echo "$1 is no state of a cluster: tests/cluster/cluster.sh $1 up" >&2; exit 2; }
 # shellcheck source=/dev/null
 . "$1/env"
 shift
-WHAT=${*:-replay methods commands habits}
+WHAT=${*:-replay methods commands habits aiida}
 VERSIONS="3.8.1 latest"
+AIIDA=1.0.0
 BASE_PORT=$SSH_PORT
 # shellcheck source=/dev/null
 . tests/cluster/config.sh
@@ -84,26 +85,30 @@ C
     --slurm-conf "$SLURM_CONF" --token-cmd "sh $WORK/token {client}"
 }
 
-# A virtual environment of one version of pyfirecrest.
-environment() { # environment VERSION
-  local directory=target/clients/pyfirecrest-$1 package=pyfirecrest
-  [ "$1" = latest ] || package=pyfirecrest==$1
+# A virtual environment with one package.
+environment() { # environment NAME REQUIREMENT
+  local directory=target/clients/$1
   if [ ! -x "$directory/bin/firecrest" ]; then
     python3 -m venv "$directory"
-    "$directory/bin/pip" install -q --disable-pip-version-check "$package"
+    "$directory/bin/pip" install -q --disable-pip-version-check "$2"
   fi
   echo "$directory"
 }
 
+run_script() { # run_script DIRECTORY SCRIPT
+  echo "-- $2 with $("$1/bin/pip" freeze | grep -iE '^(pyfirecrest|aiida.firecrest)=' | paste -sd ' ')"
+  FIRECREST_URL=$URL FIRECREST_SYSTEM=cluster-slurm-ssh FIRECREST_CLIENT_ID=firecrest-test-client \
+    FIRECREST_CLIENT_SECRET=$(secret_of firecrest-test-client) \
+    AUTH_TOKEN_URL=http://127.0.0.1:$IDP_PORT/token PYTHONDONTWRITEBYTECODE=1 \
+    "$1/bin/python" "$HERE/$2.py"
+}
+
 with_clients() { # with_clients SCRIPT
-  local version directory
+  local version package
   for version in $VERSIONS; do
-    directory=$(environment "$version")
-    echo "-- $1 with $("$directory/bin/pip" freeze | grep -i '^pyfirecrest')"
-    FIRECREST_URL=$URL FIRECREST_SYSTEM=cluster-slurm-ssh FIRECREST_CLIENT_ID=firecrest-test-client \
-      FIRECREST_CLIENT_SECRET=$(secret_of firecrest-test-client) \
-      AUTH_TOKEN_URL=http://127.0.0.1:$IDP_PORT/token PYTHONDONTWRITEBYTECODE=1 \
-      "$directory/bin/python" "$HERE/$1.py"
+    package=pyfirecrest
+    [ "$version" = latest ] || package=pyfirecrest==$version
+    run_script "$(environment "pyfirecrest-$version" "$package")" "$1"
   done
 }
 
@@ -113,6 +118,7 @@ start_server
 for what in $WHAT; do
   case $what in
     replay) replay ;;
+    aiida) run_script "$(environment "aiida-firecrest-$AIIDA" "aiida-firecrest==$AIIDA")" aiida_plugin ;;
     *) with_clients "$what" ;;
   esac
 done
