@@ -2,11 +2,12 @@
 """qsub, qstat, qdel, pbsnodes and pbs_rstat of a PBS that runs on one machine, for tests.
 
 No package of Debian has OpenPBS. This runs jobs as it does, one per `qsub`, as whoever asks, and
-answers in its words: JSON in the layout that qstat.c and pbsnodes.c of OpenPBS 23.06 print (jobs
-under their full ids, K/M suffixes and times as texts, a `host:` before files, Variable_List as an
-object), messages and exit codes of pbs_error.h and of the programs themselves. Nodes, queues,
-server and reservations are the samples beside api-server/testdata/pbs, in PBS_SAMPLES; jobs are
-kept in PBS_SPOOL, which everybody can write.
+answers in its words. Compared with OpenPBS' sources: no `Jobs` when there are none, jobs under
+their full ids, times as ctime(3) writes them (qstat.c); exit codes that are the low bytes of the
+errors' numbers (pbs_error.h). The rest, such as the words of messages, a `host:` before files,
+Variable_List as an object and how a job ends, was compared with nothing. Nodes, queues, server
+and reservations are the samples beside api-server/testdata/pbs, in PBS_SAMPLES; jobs are kept in
+PBS_SPOOL, which everybody can write.
 
 Called by the name of one of the programs.
 """
