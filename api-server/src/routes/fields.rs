@@ -120,7 +120,7 @@ impl<'a> Fields<'a> {
         text
     }
 
-    /// An object of strings, or a list of `K=V`.
+    /// An object of strings, or a list of `K=V`, or of `K` for an empty value.
     pub(crate) fn variables(&mut self, names: &[&'a str]) -> Option<BTreeMap<String, String>> {
         let (name, value) = self.find(names)?;
         match value {
@@ -137,7 +137,8 @@ impl<'a> Fields<'a> {
             }
             Value::Array(list) => {
                 let pair = |item: &Value| {
-                    let (key, value) = item.as_str()?.split_once('=')?;
+                    let text = item.as_str()?;
+                    let (key, value) = text.split_once('=').unwrap_or((text, ""));
                     Some((key.to_owned(), value.to_owned()))
                 };
                 let pairs = list.iter().map(pair).collect::<Option<BTreeMap<_, _>>>();
@@ -158,5 +159,40 @@ impl<'a> Fields<'a> {
     /// What was wrong.
     pub(crate) fn into_errors(self) -> Vec<FieldError> {
         self.errors
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn variables(env: Value) -> (Option<Vec<(String, String)>>, usize) {
+        let body = Map::from_iter([("env".to_owned(), env)]);
+        let mut fields = Fields::new(&body);
+        let read = fields.variables(&["env", "environment"]);
+        let read = read.map(|map| map.into_iter().collect());
+        (read, fields.into_errors().len())
+    }
+
+    #[test]
+    fn variables_are_an_object_or_a_list() {
+        let pairs = |list: &[(&str, &str)]| {
+            let owned = list.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned()));
+            (Some(owned.collect()), 0)
+        };
+        let expected = pairs(&[("A", "1=2"), ("B", "")]);
+        assert_eq!(variables(json!({"A": "1=2", "B": ""})), expected);
+        assert_eq!(variables(json!(["A=1=2", "B="])), expected);
+        assert_eq!(variables(json!(["A=1=2", "B"])), expected);
+        for wrong in [
+            json!({"A": 1}),
+            json!(["A=1", 2]),
+            json!("A=1"),
+            json!(null),
+        ] {
+            assert_eq!(variables(wrong.clone()), (None, 2), "{wrong}");
+        }
     }
 }
