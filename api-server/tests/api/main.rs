@@ -8,4 +8,5 @@ mod observed;
 mod ops;
 mod ops_change;
 mod router;
+mod stopping;
 mod support;
