@@ -1,22 +1,18 @@
-//! Drives a [`Sender`]: reads the source on a thread of its own, writes records.
+//! Drives a [`Sender`]: hands work to lanes, and tells the machine what became of it.
 
 use std::collections::{HashMap, VecDeque};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::{Bytes, BytesMut};
-use tokio::runtime::Handle;
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep_until};
 
 use crate::blocks::BlockRun;
 use crate::error::ErrorCode;
-use crate::hash::{BlockHasher, Hash};
 use crate::limits;
-use crate::net::blocking_tls::BlockingTls;
-use crate::net::buffer::BufferPool;
 use crate::net::lane_log::LaneLog;
+use crate::net::lane_reader::{Event, OfferedFile, Task, Work, send_lane};
 use crate::net::limit::RateLimit;
 use crate::net::link::{Carrier, Connection, ControlTasks, Lane, Link, reserve};
 use crate::net::manifest::{self, Batch, Manifest};
@@ -25,15 +21,12 @@ use crate::net::queue::WorkQueue;
 use crate::net::quic::fit_send_windows;
 use crate::net::stall::Watch;
 use crate::net::tally::Tally;
-use crate::net::tcp::TlsStream;
 use crate::net::{TransferError, Transferred};
 use crate::session::{Conclusion, Sender, SenderInput, SenderOutput, SessionError};
 use crate::store::StoreError;
 use crate::store::filter::Filter;
-use crate::store::source::{Source, SourceFile, read_whole};
-use crate::store::walk::SourceTree;
-use crate::wire::message::{Entry, EntryKind, Held, Message, Wanted};
-use crate::wire::record::{HEADER_BYTES, RecordHeader, TRAILER_BYTES};
+use crate::store::source::Source;
+use crate::wire::message::{EntryKind, Message, Wanted};
 
 /// What of a source is sent, and how it begins.
 #[derive(Debug, Clone, Default)]
@@ -137,50 +130,6 @@ struct Driver {
     progress: Arc<Progress>,
     tally: Tally,
     lane_count: u32,
-}
-
-/// A file as it was offered. It is open only while it is being sent: an offer may hold
-/// thousands.
-struct OfferedFile {
-    source: Source,
-    entry: Arc<Entry>,
-    file: Mutex<Option<Arc<SourceFile>>>,
-    /// Of a small file, from when it was read.
-    root: Mutex<Option<Hash>>,
-}
-
-impl OfferedFile {
-    /// The file, opened if it is not.
-    fn open(&self) -> Result<Arc<SourceFile>, StoreError> {
-        let mut file = self.file.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(file) = &*file {
-            return Ok(Arc::clone(file));
-        }
-        let opened = self.source.file(&self.entry)?;
-        *file = Some(Arc::clone(&opened));
-        Ok(opened)
-    }
-
-    fn close(&self) {
-        *self.file.lock().unwrap_or_else(PoisonError::into_inner) = None;
-    }
-
-    fn root(&self) -> std::sync::MutexGuard<'_, Option<Hash>> {
-        self.root.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// The tree it is in, and its size, if it is sent whole with many others.
-    fn small(&self) -> Option<(&SourceTree, usize)> {
-        match (&self.source, &self.entry.kind) {
-            (
-                Source::Tree(tree),
-                EntryKind::File {
-                    size: size @ 1..=SMALL_MAX_BYTES,
-                },
-            ) => Some((tree, *size as usize)),
-            _ => None,
-        }
-    }
 }
 
 impl Driver {
@@ -291,12 +240,7 @@ impl Driver {
             self.progress.on_offered(1, bytes);
             let entry = self.tally.offered(number, entry.clone());
             if let EntryKind::File { .. } = entry.kind {
-                let file = OfferedFile {
-                    source: self.source.clone(),
-                    entry,
-                    file: Mutex::default(),
-                    root: Mutex::default(),
-                };
+                let file = OfferedFile::new(self.source.clone(), entry);
                 self.offered.insert(number, Arc::new(file));
             }
         }
@@ -363,19 +307,7 @@ impl Driver {
             fit_send_windows(&self.quic_lanes);
         }
         self.lanes.spawn(async move {
-            let result = match carrier {
-                Carrier::Quic(connection) => {
-                    let (pieces, pieces_rx) = mpsc::channel(PIECE_QUEUE);
-                    let reader = LaneReader::new(Outlet::Stream(pieces), events, log);
-                    tokio::task::spawn_blocking(move || reader.run(&queue));
-                    // What was written already may be lost too.
-                    tokio::select! {
-                        result = write_streams(connection.clone(), pieces_rx, limit) => result,
-                        _ = connection.closed() => Err(LaneLost),
-                    }
-                }
-                Carrier::Tls(stream) => send_here(*stream, limit, queue, events, log).await,
-            };
+            let result = send_lane(carrier, limit, queue, events, log).await;
             drop(ended);
             tracing::debug!(number, ?result, "a lane ended");
             number
@@ -491,449 +423,8 @@ async fn next_batch(manifest: Option<&mut Manifest>) -> Option<Result<Batch, Sto
     manifest?.recv().await
 }
 
-struct Work {
-    entry: u32,
-    file: Arc<OfferedFile>,
-    task: Task,
-}
-
-enum Task {
-    Check(Held),
-    Send(BlockRun),
-    Seal,
-}
-
-enum Event {
-    /// Files that were sent whole, with root and size.
-    SmallSent(Vec<(u32, Hash, u64)>),
-    HeldChecked {
-        entry: u32,
-        agrees: bool,
-        bytes: u64,
-    },
-    BlockSent {
-        entry: u32,
-        bytes: u64,
-    },
-    Sealed {
-        entry: u32,
-        root: Hash,
-    },
-    Failed {
-        entry: u32,
-        error: StoreError,
-    },
-}
-
-/// A lane that broke. Over QUIC the connection knows why.
-#[derive(Debug)]
-struct LaneLost;
-
-impl<E: std::error::Error> From<E> for LaneLost {
-    fn from(error: E) -> Self {
-        tracing::debug!(%error, "a lane broke");
-        Self
-    }
-}
-
-/// Writes pieces to one stream, or, after a record that could not be completed, to the next.
-async fn write_streams(
-    connection: quinn::Connection,
-    mut pieces: mpsc::Receiver<Piece>,
-    limit: Option<Arc<RateLimit>>,
-) -> Result<(), LaneLost> {
-    let mut open: Option<quinn::SendStream> = None;
-    while let Some(piece) = pieces.recv().await {
-        piece.pass(limit.as_deref()).await;
-        match (piece, &mut open) {
-            (Piece::Bytes(bytes), Some(stream)) => stream.write_chunk(bytes).await?,
-            (Piece::Bytes(bytes), None) => {
-                let mut stream = connection.open_uni().await?;
-                stream.write_chunk(bytes).await?;
-                open = Some(stream);
-            }
-            (Piece::Broken(code), _) => {
-                // Without a reset the dropped stream would look like a clean end.
-                if let Some(mut stream) = open.take() {
-                    stream.reset(quinn::VarInt::from(u32::from(code.number())))?;
-                }
-            }
-        }
-    }
-    if let Some(mut stream) = open {
-        stream.finish()?;
-    }
-    Ok(())
-}
-
-/// Sends over a TCP connection, on one thread from file to socket.
-async fn send_here(
-    stream: TlsStream,
-    limit: Option<Arc<RateLimit>>,
-    queue: Arc<WorkQueue<Work>>,
-    events: mpsc::Sender<Event>,
-    log: Arc<LaneLog>,
-) -> Result<(), LaneLost> {
-    // Dropped with this future, which ends the thread.
-    let (stream, hang_up) = stream.into_blocking()?;
-    let socket = Socket {
-        stream,
-        small: Vec::new(),
-        limit,
-        runtime: Handle::current(),
-    };
-    let reader = LaneReader::new(Outlet::Socket(Box::new(socket)), events, log);
-    let thread = tokio::task::spawn_blocking(move || reader.run(&queue));
-    // Both are cancel-safe. The thread may be waiting for work and not look at its socket.
-    tokio::select! {
-        result = thread => result?,
-        ended = hang_up.peer_ended() => Ok(ended?),
-    }
-}
-
-/// What a lane's thread hands to its stream.
-enum Piece {
-    Bytes(Bytes),
-    /// The record that was being written cannot be completed.
-    Broken(ErrorCode),
-}
-
-impl Piece {
-    /// Waits until it may move. Cancel-safe as [`RateLimit::pass`].
-    async fn pass(&self, limit: Option<&RateLimit>) {
-        if let (Self::Bytes(bytes), Some(limit)) = (self, limit) {
-            limit.pass(bytes.len()).await;
-        }
-    }
-}
-
-struct LaneReader {
-    outlet: Outlet,
-    events: mpsc::Sender<Event>,
-    pool: BufferPool,
-    pack: Pack,
-    log: Arc<LaneLog>,
-    /// The lane takes nothing any more.
-    is_lost: bool,
-}
-
-/// Where the pieces of a lane go.
-enum Outlet {
-    /// To the task that writes QUIC streams, which tells when the lane is lost.
-    Stream(mpsc::Sender<Piece>),
-    /// To a socket, by this thread.
-    Socket(Box<Socket>),
-}
-
-impl Outlet {
-    fn put(&mut self, piece: Piece) -> Result<(), LaneLost> {
-        match self {
-            Self::Stream(pieces) => Ok(pieces.blocking_send(piece)?),
-            Self::Socket(socket) => match piece {
-                Piece::Bytes(bytes) => socket.put(&bytes),
-                // What follows would be taken for the rest of the record.
-                Piece::Broken(_) => Err(LaneLost),
-            },
-        }
-    }
-
-    fn finish(&mut self) -> Result<(), LaneLost> {
-        match self {
-            Self::Stream(_) => Ok(()),
-            Self::Socket(socket) => Ok(socket.stream.finish()?),
-        }
-    }
-}
-
-/// A TCP connection that this thread writes to.
-struct Socket {
-    stream: BlockingTls,
-    /// Header or trailer: travels with what comes next.
-    small: Vec<u8>,
-    limit: Option<Arc<RateLimit>>,
-    runtime: Handle,
-}
-
-impl Socket {
-    fn put(&mut self, bytes: &[u8]) -> Result<(), LaneLost> {
-        if let Some(limit) = &self.limit {
-            self.runtime.block_on(limit.pass(bytes.len()));
-        }
-        if bytes.len() <= HEADER_BYTES.max(TRAILER_BYTES) {
-            self.small.extend_from_slice(bytes);
-            return Ok(());
-        }
-        self.stream.write_all([&self.small, bytes])?;
-        self.small.clear();
-        Ok(())
-    }
-
-    fn flush(&mut self) -> Result<(), LaneLost> {
-        self.stream.write_all([&self.small, &[]])?;
-        self.small.clear();
-        Ok(())
-    }
-}
-
-/// Records of small files in one buffer, until it is full or there is nothing else to send.
-#[derive(Default)]
-struct Pack {
-    buffer: Option<BytesMut>,
-    filled: usize,
-    sent: Vec<(u32, Hash, u64)>,
-}
-
-impl LaneReader {
-    fn new(outlet: Outlet, events: mpsc::Sender<Event>, log: Arc<LaneLog>) -> Self {
-        Self {
-            outlet,
-            events,
-            pool: BufferPool::new(PIECE_BYTES),
-            pack: Pack::default(),
-            log,
-            is_lost: false,
-        }
-    }
-
-    /// Works until the queue closes.
-    fn run(mut self, queue: &WorkQueue<Work>) -> Result<(), LaneLost> {
-        match self.work_all(queue) {
-            Ok(()) => self.outlet.finish(),
-            Err(Stop::Lost) => Err(LaneLost),
-            Err(Stop::Over | Stop::Failed(_)) => Ok(()),
-        }
-    }
-
-    fn work_all(&mut self, queue: &WorkQueue<Work>) -> Result<(), Stop> {
-        loop {
-            let work = match queue.try_pop() {
-                Some(work) => work,
-                None => {
-                    self.flush()?;
-                    let Some(work) = queue.pop() else {
-                        return Ok(());
-                    };
-                    work
-                }
-            };
-            self.work(work, queue)?;
-            if self.is_lost {
-                return Err(Stop::Lost);
-            }
-        }
-    }
-
-    fn work(&mut self, work: Work, queue: &WorkQueue<Work>) -> Result<(), Stop> {
-        let Work { entry, file, task } = work;
-        let Task::Send(run) = task else {
-            return self.look(entry, &file, task);
-        };
-        for block in run.blocks() {
-            if self.is_lost || !self.log.begin(entry, block) {
-                // For another lane.
-                let rest = BlockRun {
-                    first: block,
-                    count: run.blocks().end - block,
-                };
-                let task = Task::Send(rest);
-                queue.push_first(Work { entry, file, task });
-                self.send_pack()?;
-                return Err(Stop::Lost);
-            }
-            let sent = match file.small() {
-                Some((tree, size)) => self.send_small(entry, &file, tree, size),
-                None => self.send_large(&file, entry, block),
-            };
-            if let Err(Stop::Failed(error)) = sent {
-                return self.event(Event::Failed { entry, error });
-            }
-            sent?;
-        }
-        Ok(())
-    }
-
-    fn send_large(&mut self, file: &OfferedFile, entry: u32, block: u64) -> Result<(), Stop> {
-        self.send_pack()?;
-        let source = file.open()?;
-        self.send_block(&source, entry, block)
-    }
-
-    fn look(&mut self, entry: u32, file: &OfferedFile, task: Task) -> Result<(), Stop> {
-        match self.look_at(entry, file, task) {
-            Err(Stop::Failed(error)) => self.event(Event::Failed { entry, error }),
-            done => done,
-        }
-    }
-
-    fn look_at(&mut self, entry: u32, file: &OfferedFile, task: Task) -> Result<(), Stop> {
-        self.send_pack()?;
-        let source = file.open()?;
-        match task {
-            Task::Check(held) => self.check(&source, &held),
-            Task::Seal => {
-                let root = source.seal();
-                file.close();
-                let root = root?;
-                self.event(Event::Sealed { entry, root })
-            }
-            // Local invariant: the caller sends.
-            Task::Send(_) => Ok(()),
-        }
-    }
-
-    /// Adds a file to the pack: header, bytes, hash.
-    fn send_small(
-        &mut self,
-        entry: u32,
-        file: &OfferedFile,
-        tree: &SourceTree,
-        size: usize,
-    ) -> Result<(), Stop> {
-        if self.pack.filled + HEADER_BYTES + size + TRAILER_BYTES > PIECE_BYTES {
-            self.send_pack()?;
-        }
-        let Pack {
-            buffer,
-            filled,
-            sent,
-        } = &mut self.pack;
-        let buffer = buffer.get_or_insert_with(|| self.pool.take());
-        let (header, rest) = buffer[*filled..].split_at_mut(HEADER_BYTES);
-        let (bytes, rest) = rest.split_at_mut(size);
-        let root = read_whole(tree, &file.entry, bytes)?;
-        let length = size as u64;
-        let offset = 0;
-        header.copy_from_slice(
-            &RecordHeader {
-                entry,
-                offset,
-                length,
-                is_hole: false,
-            }
-            .encode(),
-        );
-        rest[..TRAILER_BYTES].copy_from_slice(&root.0);
-        *filled += HEADER_BYTES + size + TRAILER_BYTES;
-        sent.push((entry, root, length));
-        Ok(())
-    }
-
-    /// Keeps nothing back.
-    fn flush(&mut self) -> Result<(), Stop> {
-        self.send_pack()?;
-        self.flush_outlet();
-        Ok(())
-    }
-
-    fn flush_outlet(&mut self) {
-        if let Outlet::Socket(socket) = &mut self.outlet {
-            self.is_lost = self.is_lost || socket.flush().is_err();
-        }
-    }
-
-    fn send_pack(&mut self) -> Result<(), Stop> {
-        let Pack {
-            buffer,
-            filled,
-            sent,
-        } = std::mem::take(&mut self.pack);
-        let Some(buffer) = buffer else { return Ok(()) };
-        let piece = self.pool.share(buffer, filled);
-        self.put(Piece::Bytes(piece));
-        self.event(Event::SmallSent(sent))
-    }
-
-    fn check(&mut self, source: &SourceFile, held: &Held) -> Result<(), Stop> {
-        let plan = source.plan();
-        let blocks = held.first_block..held.first_block + held.hashes.len() as u64;
-        let bytes = blocks.map(|block| plan.len(block)).sum();
-        let mut buffer = self.pool.take();
-        let agrees = source.check_held(held, &mut buffer)?;
-        self.event(Event::HeldChecked {
-            entry: held.entry,
-            agrees,
-            bytes,
-        })
-    }
-
-    fn send_block(&mut self, source: &SourceFile, entry: u32, block: u64) -> Result<(), Stop> {
-        let plan = source.plan();
-        let range = plan.range(block);
-        let bytes = range.end - range.start;
-        let header = RecordHeader {
-            entry,
-            offset: range.start,
-            length: bytes,
-            is_hole: source.is_hole(block),
-        };
-        self.put(Piece::Bytes(Bytes::copy_from_slice(&header.encode())));
-        let mut hasher = BlockHasher::new(plan, block);
-        if header.is_hole {
-            hasher.update_zeros(bytes);
-        }
-        let read = if header.is_hole {
-            range.end..range.end
-        } else {
-            range.clone()
-        };
-        for start in read.step_by(PIECE_BYTES) {
-            let length = (range.end - start).min(PIECE_BYTES as u64) as usize;
-            let mut buffer = self.pool.take();
-            if let Err(error) = source.read_exact_at(&mut buffer[..length], start) {
-                self.put(Piece::Broken(error.code));
-                return Err(Stop::Failed(error));
-            }
-            hasher.update(&buffer[..length]);
-            let piece = self.pool.share(buffer, length);
-            self.put(Piece::Bytes(piece));
-        }
-        let hash = hasher.finish();
-        source.put_hash(block, hash);
-        self.put(Piece::Bytes(Bytes::copy_from_slice(&hash.0)));
-        if header.is_hole {
-            // Nothing large comes soon that it could travel with, and the receiver has to hash.
-            self.flush_outlet();
-        }
-        self.event(Event::BlockSent { entry, bytes })
-    }
-
-    /// A block that was begun is read to its end, wherever its bytes go: the root takes its
-    /// hash, and that it did not arrive is found out with all that this lane was given.
-    fn put(&mut self, piece: Piece) {
-        self.is_lost = self.is_lost || self.outlet.put(piece).is_err();
-    }
-
-    fn event(&self, event: Event) -> Result<(), Stop> {
-        self.events.blocking_send(event).map_err(|_| Stop::Over)
-    }
-}
-
-enum Stop {
-    /// The transfer is over, or somebody else tells why.
-    Over,
-    /// The lane takes nothing any more.
-    Lost,
-    Failed(StoreError),
-}
-
-impl From<StoreError> for Stop {
-    fn from(error: StoreError) -> Self {
-        Self::Failed(error)
-    }
-}
-
-/// Read, hashed and queued at a time: large enough for BLAKE3's widest code, small enough to
-/// stay in a core's cache until it is encrypted.
-const PIECE_BYTES: usize = 256 << 10;
-
-/// Pieces between the reader and the network.
-const PIECE_QUEUE: usize = 8;
-
 /// Events between the reader and the driver.
 const EVENT_QUEUE: usize = 1024;
-
-/// Files that are read whole and sent many in a piece.
-const SMALL_MAX_BYTES: u64 = 128 << 10;
 
 /// Blocks that a lane takes at a time, at most.
 const WORK_BLOCKS: u64 = 16;

@@ -212,7 +212,7 @@ impl PartialFile {
     }
 
     /// Compares the root, makes the file durable and gives it its name, unless it has it from
-    /// an earlier run. The journal stays until [`settle`](Self::settle), so that whoever missed
+    /// an earlier run. The journal stays until `settle`, so that whoever missed
     /// the receipt can ask once more.
     ///
     /// # Errors
