@@ -59,18 +59,57 @@ fn a_target_directory_that_is_replaced_by_a_symlink() {
     }
 }
 
-#[test]
-fn a_directory_that_may_not_be_written_any_more() {
-    if !rustix::process::getuid().is_root() {
+fn can_be_nobody() -> bool {
+    let can = rustix::process::getuid().is_root();
+    if !can {
         eprintln!("skipped: needs root, to become another user");
+    }
+    can
+}
+
+/// The binary as a user who owns nothing.
+fn nobody() -> std::process::Command {
+    let options = ["--reuid=65534", "--regid=65534", "--clear-groups"];
+    streamer_by("setpriv", &options)
+}
+
+#[test]
+fn a_device_and_an_unreadable_file_are_named_and_the_rest_arrives() {
+    if !can_be_nobody() {
         return;
     }
-    let nobody = || {
-        streamer_by(
-            "setpriv",
-            &["--reuid=65534", "--regid=65534", "--clear-groups"],
-        )
-    };
+    let world = World::new();
+    mode(world.dir(), 0o755);
+    let (source, target) = (world.path("source"), world.path("target"));
+    std::fs::create_dir(&source).unwrap();
+    mode(&source, 0o755);
+    for name in ["unreadable", "readable"] {
+        std::fs::write(source.join(name), name).unwrap();
+        mode(&source.join(name), 0o644);
+    }
+    mode(&source.join("unreadable"), 0o600);
+    let mut device = std::process::Command::new("mknod");
+    device.arg(source.join("device")).args(["c", "1", "5"]);
+    assert!(device.status().unwrap().success());
+    let (endpoint, coordinates) = world.endpoint(&[], "receive", &target);
+    let exit = run(client_by(nobody(), &coordinates, &[], "send", &source));
+    let named = [
+        "device'",
+        "unreadable'",
+        "ermission denied",
+        "2 entries failed",
+    ];
+    exit.assert(3, &named);
+    endpoint.wait().assert(3, &[]);
+    assert_eq!(std::fs::read(target.join("readable")).unwrap(), b"readable");
+    assert_eq!(std::fs::read_dir(&target).unwrap().count(), 1);
+}
+
+#[test]
+fn a_directory_that_may_not_be_written_any_more() {
+    if !can_be_nobody() {
+        return;
+    }
     let world = World::new();
     let source = world.file("source", 256 << 20);
     let out = world.path("out");
@@ -150,6 +189,45 @@ fn a_disk_that_fills_up() {
     assert_partial(&seen);
     std::fs::remove_file(filler).unwrap();
     continued(&world, &source, &seen, receive("", &[]));
+}
+
+#[test]
+fn a_disk_that_fills_up_with_a_tree() {
+    let world = World::new();
+    let source = world.path("source");
+    std::fs::create_dir(&source).unwrap();
+    for number in 0..30 {
+        let file = world.file(&format!("source/{number}"), 1 << 20);
+        assert!(file.starts_with(&source));
+    }
+    let mounted = world.path("mounted");
+    std::fs::create_dir(&mounted).unwrap();
+    let Some(disk) = Namespace::memory("40m", &mounted) else {
+        return;
+    };
+    let inside = PathBuf::from(format!("/proc/{}/root", disk.pid()));
+    let inside = inside.join(mounted.strip_prefix("/").unwrap());
+    let filler = inside.join("filler");
+    std::fs::write(&filler, vec![1; 24 << 20]).unwrap();
+    let target = mounted.join("target");
+    let (endpoint, coordinates) = world.endpoint(&[], "send", &source);
+    let receive = |coordinates: &str, options: &[&str]| {
+        client_by(disk.streamer(), coordinates, options, "receive", &target)
+    };
+    run(receive(&coordinates, &[])).assert(13, &["space", "hint: free some space"]);
+    assert!(!inside.join("target").exists());
+    // The endpoint waits for the client to come back.
+    std::fs::remove_file(filler).unwrap();
+    let exit = run(receive(&coordinates, &["--json"]));
+    exit.assert(0, &[]);
+    endpoint.wait().assert(0, &[]);
+    let kept = exit.message("summary")["files_kept"].as_u64().unwrap();
+    assert!(kept > 0, "{exit:#?}");
+    for number in 0..30 {
+        let name = number.to_string();
+        let arrived = std::fs::read(inside.join("target").join(&name)).unwrap();
+        assert!(arrived == std::fs::read(source.join(&name)).unwrap());
+    }
 }
 
 #[test]
