@@ -197,7 +197,7 @@ fn a_disk_that_fills_up_with_a_tree() {
     let source = world.path("source");
     std::fs::create_dir(&source).unwrap();
     for number in 0..30 {
-        let file = world.file(&format!("source/{number}"), 1 << 20);
+        let file = world.file(format!("source/{number}"), 1 << 20);
         assert!(file.starts_with(&source));
     }
     let mounted = world.path("mounted");

@@ -55,6 +55,10 @@ impl Half {
         let (endpoint, coordinates) = Self::start(&world, target, verb);
         let mut half = ["--transport", transport].to_vec();
         half.extend(options);
+        if !options.contains(&"--limit-rate") {
+            // Two seconds: it would be over before a busy machine looks.
+            half.extend(["--limit-rate", "300MB"]);
+        }
         let mine = Self::mine(&world, target, verb);
         let client = Process::start(client(&coordinates, &half, verb, &mine));
         wait_for_partial(target);

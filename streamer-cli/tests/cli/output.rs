@@ -12,7 +12,7 @@ fn json_lines_of_both_sides() {
     let (endpoint, coordinates) = world.endpoint(&["--json"], "send", &source);
     let here = run(client(
         &coordinates,
-        &["--json"],
+        &["--json", "--transport", "quic"],
         "receive",
         &world.path("target"),
     ));
