@@ -138,11 +138,11 @@ fn a_host_with_another_key_gets_nothing() {
         let service = Service::start(&configuration(&cluster, "", &ssh, ""));
         let answer = service.get(&token, LS);
         assert_eq!(answer.status, 424, "{}", answer.text);
-        assert!(service.log().contains(words), "{}", service.log());
+        service.wait_for_log(words);
     }
     let service = Service::start(&configuration(&cluster, "", "max_clients: 5", ""));
     assert_eq!(service.get(&token, LS).status, 200);
-    assert!(service.log().contains("known_hosts is not set"));
+    service.wait_for_log("known_hosts is not set");
 }
 
 #[test]

@@ -176,7 +176,7 @@ fn plaintext_is_spoken_by_nobody_who_was_not_told_to() {
     expect(&refused, 0, "Unable to establish connection");
     let client = Client::start("receive", &coordinates, &copy, &["--allow-websocket"]).end();
     // Their coordinates, our endpoint: plaintext is not needed, so it is not used.
-    assert_eq!(client.last["transport"], "quic", "{}", client.text);
+    assert_ne!(client.last["transport"], "ws", "{}", client.text);
     endpoint.end();
     assert_eq!(file::sha256(&copy), sum);
 

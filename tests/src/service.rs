@@ -92,6 +92,20 @@ impl Service {
         self.call(token, "GET", path, &Value::Null)
     }
 
+    /// Waits until it has logged these words: its answer may come before they were read.
+    ///
+    /// # Panics
+    /// When they do not come.
+    #[track_caller]
+    pub fn wait_for_log(&self, words: &str) {
+        let begun = std::time::Instant::now();
+        while !self.log().contains(words) {
+            let waited = begun.elapsed();
+            assert!(waited.as_secs() < 10, "no '{words}' in: {}", self.log());
+            std::thread::sleep(Duration::from_millis(10));
+        }
+    }
+
     /// What it logged so far.
     pub fn log(&self) -> String {
         self.log

@@ -8,6 +8,7 @@ use std::time::Duration;
 use rustix::io::Errno;
 use rustix::net::RecvFlags;
 use rustls::Connection;
+use tokio::sync::oneshot;
 
 /// A connection after its handshake, whose calls block.
 pub(crate) struct BlockingTls {
@@ -17,9 +18,17 @@ pub(crate) struct BlockingTls {
     outgoing: TcpStream,
 }
 
-/// Whoever drops it wakes the thread that waits for the connection: with an error.
+/// Whoever drops it wakes the thread that waits for the connection, with an error, and the one
+/// that waits in front of it.
 #[derive(Debug)]
-pub(crate) struct HangUp(TcpStream);
+pub(crate) struct HangUp {
+    socket: TcpStream,
+    /// Told by being dropped.
+    _told: oneshot::Sender<()>,
+}
+
+/// Ready, once the connection was hung up.
+pub(crate) type HungUp = oneshot::Receiver<()>;
 
 impl HangUp {
     /// Waits until the peer, who has nothing to say, ends or breaks the connection. Cancel-safe.
@@ -31,7 +40,7 @@ impl HangUp {
             // A socket whose calls block cannot be waited for by the runtime as well.
             tokio::time::sleep(GLANCE).await;
             let flags = RecvFlags::PEEK | RecvFlags::DONTWAIT;
-            match rustix::net::recv(&self.0, &mut [0; 1], flags) {
+            match rustix::net::recv(&self.socket, &mut [0; 1], flags) {
                 Ok((_, 0)) => return Ok(()),
                 Ok(_) | Err(Errno::AGAIN | Errno::INTR) => {}
                 Err(error) => return Err(error.into()),
@@ -43,7 +52,7 @@ impl HangUp {
 impl Drop for HangUp {
     fn drop(&mut self) {
         // It may be closed already.
-        let _ = self.0.shutdown(Shutdown::Both);
+        let _ = self.socket.shutdown(Shutdown::Both);
     }
 }
 
@@ -53,17 +62,21 @@ impl BlockingTls {
         mut connection: Connection,
         early: Vec<u8>,
         socket: TcpStream,
-    ) -> io::Result<(Self, HangUp)> {
+    ) -> io::Result<(Self, HangUp, HungUp)> {
         socket.set_nonblocking(false)?;
         connection.set_buffer_limit(Some(WRITE_BYTES));
         let incoming = Cursor::new(early).chain(socket.try_clone()?);
-        let hang_up = HangUp(socket.try_clone()?);
+        let (told, hung_up) = oneshot::channel();
+        let hang_up = HangUp {
+            socket: socket.try_clone()?,
+            _told: told,
+        };
         let stream = Self {
             connection,
             incoming: BufReader::with_capacity(READ_BYTES, incoming),
             outgoing: socket,
         };
-        Ok((stream, hang_up))
+        Ok((stream, hang_up, hung_up))
     }
 
     /// Whether bytes are here that need not be waited for.

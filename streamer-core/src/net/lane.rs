@@ -120,7 +120,7 @@ async fn receive_here(
     dropped: oneshot::Receiver<()>,
 ) -> Result<(), ProtocolError> {
     // Dropped with this future at the latest, which ends the thread.
-    let Ok((stream, hang_up)) = stream.into_blocking() else {
+    let Ok((stream, hang_up, hung_up)) = stream.into_blocking() else {
         return Ok(());
     };
     let runtime = Handle::current();
@@ -130,7 +130,14 @@ async fn receive_here(
             writer: Box::default(),
             buffer: Vec::with_capacity(BUFFER_BYTES),
         };
-        runtime.block_on(receive_all(&mut stream, &inlet, &mut sink))
+        runtime.block_on(async {
+            // While it waits for the limit or the driver, its socket does not wake it.
+            tokio::select! {
+                biased;
+                _ = hung_up => Err(End::Broken),
+                result = receive_all(&mut stream, &inlet, &mut sink) => result,
+            }
+        })
     });
     // Both are kept across this, or not needed after it.
     let result = tokio::select! {

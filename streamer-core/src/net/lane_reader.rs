@@ -148,8 +148,8 @@ async fn send_here(
     log: Arc<LaneLog>,
 ) -> Result<(), LaneLost> {
     // Dropped with this future, which ends the thread.
-    let (stream, hang_up) = stream.into_blocking()?;
-    let socket = Socket::new(stream, limit);
+    let (stream, hang_up, hung_up) = stream.into_blocking()?;
+    let socket = Socket::new(stream, limit, hung_up);
     let reader = LaneReader::new(Outlet::Socket(Box::new(socket)), events, log);
     let thread = tokio::task::spawn_blocking(move || reader.run(&queue));
     // Both are cancel-safe. The thread may be waiting for work and not look at its socket.

@@ -8,7 +8,7 @@ use tokio::runtime::Handle;
 use tokio::sync::mpsc;
 
 use crate::error::ErrorCode;
-use crate::net::blocking_tls::BlockingTls;
+use crate::net::blocking_tls::{BlockingTls, HungUp};
 use crate::net::limit::RateLimit;
 use crate::wire::record::{HEADER_BYTES, TRAILER_BYTES};
 
@@ -62,23 +62,33 @@ pub(crate) struct Socket {
     /// Header or trailer: travels with what comes next.
     small: Vec<u8>,
     limit: Option<Arc<RateLimit>>,
+    hung_up: HungUp,
     runtime: Handle,
 }
 
 impl Socket {
     /// Within a runtime, whose clock the limit goes by.
-    pub(crate) fn new(stream: BlockingTls, limit: Option<Arc<RateLimit>>) -> Self {
+    pub(crate) fn new(stream: BlockingTls, limit: Option<Arc<RateLimit>>, hung_up: HungUp) -> Self {
         Self {
             stream,
             small: Vec::new(),
             limit,
+            hung_up,
             runtime: Handle::current(),
         }
     }
 
     fn put(&mut self, bytes: &[u8]) -> Result<(), LaneLost> {
         if let Some(limit) = &self.limit {
-            self.runtime.block_on(limit.pass(bytes.len()));
+            let hung_up = &mut self.hung_up;
+            self.runtime.block_on(async {
+                // It may be a long wait, and nobody waits for it any more.
+                tokio::select! {
+                    biased;
+                    _ = hung_up => Err(LaneLost),
+                    () = limit.pass(bytes.len()) => Ok(()),
+                }
+            })?;
         }
         if bytes.len() <= HEADER_BYTES.max(TRAILER_BYTES) {
             self.small.extend_from_slice(bytes);

@@ -14,7 +14,7 @@ use tokio::io::{AsyncRead, AsyncWrite, BufReader, ReadBuf};
 use tokio::net::TcpStream;
 use tokio_rustls::{TlsAcceptor, TlsConnector};
 
-use crate::net::blocking_tls::{BlockingTls, HangUp};
+use crate::net::blocking_tls::{BlockingTls, HangUp, HungUp};
 use crate::net::tls::{self, IdentityError, SERVER_NAME};
 use crate::secret::TransferSecret;
 
@@ -49,7 +49,7 @@ impl TlsStream {
     ///
     /// # Errors
     /// When the socket is gone.
-    pub(crate) fn into_blocking(self) -> io::Result<(BlockingTls, HangUp)> {
+    pub(crate) fn into_blocking(self) -> io::Result<(BlockingTls, HangUp, HungUp)> {
         let (stream, connection): (_, rustls::Connection) = match self.inner {
             tokio_rustls::TlsStream::Client(stream) => {
                 let (stream, connection) = stream.into_inner();
