@@ -17,7 +17,7 @@ use tokio::task::JoinSet;
 
 use crate::error::ProtocolError;
 use crate::hash::{BlockHasher, Hash};
-use crate::net::blocking_tls::BlockingTls;
+use crate::net::blocking_tls::{BlockingTls, HungUp};
 use crate::net::keeper::{During, OpenFile, OpenFiles};
 use crate::net::limit::RateLimit;
 use crate::net::link::Carrier;
@@ -129,15 +129,9 @@ async fn receive_here(
         let mut sink = Sink::Here {
             writer: Box::default(),
             buffer: Vec::with_capacity(BUFFER_BYTES),
+            hung_up,
         };
-        runtime.block_on(async {
-            // While it waits for the limit or the driver, its socket does not wake it.
-            tokio::select! {
-                biased;
-                _ = hung_up => Err(End::Broken),
-                result = receive_all(&mut stream, &inlet, &mut sink) => result,
-            }
-        })
+        runtime.block_on(receive_all(&mut stream, &inlet, &mut sink))
     });
     // Both are kept across this, or not needed after it.
     let result = tokio::select! {
@@ -191,10 +185,26 @@ enum Sink {
     Here {
         writer: Box<Writer>,
         buffer: Vec<u8>,
+        hung_up: HungUp,
     },
 }
 
 impl Sink {
+    /// Waits for the limit: what is not read yet holds the sender back, by flow control.
+    async fn pass(&mut self, limit: Option<&RateLimit>, bytes: usize) -> Result<(), End> {
+        let Some(limit) = limit else { return Ok(()) };
+        match self {
+            Self::Thread { .. } => limit.pass(bytes).await,
+            // Its socket does not wake it while it waits. Only here: events have to be told.
+            Self::Here { hung_up, .. } => tokio::select! {
+                biased;
+                _ = hung_up => return Err(End::Broken),
+                () = limit.pass(bytes) => {}
+            },
+        }
+        Ok(())
+    }
+
     async fn buffer(&mut self) -> Result<Vec<u8>, End> {
         match self {
             Self::Thread { empty, .. } => empty.recv().await.ok_or(End::Broken),
@@ -205,7 +215,7 @@ impl Sink {
     async fn put(&mut self, step: Step, inlet: &Inlet) -> Result<(), End> {
         match self {
             Self::Thread { full, .. } => full.send(step).await.map_err(|_| End::Broken),
-            Self::Here { writer, buffer } => {
+            Self::Here { writer, buffer, .. } => {
                 let (used, event) = writer.take(step);
                 if let Some(used) = used {
                     inlet.arrivals.on_written();
@@ -259,7 +269,7 @@ async fn receive_all(stream: &mut RecordStream, inlet: &Inlet, sink: &mut Sink) 
                 if !is_whole || header.length == 0 || header.is_hole {
                     return Err(End::Misbehaved("sent what is no block of the file"));
                 }
-                pass(limit.as_deref(), header.length as usize).await;
+                sink.pass(limit.as_deref(), header.length as usize).await?;
                 pack.add(stream, header, file, sink, inlet).await?;
                 continue;
             }
@@ -290,7 +300,7 @@ async fn receive_all(stream: &mut RecordStream, inlet: &Inlet, sink: &mut Sink) 
             let mut buffer = sink.buffer().await?;
             let length = (end - offset).min(BUFFER_BYTES as u64) as usize;
             stream.fill(&mut buffer, length).await?;
-            pass(limit.as_deref(), length).await;
+            sink.pass(limit.as_deref(), length).await?;
             arrivals.on_bytes(length);
             arrivals.on_filled();
             sink.put(Step::Bytes { buffer, offset }, inlet).await?;
@@ -300,13 +310,6 @@ async fn receive_all(stream: &mut RecordStream, inlet: &Inlet, sink: &mut Sink) 
         stream.fill(&mut hash, TRAILER_BYTES).await?;
         let hash = Hash(hash.try_into().map_err(|_| End::Broken)?);
         sink.put(Step::End { hash }, inlet).await?;
-    }
-}
-
-/// What is not read yet holds the sender back, by flow control.
-async fn pass(limit: Option<&RateLimit>, bytes: usize) {
-    if let Some(limit) = limit {
-        limit.pass(bytes).await;
     }
 }
 
