@@ -159,11 +159,11 @@ fn killed_and_started_again(service: &Service, transfer: &Value, gate: &Gate) {
     };
     until("held up", &|| gate.come() == THROUGH + ON_THE_WAY);
     service.slurm("scontrol", &["requeue", job]);
-    until("queued again", &|| {
-        service.state(transfer)["state"] == "queued"
-    });
+    // Once the first run is cleared away, which accounting tells before it is so.
+    let state = || service.slurm("squeue", &["-h", "-j", job, "-o", "%T"]);
+    until("queued again", &|| state().trim() == "PENDING");
     gate.open_for(usize::MAX);
-    // Slurm would let it rest for two minutes.
+    // Slurm would let it rest for two minutes from then.
     let job = format!("JobId={job}");
     service.slurm("scontrol", &["update", &job, "StartTime=now"]);
     // Until it runs again, accounting may still tell of its first end.

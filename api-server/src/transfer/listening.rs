@@ -8,6 +8,7 @@ use std::time::Duration;
 use tokio::time::{Instant, sleep};
 
 use super::OnSystem;
+use super::state::JobFile;
 use crate::command::{self, RemotePath, View};
 use crate::executor::RunLimits;
 use crate::model::jobs::Job;
@@ -18,9 +19,12 @@ use crate::scheduler::JobId;
 pub(super) async fn wait(on: OnSystem<'_>, limits: RunLimits, id: &JobId, status: &RemotePath) {
     let begun = Instant::now();
     while begun.elapsed() < START {
-        match state(on, id).await.as_deref() {
-            Some("RUNNING") => {}
-            Some("PENDING") if begun.elapsed() < QUEUE => {}
+        let Some(job) = job(on, id).await else {
+            return;
+        };
+        match &*job.status.state {
+            "RUNNING" => {}
+            "PENDING" if begun.elapsed() < QUEUE => {}
             _ => return,
         }
         let file = View {
@@ -29,7 +33,7 @@ pub(super) async fn wait(on: OnSystem<'_>, limits: RunLimits, id: &JobId, status
             size: STATUS_BYTES,
         };
         let text = command::run(on.executor, on.caller, limits, &file).await;
-        if text.is_ok_and(|text| is_past_start(&text)) {
+        if text.is_ok_and(|text| is_past_start(&text, &job)) {
             return;
         }
         sleep(PAUSE).await;
@@ -46,17 +50,14 @@ pub(super) fn is_about_to(job: &Job) -> bool {
     transfer && young && job.status.state == "RUNNING"
 }
 
-async fn state(on: OnSystem<'_>, id: &JobId) -> Option<String> {
+async fn job(on: OnSystem<'_>, id: &JobId) -> Option<Job> {
     let jobs = on.scheduler.job(on.caller, id).await.ok()?;
-    jobs.first().map(|job| job.status.state.clone())
+    jobs.into_iter().next()
 }
 
-fn is_past_start(status: &str) -> bool {
-    #[derive(serde::Deserialize)]
-    struct Status {
-        state: String,
-    }
-    serde_json::from_str::<Status>(status).is_ok_and(|status| status.state != "starting")
+/// Whether the `status` is this job's, and says more than that it starts.
+fn is_past_start(status: &str, job: &Job) -> bool {
+    JobFile::parse(status).is_some_and(|file| file.is_of(job) && file.is_past_start())
 }
 
 /// Longest wait for a running job: the program starts from a slow file system.
@@ -77,13 +78,24 @@ const STATUS_BYTES: u64 = 4096;
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::transfer::state::job_in;
 
     #[test]
     fn a_status_is_past_the_start_once_it_says_anything_else() {
+        let job = job_in("RUNNING");
+        let is_past_start = |text: &str| is_past_start(text, &job);
         assert!(!is_past_start(""));
         assert!(!is_past_start(r#"{"state":"#));
-        assert!(!is_past_start(r#"{"state":"starting"}"#));
-        assert!(is_past_start(r#"{"state":"listening","port":5665}"#));
-        assert!(is_past_start(r#"{"state":"failed"}"#));
+        assert!(!is_past_start(r#"{"state":"starting","updated":2000}"#));
+        let listening = r#"{"state":"listening","port":5665,"updated":2000}"#;
+        assert!(is_past_start(listening));
+        assert!(is_past_start(r#"{"state":"failed","updated":2000}"#));
+    }
+
+    #[test]
+    fn the_file_of_an_earlier_job_of_that_number_does_not_end_the_wait() {
+        let mut job = job_in("RUNNING");
+        job.time.start = Some(9000);
+        assert!(!is_past_start(r#"{"state":"done","updated":2000}"#, &job));
     }
 }

@@ -25,10 +25,15 @@ impl JobFile {
     }
 
     /// Ids of jobs come round again: the file of an earlier one says nothing about this one.
-    fn is_of(&self, job: &Job) -> bool {
+    pub(super) fn is_of(&self, job: &Job) -> bool {
         job.time
             .start
-            .is_none_or(|start| self.updated + CLOCKS_DIFFER_SECONDS >= start)
+            .is_none_or(|start| self.updated.saturating_add(CLOCKS_DIFFER_SECONDS) >= start)
+    }
+
+    /// Whether the endpoint has taken its port, or never will.
+    pub(super) fn is_past_start(&self) -> bool {
+        !["", "starting"].contains(&&*self.state)
     }
 }
 
@@ -135,12 +140,16 @@ fn exit_cause(job: &Job) -> String {
 }
 
 #[cfg(test)]
+pub(super) use tests::job as job_in;
+
+#[cfg(test)]
 mod tests {
     use super::*;
     use crate::model::jobs::{JobStatus, JobTime};
     use TransferStateName::{Active, Cancelled, Done, Failed, Listening, Queued, Starting};
 
-    fn job(state: &str) -> Job {
+    /// A job that began at second 1000.
+    pub(in crate::transfer) fn job(state: &str) -> Job {
         Job {
             job_id: "7".into(),
             name: "OutgressFileTransfer".into(),
