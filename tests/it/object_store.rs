@@ -159,13 +159,13 @@ fn killed_and_started_again(service: &Service, transfer: &Value, gate: &Gate) {
     };
     until("held up", &|| gate.come() == THROUGH + ON_THE_WAY);
     service.slurm("scontrol", &["requeue", job]);
-    // Once the first run is cleared away, which accounting tells before it is so.
     let state = || service.slurm("squeue", &["-h", "-j", job, "-o", "%T"]);
     until("queued again", &|| state().trim() == "PENDING");
     gate.open_for(usize::MAX);
-    // Slurm would let it rest for two minutes from then.
+    // Slurm would let it rest for two minutes. A node refuses a job that starts within the
+    // second in which it was killed there.
     let job = format!("JobId={job}");
-    service.slurm("scontrol", &["update", &job, "StartTime=now"]);
+    service.slurm("scontrol", &["update", &job, "StartTime=now+2"]);
     // Until it runs again, accounting may still tell of its first end.
     until("completed", &|| {
         service.state(transfer)["jobState"] == "COMPLETED"
