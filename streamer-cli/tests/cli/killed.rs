@@ -159,8 +159,9 @@ impl<'a> Worker<'a> {
 
     /// The same endpoint once more, for a client that has not been told.
     fn revived(&self, verb: &str, secret: &str, mut client: Process) {
-        if self.target.exists() && !client.is_running() {
-            // The receipt was heard.
+        // The proof of a named file is kept until the receipt was heard.
+        let is_proof_kept = beside(&self.target, ".part.journal").exists();
+        if self.target.exists() && !(is_proof_kept && client.is_running()) {
             return client.wait().assert(0, &[]);
         }
         let (endpoint, _) = announced(self.endpoint(verb, secret));
