@@ -76,6 +76,8 @@ RUSTFLAGS="-C target-feature=+crt-static" cargo build -q --release -p streamer-c
 static=target/x86_64-unknown-linux-gnu/release/streamer
 ldd "$static" | grep -q "statically linked"
 "$static" --version
+# It needs nothing of the node where it runs.
+STREAMER_TEST_PROGRAM="$PWD/$static" cargo test -q --workspace --test it bare_node
 
 step "the configuration that docs/API.md shows"
 sed -n '/^```yaml/,/^```$/p' docs/API.md | grep -v '^```' >target/minimal.yaml

@@ -9,6 +9,8 @@ SSH_PORT=$SSH_PORT
 IDP_PORT=$IDP_PORT
 REST_PORT=$REST_PORT
 SLURM_CONF=$STATE/etc/slurm.conf
+BARE_HOST=$(bare_address 1)
+BARE_NODE=$(bare_address 2)
 C
 }
 

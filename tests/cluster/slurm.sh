@@ -24,6 +24,13 @@ slurm_up() {
   say "Slurm: $(sinfo -h -p normal -o '%D nodes %t' | tr '\n' ' ')"
 }
 
+# bare_address 1|2: the host's and the node's end of their line. Each instance has its own, in the
+# range that is set aside for tests of networks (RFC 2544).
+bare_address() {
+  local instance=$(((BASE_PORT - 20000) / 20))
+  echo "198.18.$((instance / 64)).$((instance % 64 * 4 + $1))"
+}
+
 idle_nodes() { [ "$(sinfo -h -N -p normal -t idle,mixed,alloc -o %N | sort -u | wc -l)" -ge "$NODES" ]; }
 
 slurm_configure() {
@@ -94,6 +101,8 @@ C
   for node in 1 2 3; do
     echo "NodeName=nid00$node NodeHostname=$host NodeAddr=127.0.0.1 Port=$((SLURMD_PORT + node - 1)) CPUs=8 RealMemory=8000 Feature=mc,f7t State=UNKNOWN"
   done
+  # Nobody sees it until a test has started it: bare-node.sh.
+  echo "NodeName=bare NodeHostname=bare NodeAddr=$(bare_address 2) Port=$((SLURMD_PORT + NODES)) CPUs=8 RealMemory=8000 State=FUTURE"
   cat <<C
 PartitionName=normal Default=YES Nodes=nid[001-003] OverSubscribe=YES MaxTime=1-00:00:00 DefaultTime=01:00:00 State=UP
 PartitionName=xfer   Default=NO  Nodes=nid001 OverSubscribe=FORCE:16 MaxTime=1-00:00:00 DefaultTime=01:00:00 State=UP

@@ -3,6 +3,7 @@
 //! Everything here stops the test at the first surprise: a helper that fails says what it
 //! needed, and there is nothing a test could do about it.
 
+pub mod bare_node;
 pub mod cluster;
 pub mod demo;
 pub mod file;
