@@ -390,7 +390,9 @@ impl From<TransferError> for ApiError {
             | TransferError::AccountRequired
             | TransferError::BadAccount
             | TransferError::BadPath { .. } => StatusCode::BAD_REQUEST,
-            TransferError::NoRoom { .. } => StatusCode::INSUFFICIENT_STORAGE,
+            TransferError::NoRoom { .. } | TransferError::OverQuota { .. } => {
+                StatusCode::INSUFFICIENT_STORAGE
+            }
             TransferError::Storage(StorageError::Unreachable(_)) => StatusCode::BAD_GATEWAY,
             TransferError::Storage(_)
             | TransferError::NoWorkDirectory { .. }

@@ -76,6 +76,13 @@ pub const DRAIN_TIMEOUT: Duration = Duration::from_secs(10);
 /// How long a program under `timeout` has to be ended by it before it is given up.
 pub const TIMEOUT_GRACE: Duration = Duration::from_secs(2);
 
+/// How long reading quotas may take on a system: their servers may hang, and a transfer is
+/// not worth less for it.
+pub const QUOTA_TIMEOUT: Duration = Duration::from_secs(1);
+
+/// How long the look at the room for a file may hold a request.
+pub const ROOM_TIMEOUT: Duration = Duration::from_secs(3);
+
 /// What `ops/view` shows unless told otherwise, in bytes, where the system allows so much.
 pub const VIEW_DEFAULT_BYTES: u64 = 5 * 1024 * 1024;
 

@@ -13,6 +13,7 @@ mod pasted;
 mod provider;
 mod pyfirecrest;
 mod python_streamer;
+mod quota;
 mod schedulers;
 mod secret;
 mod slurm_jobs;

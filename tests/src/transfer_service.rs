@@ -128,7 +128,9 @@ impl Service {
                 let address = rest.split_whitespace().next().expect("an address");
                 service.api = format!("http://{address}");
             }
-            assert!(Instant::now() < deadline, "the service is not up: {log}");
+            let ended = service.child.try_wait().expect("a child").is_some();
+            let late = Instant::now() > deadline;
+            assert!(!ended && !late, "the service is not up: {log}");
             // A file can only be read again.
             std::thread::sleep(Duration::from_millis(10));
         }

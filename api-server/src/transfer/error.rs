@@ -1,7 +1,7 @@
 //! Why there is no transfer.
 
 use super::script::DirectiveError;
-use crate::command::{CommandError, PathError};
+use crate::command::{CommandError, Counted, PathError, Quota};
 use crate::scheduler::SchedulerError;
 use crate::storage::{ObjectTooLarge, StorageError};
 
@@ -25,6 +25,14 @@ pub enum TransferError {
         size: u64,
         /// How much room there is.
         free: u64,
+    },
+    /// The file would not fit under a quota, or no file would.
+    #[error("{} does not fit: {}", file_of(*size), said(quota))]
+    OverQuota {
+        /// How large it is, where that is known.
+        size: Option<u64>,
+        /// Which quota.
+        quota: Quota,
     },
     /// An upload to an object store says how large the file is.
     #[error("The size of the file (fileSize) is required for transfers by s3.")]
@@ -105,4 +113,29 @@ impl From<DirectiveError> for TransferError {
             DirectiveError::BadAccount => Self::BadAccount,
         }
     }
+}
+
+fn file_of(size: Option<u64>) -> String {
+    match size {
+        Some(size) => format!("A file of {size} bytes"),
+        None => "The file".to_owned(),
+    }
+}
+
+fn said(quota: &Quota) -> String {
+    let Quota {
+        owner,
+        mount,
+        used,
+        limit,
+        counted,
+    } = quota;
+    let unit = match counted {
+        Counted::Bytes => "bytes",
+        Counted::Files => "files",
+    };
+    format!(
+        "{owner} has {used} of the {limit} {unit} that the quota on '{mount}' allows. Remove \
+         files there, or ask for a larger quota."
+    )
 }

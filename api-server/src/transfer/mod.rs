@@ -5,6 +5,7 @@ mod file_job;
 mod install;
 mod listening;
 mod method;
+mod room;
 mod s3;
 mod script;
 mod state;
@@ -27,8 +28,8 @@ pub use wormhole::WormholeMethod;
 
 use crate::auth::Caller;
 use crate::command::{
-    self, CommandError, FreeSpace, ReadPrivate, RemoteCommand, RemotePath, RemovePrivate, Stat,
-    StatOutput, WritableDirectory, WritePrivate,
+    self, CommandError, ReadPrivate, RemoteCommand, RemotePath, RemovePrivate, Stat, StatOutput,
+    WritableDirectory, WritePrivate,
 };
 use crate::executor::{Executor, RunLimits};
 use crate::model::jobs::Job;
@@ -93,16 +94,21 @@ impl Transfers {
         batch_script(&self.directives, request.account.as_deref(), "")?;
         let directory = format!("{work_directory}/{PRIVATE_DIRECTORY}");
         // At the same time: each is a round trip to the system.
-        let (source, ()) = tokio::try_join!(
-            self.check_transfer(on, &request, method.replaces()),
-            self.check_work_directory(on, &work_directory),
-        )?;
-        request.source = source;
-        let files = JobFiles {
-            program: match method.needs_program() {
+        let found = async {
+            let (source, ()) = tokio::try_join!(
+                self.check_transfer(on, &request, method.replaces()),
+                self.check_work_directory(on, &work_directory),
+            )?;
+            let program = match method.needs_program() {
                 true => self.program(on, &directory).await?,
                 false => String::new(),
-            },
+            };
+            Ok((source, program))
+        };
+        let ((source, program), ()) = tokio::try_join!(found, self.check_room(on, &request))?;
+        request.source = source;
+        let files = JobFiles {
+            program,
             private: format!("private-{}", uuid::Uuid::new_v4().simple()),
             directory,
             system: self.system.clone(),
@@ -236,26 +242,8 @@ impl Transfers {
                 Err(error) => Err(error.into()),
             }
         };
-        let room = self.check_room(on, request);
-        tokio::try_join!(free, self.check_directory(on, path.parent()), room)?;
+        tokio::try_join!(free, self.check_directory(on, path.parent()))?;
         Ok(None)
-    }
-
-    /// Where the request says how large the file is and the file system how much it takes.
-    async fn check_room(
-        &self,
-        on: OnSystem<'_>,
-        request: &TransferRequest,
-    ) -> Result<(), TransferError> {
-        let Some(size) = request.directive.file_size else {
-            return Ok(());
-        };
-        let path = request.path.parent();
-        match self.run(on, &FreeSpace { path }).await {
-            Ok(free) if free < size => Err(TransferError::NoRoom { size, free }),
-            // Its directory is looked at too: what is wrong with it is told there.
-            _ => Ok(()),
-        }
     }
 
     async fn check_all(&self, on: OnSystem<'_>, checks: &[Check]) -> Result<(), TransferError> {
