@@ -1,5 +1,7 @@
 //! Transfers by streamer on a real Slurm, as real users.
 
+use std::ffi::OsStr;
+use std::os::unix::ffi::OsStrExt as _;
 use std::path::Path;
 use std::process::Command;
 
@@ -39,6 +41,35 @@ fn on_slurm_streamer_moves_files_both_ways_and_the_job_ends_as_they_do() {
         assert_eq!(client.code, Some(0), "{}", client.text);
         assert_eq!(service.ended(&download)["jobState"], "COMPLETED");
         assert_eq!(file::sha256(&copy), sum);
+    }
+}
+
+#[test]
+fn on_slurm_streamer_moves_trees_with_names_of_any_bytes_both_ways() {
+    let Some(service) = Service::on_cluster(&json!([])) else {
+        return;
+    };
+    let here = file::directory();
+    let [source, copy] = ["source", "copy"].map(|name| here.path().join(name));
+    let names: [&[u8]; 4] = [b"a 'b' \"c\" $(id)", b"new\nline", b"\xff\xfe", b"-rf *"];
+    let below = |tree: &Path| names.map(|name| tree.join("d").join(OsStr::from_bytes(name)));
+    std::fs::create_dir_all(source.join("d")).unwrap();
+    for (number, path) in below(&source).iter().enumerate() {
+        file::random(path, (number as u64) << 20);
+    }
+    let target = service.home().join("a 'tree'\n$(id)");
+    for (verb, command, tree) in [("upload", "send", &source), ("download", "receive", &copy)] {
+        let (transfer, coordinates) = request(&service, verb, &target);
+        let client = Client::start(command, &coordinates, tree, &[]).end();
+        assert_eq!(client.code, Some(0), "{}", client.text);
+        let ended = service.ended(&transfer);
+        assert_eq!(ended["jobState"], "COMPLETED", "{}", logs(&transfer));
+    }
+    for tree in [&target, &copy] {
+        let pairs = below(&source).into_iter().zip(below(tree));
+        for (sent, arrived) in pairs {
+            assert!(file::same(&sent, &arrived), "{}", arrived.display());
+        }
     }
 }
 
@@ -96,7 +127,7 @@ fn on_slurm_another_user_finds_no_secret_while_a_transfer_waits_and_it_can_be_ca
 }
 
 #[test]
-fn on_slurm_files_are_moved_and_packed_by_jobs_that_end_as_their_commands() {
+fn on_slurm_files_are_moved_copied_packed_and_deleted_by_jobs_that_end_as_their_commands() {
     let Some(service) = Service::on_cluster(&json!([])) else {
         return;
     };
@@ -104,7 +135,7 @@ fn on_slurm_files_are_moved_and_packed_by_jobs_that_end_as_their_commands() {
     let source = home.join("a 'b'\n$(id)");
     std::fs::create_dir(&source).unwrap();
     // A name that is no text, which no request could spell, goes along.
-    let odd: &std::ffi::OsStr = std::os::unix::ffi::OsStrExt::from_bytes(b"\xff\xfe");
+    let odd = OsStr::from_bytes(b"\xff\xfe");
     std::fs::write(source.join(odd), "x").unwrap();
     for path in [&source, &source.join(odd)] {
         service.give(path);
@@ -118,9 +149,10 @@ fn on_slurm_files_are_moved_and_packed_by_jobs_that_end_as_their_commands() {
     let (packed, out) = (home.join("p.tgz"), home.join("out"));
     std::fs::create_dir(&out).unwrap();
     service.give(&out);
-    let moved = home.join("moved");
+    let [moved, copied] = ["moved", "copied"].map(|name| home.join(name));
     for (verb, body, words) in [
         ("mv", json!({"path": source, "targetPath": moved}), "moved"),
+        ("cp", json!({"path": moved, "targetPath": copied}), "copied"),
         (
             "compress",
             json!({"path": moved, "targetPath": packed}),
@@ -140,7 +172,20 @@ fn on_slurm_files_are_moved_and_packed_by_jobs_that_end_as_their_commands() {
             logs(&job)
         );
     }
-    assert_eq!(std::fs::read(out.join("moved").join(odd)).unwrap(), b"x");
+    assert!(!source.exists());
+    for tree in [&moved, &copied, &out.join("moved")] {
+        assert_eq!(std::fs::read(tree.join(odd)).unwrap(), b"x");
+    }
+    let route = format!(
+        "/filesystem/{}/transfer/rm?path={}",
+        service.system(),
+        moved.display()
+    );
+    let answer = service.call("DELETE", &route, Value::Null);
+    assert_eq!(answer.status, 200, "{}", answer.text);
+    assert_eq!(service.ended(&answer.json)["jobState"], "COMPLETED");
+    assert!(logs(&answer.json).contains("Files were successfully deleted."));
+    assert!(!moved.exists());
     // Nobody may write there, but the checks cannot know.
     let locked = home.join("locked");
     std::fs::create_dir(&locked).unwrap();
