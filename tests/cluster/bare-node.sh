@@ -35,6 +35,7 @@ read_only() {
   mount --make-rprivate /
   for place in "$STATE" /scratch; do mount --bind "$place" "$place"; done
   for place in /home /tmp /var/tmp /dev/shm /run; do
+    [ -d "$place" ] || continue
     mount --rbind "$place" "$place"
     mount -o remount,bind,ro "$place"
   done
@@ -45,8 +46,7 @@ read_only() {
 masked() {
   local program
   for program in /usr/{local/,}bin/{python,pip,perl,curl,wget}*; do
-    [ -f "$program" ] && [ ! -L "$program" ] || continue
-    mount --bind /dev/null "$program"
+    if [ -f "$program" ] && [ ! -L "$program" ]; then mount --bind /dev/null "$program"; fi
   done
 }
 

@@ -44,6 +44,8 @@ impl BareNode {
             let (_, said) = node.scontrol(&["show", "node", NAME]);
             said.contains("State=IDLE ")
         });
+        // Of a test that was killed.
+        node.scontrol(&["delete", "PartitionName=bare"]);
         let partition = ["create", "PartitionName=bare", "Nodes=bare", "Hidden=YES"];
         let (made, said) = node.scontrol(&partition);
         assert!(made, "{said}");
