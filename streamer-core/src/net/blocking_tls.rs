@@ -1,21 +1,20 @@
 //! A TLS connection for a thread of its own, which reads, encrypts and writes without waking
 //! any other.
 
-use std::io::{self, BufReader, Chain, Cursor, IoSlice, Read, Write as _};
+use std::io::{self, Read as _, Write as _};
 use std::net::{Shutdown, TcpStream};
 use std::time::Duration;
 
 use rustix::io::Errno;
 use rustix::net::RecvFlags;
-use rustls::Connection;
 use tokio::sync::oneshot;
+
+use crate::net::tls_channel::Channel;
 
 /// A connection after its handshake, whose calls block.
 pub(crate) struct BlockingTls {
-    connection: Connection,
-    /// Ciphertext: what was read before, then the socket.
-    incoming: BufReader<Chain<Cursor<Vec<u8>>, TcpStream>>,
-    outgoing: TcpStream,
+    channel: Channel,
+    socket: TcpStream,
 }
 
 /// Whoever drops it wakes the thread that waits for the connection, with an error, and the one
@@ -57,85 +56,85 @@ impl Drop for HangUp {
 }
 
 impl BlockingTls {
-    /// `early` is ciphertext that was read from `socket` and not given to `connection`.
     pub(super) fn new(
-        mut connection: Connection,
-        early: Vec<u8>,
+        mut channel: Channel,
         socket: TcpStream,
     ) -> io::Result<(Self, HangUp, HungUp)> {
         socket.set_nonblocking(false)?;
-        connection.set_buffer_limit(Some(WRITE_BYTES));
-        let incoming = Cursor::new(early).chain(socket.try_clone()?);
+        channel.reserve(PEEK_BYTES + READ_BYTES);
         let (told, hung_up) = oneshot::channel();
         let hang_up = HangUp {
             socket: socket.try_clone()?,
             _told: told,
         };
-        let stream = Self {
-            connection,
-            incoming: BufReader::with_capacity(READ_BYTES, incoming),
-            outgoing: socket,
-        };
-        Ok((stream, hang_up, hung_up))
+        Ok((Self { channel, socket }, hang_up, hung_up))
     }
 
     /// Whether bytes are here that need not be waited for.
-    pub(crate) fn has_buffered(&mut self) -> bool {
-        !self.incoming.buffer().is_empty()
-            || self
-                .connection
-                .reader()
-                .into_first_chunk()
-                .is_ok_and(|chunk| !chunk.is_empty())
+    pub(crate) fn has_buffered(&self) -> bool {
+        !self.channel.plain().is_empty()
+    }
+
+    /// The next `length` bytes, at most [`PEEK_BYTES`], which stay the next until they are
+    /// [consumed](Self::consume).
+    ///
+    /// # Errors
+    /// `UnexpectedEof` when the peer ended first; else as the connection fails.
+    pub(crate) fn peek(&mut self, length: usize) -> io::Result<&[u8]> {
+        debug_assert!(length <= PEEK_BYTES, "more than has room");
+        while self.channel.plain().len() < length {
+            self.read_more()?;
+        }
+        Ok(&self.channel.plain()[..length])
+    }
+
+    /// Goes on behind the next `length` bytes, which were peeked at.
+    pub(crate) fn consume(&mut self, length: usize) {
+        self.channel.consume(length);
     }
 
     /// Fills `bytes`.
     ///
     /// # Errors
-    /// `UnexpectedEof` when the peer ended first; else as the connection fails.
-    pub(crate) fn read_exact(&mut self, mut bytes: &mut [u8]) -> io::Result<()> {
-        while !bytes.is_empty() {
-            match self.connection.reader().read(bytes) {
-                Ok(0) => return Err(io::ErrorKind::UnexpectedEof.into()),
-                Ok(count) => bytes = &mut bytes[count..],
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => self.decrypt_more()?,
-                Err(error) => return Err(error),
-            }
+    /// As [`peek`](Self::peek).
+    pub(crate) fn read_exact(&mut self, bytes: &mut [u8]) -> io::Result<()> {
+        for part in bytes.chunks_mut(PEEK_BYTES) {
+            part.copy_from_slice(self.peek(part.len())?);
+            self.consume(part.len());
         }
         Ok(())
     }
 
-    fn decrypt_more(&mut self) -> io::Result<()> {
-        // An end without a farewell is told by the next read.
-        self.connection.read_tls(&mut self.incoming)?;
-        let state = self
-            .connection
-            .process_new_packets()
-            .map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error))?;
-        if state.tls_bytes_to_write() > 0 {
-            self.flush()?;
+    fn read_more(&mut self) -> io::Result<()> {
+        if self.channel.peer_ended() {
+            return Err(io::ErrorKind::UnexpectedEof.into());
         }
-        Ok(())
+        let space = self.channel.space();
+        let most = space.len().min(READ_BYTES);
+        let read = loop {
+            match self.socket.read(&mut space[..most]) {
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                read => break read?,
+            }
+        };
+        if read == 0 {
+            // Without a farewell: somebody else may have ended it.
+            return Err(io::ErrorKind::UnexpectedEof.into());
+        }
+        let arrived = self.channel.arrived(read);
+        if arrived.is_err() {
+            let _ = self.send();
+        }
+        arrived
     }
 
     /// Encrypts and sends all of `parts`, in order.
     ///
     /// # Errors
     /// As the connection fails.
-    pub(crate) fn write_all(&mut self, mut parts: [&[u8]; 2]) -> io::Result<()> {
-        while parts.iter().any(|part| !part.is_empty()) {
-            let mut count = self
-                .connection
-                .writer()
-                .write_vectored(&parts.map(IoSlice::new))?;
-            for part in &mut parts {
-                let taken = count.min(part.len());
-                *part = &part[taken..];
-                count -= taken;
-            }
-            self.flush()?;
-        }
-        Ok(())
+    pub(crate) fn write_all(&mut self, parts: [&[u8]; 2]) -> io::Result<()> {
+        self.channel.seal(parts)?;
+        self.send()
     }
 
     /// Says that nothing more will come.
@@ -143,15 +142,14 @@ impl BlockingTls {
     /// # Errors
     /// As the connection fails.
     pub(crate) fn finish(&mut self) -> io::Result<()> {
-        self.connection.send_close_notify();
-        self.flush()?;
-        self.outgoing.shutdown(Shutdown::Write)
+        self.channel.end()?;
+        self.send()?;
+        self.socket.shutdown(Shutdown::Write)
     }
 
-    fn flush(&mut self) -> io::Result<()> {
-        while self.connection.wants_write() {
-            self.connection.write_tls(&mut self.outgoing)?;
-        }
+    fn send(&mut self) -> io::Result<()> {
+        self.socket.write_all(self.channel.outgoing())?;
+        self.channel.sent(self.channel.outgoing().len());
         Ok(())
     }
 }
@@ -159,7 +157,7 @@ impl BlockingTls {
 impl std::fmt::Debug for BlockingTls {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("BlockingTls")
-            .field("socket", &self.outgoing)
+            .field("socket", &self.socket)
             .finish_non_exhaustive()
     }
 }
@@ -167,8 +165,8 @@ impl std::fmt::Debug for BlockingTls {
 /// Between two looks at a connection whose thread may be waiting for work.
 const GLANCE: Duration = Duration::from_millis(250);
 
-/// Read from the socket at a time.
-const READ_BYTES: usize = 512 << 10;
+/// Looked at in one piece, at most.
+pub(crate) const PEEK_BYTES: usize = 256 << 10;
 
-/// Encrypted at a time, at most.
-const WRITE_BYTES: usize = 512 << 10;
+/// Read from the socket at a time.
+const READ_BYTES: usize = 256 << 10;

@@ -5,8 +5,11 @@ use std::collections::hash_map::Entry;
 use std::fmt;
 use std::io;
 use std::net::SocketAddr;
+use std::pin::pin;
 use std::time::Duration;
 
+use futures_util::future::{Either, select};
+use tokio::net::TcpStream;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep_until, timeout};
 
@@ -234,7 +237,8 @@ impl Dialers {
     }
 }
 
-/// Over QUIC, or over TLS where `connector` is given and that is the better one.
+/// Over QUIC, or over TLS where `connector` is given and that is the better one. Both are
+/// dialled at once, as far as the path is near.
 async fn try_quic(
     endpoint: Endpoint,
     connector: Option<Connector>,
@@ -243,27 +247,44 @@ async fn try_quic(
     let connecting = endpoint
         .connect(peer)
         .map_err(|error| AttemptError::Local(error.to_string()))?;
-    match timeout(ATTEMPT_TIMEOUT, connecting).await {
-        Ok(Ok(connection)) => {
-            if let Some(connector) = connector
-                && is_cheaper_over_tcp(connection.min_rtt())
-                && let Ok(Ok(stream)) = timeout(PREFER_WAIT, connector.connect(peer)).await
-            {
-                connection.close(quinn::VarInt::from_u32(0), &[]);
-                return Ok(Dialled::Tls {
-                    connector,
-                    stream: Box::new(stream),
-                    preferred: true,
-                });
-            }
-            Ok(Dialled::Quic {
-                endpoint,
-                connection,
-            })
-        }
-        Ok(Err(quinn::ConnectionError::TransportError(_))) => Err(AttemptError::Stranger),
-        Ok(Err(_)) | Err(_) => Err(AttemptError::Silent),
+    let near = pin!(try_near(connector, peer));
+    let quic = pin!(timeout(ATTEMPT_TIMEOUT, connecting));
+    // Of a connection that is dropped the endpoint is told.
+    let (connected, near) = match select(near, quic).await {
+        Either::Left((Some(dialled), _)) => return Ok(dialled),
+        Either::Left((None, quic)) => (quic.await, None),
+        Either::Right((connected, near)) => (connected, Some(near)),
+    };
+    let connection = match connected {
+        Ok(Ok(connection)) => connection,
+        Ok(Err(quinn::ConnectionError::TransportError(_))) => return Err(AttemptError::Stranger),
+        Ok(Err(_)) | Err(_) => return Err(AttemptError::Silent),
+    };
+    if is_cheaper_over_tcp(connection.min_rtt())
+        && let Some(near) = near
+        && let Some(dialled) = near.await
+    {
+        connection.close(quinn::VarInt::from_u32(0), &[]);
+        return Ok(dialled);
     }
+    Ok(Dialled::Quic {
+        endpoint,
+        connection,
+    })
+}
+
+/// Over TLS, where the path is so short that TCP is the cheaper one: `None` where it is not, or
+/// TCP does not get through.
+async fn try_near(connector: Option<Connector>, peer: SocketAddr) -> Option<Dialled> {
+    let connector = connector?;
+    let socket = timeout(NEAR, TcpStream::connect(peer)).await.ok()?.ok()?;
+    let handshake = connector.shake_hands(socket);
+    let stream = timeout(PREFER_WAIT, handshake).await.ok()?.ok()?;
+    Some(Dialled::Tls {
+        connector,
+        stream: Box::new(stream),
+        preferred: true,
+    })
 }
 
 pub(super) async fn try_tls(

@@ -190,25 +190,59 @@ enum Sink {
 }
 
 impl Sink {
-    /// Waits for the limit: what is not read yet holds the sender back, by flow control.
+    /// As [`pass`].
     async fn pass(&mut self, limit: Option<&RateLimit>, bytes: usize) -> Result<(), End> {
-        let Some(limit) = limit else { return Ok(()) };
-        match self {
-            Self::Thread { .. } => limit.pass(bytes).await,
-            // Its socket does not wake it while it waits. Only here: events have to be told.
-            Self::Here { hung_up, .. } => tokio::select! {
-                biased;
-                _ = hung_up => return Err(End::Broken),
-                () = limit.pass(bytes) => {}
-            },
-        }
-        Ok(())
+        let hung_up = match self {
+            Self::Thread { .. } => None,
+            Self::Here { hung_up, .. } => Some(hung_up),
+        };
+        pass(limit, hung_up, bytes).await
     }
 
     async fn buffer(&mut self) -> Result<Vec<u8>, End> {
         match self {
             Self::Thread { empty, .. } => empty.recv().await.ok_or(End::Broken),
             Self::Here { buffer, .. } => Ok(std::mem::take(buffer)),
+        }
+    }
+
+    /// Takes the next `length` bytes of a block, which belong to `offset` of its file.
+    async fn take(
+        &mut self,
+        stream: &mut RecordStream,
+        length: usize,
+        offset: u64,
+        inlet: &Inlet,
+    ) -> Result<(), End> {
+        let Inlet {
+            arrivals, limit, ..
+        } = inlet;
+        match (stream, &mut *self) {
+            (
+                RecordStream::Tls(stream),
+                Self::Here {
+                    writer, hung_up, ..
+                },
+            ) => {
+                stream.peek(length).map_err(|_| End::Broken)?;
+                pass(limit.as_deref(), Some(hung_up), length).await?;
+                arrivals.on_bytes(length);
+                arrivals.on_filled();
+                // Where they were decrypted: nothing is copied between socket and file.
+                let bytes = stream.peek(length).map_err(|_| End::Broken)?;
+                let event = writer.write(bytes, offset);
+                stream.consume(length);
+                arrivals.on_written();
+                tell(event, inlet).await
+            }
+            (stream, _) => {
+                let mut buffer = self.buffer().await?;
+                stream.fill(&mut buffer, length).await?;
+                self.pass(limit.as_deref(), length).await?;
+                arrivals.on_bytes(length);
+                arrivals.on_filled();
+                self.put(Step::Bytes { buffer, offset }, inlet).await
+            }
         }
     }
 
@@ -221,12 +255,38 @@ impl Sink {
                     inlet.arrivals.on_written();
                     *buffer = used;
                 }
-                if let Some(event) = event {
-                    inlet.events.send(event).await.map_err(|_| End::Broken)?;
-                }
-                Ok(())
+                tell(event, inlet).await
             }
         }
+    }
+}
+
+/// Waits for the limit: what is not read yet holds the sender back, by flow control. A thread's
+/// socket does not wake it while it waits here.
+async fn pass(
+    limit: Option<&RateLimit>,
+    hung_up: Option<&mut HungUp>,
+    bytes: usize,
+) -> Result<(), End> {
+    match (limit, hung_up) {
+        (None, _) => Ok(()),
+        (Some(limit), None) => {
+            limit.pass(bytes).await;
+            Ok(())
+        }
+        // Only here: events have to be told.
+        (Some(limit), Some(hung_up)) => tokio::select! {
+            biased;
+            _ = hung_up => Err(End::Broken),
+            () = limit.pass(bytes) => Ok(()),
+        },
+    }
+}
+
+async fn tell(event: Option<Event>, inlet: &Inlet) -> Result<(), End> {
+    match event {
+        Some(event) => inlet.events.send(event).await.map_err(|_| End::Broken),
+        None => Ok(()),
     }
 }
 
@@ -255,7 +315,7 @@ async fn receive_all(stream: &mut RecordStream, inlet: &Inlet, sink: &mut Sink) 
     } = inlet;
     let mut pack = Pack::default();
     loop {
-        if !stream.has_more().await? {
+        if !stream.has_more().await {
             // Nothing for now: what is here need not wait for it.
             pack.hand_over(sink, inlet).await?;
         }
@@ -297,13 +357,8 @@ async fn receive_all(stream: &mut RecordStream, inlet: &Inlet, sink: &mut Sink) 
             offset = end;
         }
         while offset < end {
-            let mut buffer = sink.buffer().await?;
             let length = (end - offset).min(BUFFER_BYTES as u64) as usize;
-            stream.fill(&mut buffer, length).await?;
-            sink.pass(limit.as_deref(), length).await?;
-            arrivals.on_bytes(length);
-            arrivals.on_filled();
-            sink.put(Step::Bytes { buffer, offset }, inlet).await?;
+            sink.take(stream, length, offset, inlet).await?;
             offset += length as u64;
         }
         let mut hash = Vec::with_capacity(TRAILER_BYTES);
@@ -425,14 +480,14 @@ impl RecordStream {
     }
 
     /// Whether something can be read without waiting, or the end has come.
-    async fn has_more(&mut self) -> Result<bool, End> {
+    async fn has_more(&mut self) -> bool {
         match self {
-            Self::Tls(stream) => Ok(stream.has_buffered()),
-            Self::Quic { pending, .. } if !pending.is_empty() => Ok(true),
+            Self::Tls(stream) => stream.has_buffered(),
+            Self::Quic { pending, .. } if !pending.is_empty() => true,
             Self::Quic { stream, pending } => {
                 let mut more = pin!(read_chunks(stream, pending));
                 let now = poll_fn(|context| Poll::Ready(more.as_mut().poll(context))).await;
-                Ok(now.is_ready())
+                now.is_ready()
             }
         }
     }
@@ -553,8 +608,7 @@ impl Writer {
                 (None, None)
             }
             Step::Bytes { buffer, offset } => {
-                let current = self.current.as_mut();
-                let failed = current.and_then(|current| current.take(&buffer, offset));
+                let failed = self.write(&buffer, offset);
                 (Some(buffer), failed)
             }
             Step::Hole => (None, self.current.as_mut().and_then(Block::clear)),
@@ -564,6 +618,11 @@ impl Writer {
             }
             Step::End { hash } => (None, self.current.take().and_then(|block| block.end(hash))),
         }
+    }
+
+    /// The next bytes of the block that was begun.
+    fn write(&mut self, bytes: &[u8], offset: u64) -> Option<Event> {
+        self.current.as_mut()?.take(bytes, offset)
     }
 }
 

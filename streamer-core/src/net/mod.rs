@@ -29,6 +29,9 @@ pub mod stop;
 mod tally;
 pub mod tcp;
 pub mod tls;
+mod tls_channel;
+mod tls_handshake;
+mod tls_record;
 pub mod ws;
 
 pub use error::TransferError;

@@ -5,39 +5,46 @@ use std::io;
 use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 use std::time::{Duration, Instant};
 
 use rustix::net::sockopt;
+use rustls::client::UnbufferedClientConnection;
 use rustls::pki_types::ServerName;
-use tokio::io::{AsyncRead, AsyncWrite, BufReader, ReadBuf};
+use rustls::server::UnbufferedServerConnection;
+use rustls::{ClientConfig, ServerConfig};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
-use tokio_rustls::{TlsAcceptor, TlsConnector};
 
 use crate::net::blocking_tls::{BlockingTls, HangUp, HungUp};
 use crate::net::tls::{self, IdentityError, SERVER_NAME};
+use crate::net::tls_channel::Channel;
+use crate::net::tls_handshake::{Party, shake_hands};
 use crate::secret::TransferSecret;
 
 /// An authenticated TCP connection.
-#[derive(Debug)]
 pub struct TlsStream {
-    inner: tokio_rustls::TlsStream<BufReader<TcpStream>>,
+    socket: TcpStream,
+    channel: Channel,
     peer: SocketAddr,
 }
 
 impl TlsStream {
-    /// `handshake_took` tells how long the path is: at least a round trip.
-    fn new(
-        inner: tokio_rustls::TlsStream<BufReader<TcpStream>>,
-        peer: SocketAddr,
-        handshake_took: Duration,
-    ) -> Self {
-        if handshake_took > FAR {
+    async fn shake_hands(mut socket: TcpStream, party: impl Party) -> io::Result<Self> {
+        prepare(&socket)?;
+        let peer = socket.peer_addr()?;
+        let begun = Instant::now();
+        let channel = shake_hands(party, &mut socket).await?;
+        // It takes at least a round trip.
+        if begun.elapsed() > FAR {
             // Most systems allow it to everybody where they have it; without it, theirs is used.
-            let socket = inner.get_ref().0.get_ref();
-            let _ = sockopt::set_tcp_congestion(socket, "bbr");
+            let _ = sockopt::set_tcp_congestion(&socket, "bbr");
         }
-        Self { inner, peer }
+        Ok(Self {
+            socket,
+            channel,
+            peer,
+        })
     }
 
     /// The other end.
@@ -50,29 +57,37 @@ impl TlsStream {
     /// # Errors
     /// When the socket is gone.
     pub(crate) fn into_blocking(self) -> io::Result<(BlockingTls, HangUp, HungUp)> {
-        let (stream, connection): (_, rustls::Connection) = match self.inner {
-            tokio_rustls::TlsStream::Client(stream) => {
-                let (stream, connection) = stream.into_inner();
-                (stream, connection.into())
-            }
-            tokio_rustls::TlsStream::Server(stream) => {
-                let (stream, connection) = stream.into_inner();
-                (stream, connection.into())
-            }
-        };
-        let early = stream.buffer().to_vec();
-        let socket = stream.into_inner().into_std()?;
+        let socket = self.socket.into_std()?;
         if socket.local_addr()?.ip() == self.peer.ip() {
             // Best effort, as it is about speed only.
             let _ = sockopt::set_socket_send_buffer_size(&socket, LOCAL_SEND_BUFFER_BYTES);
         }
-        BlockingTls::new(connection, early, socket)
+        BlockingTls::new(self.channel, socket)
+    }
+
+    fn poll_send(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        while !self.channel.outgoing().is_empty() {
+            let sent = Pin::new(&mut self.socket).poll_write(cx, self.channel.outgoing());
+            match ready!(sent)? {
+                0 => return Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
+                sent => self.channel.sent(sent),
+            }
+        }
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl std::fmt::Debug for TlsStream {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("TlsStream")
+            .field("socket", &self.socket)
+            .finish_non_exhaustive()
     }
 }
 
 /// Accepts TLS on TCP connections.
 #[derive(Clone)]
-pub struct Acceptor(TlsAcceptor);
+pub struct Acceptor(Arc<ServerConfig>);
 
 impl Acceptor {
     /// With the identity of the endpoint.
@@ -80,9 +95,9 @@ impl Acceptor {
     /// # Errors
     /// As [`tls::server_config`].
     pub fn new(secret: &TransferSecret) -> Result<Self, IdentityError> {
-        Ok(Self(TlsAcceptor::from(Arc::new(tls::server_config(
-            secret,
-        )?))))
+        let mut config = tls::server_config(secret)?;
+        config.enable_secret_extraction = true;
+        Ok(Self(Arc::new(config)))
     }
 
     /// Shakes hands. Proves that the caller holds the secret. Not cancel-safe; the caller
@@ -91,10 +106,8 @@ impl Acceptor {
     /// # Errors
     /// When the other side is a stranger, or the connection fails.
     pub async fn accept(&self, stream: TcpStream) -> io::Result<TlsStream> {
-        let peer = stream.peer_addr()?;
-        let begun = Instant::now();
-        let inner = self.0.accept(prepared(stream)?).await?.into();
-        Ok(TlsStream::new(inner, peer, begun.elapsed()))
+        let party = UnbufferedServerConnection::new(Arc::clone(&self.0));
+        TlsStream::shake_hands(stream, party.map_err(io::Error::other)?).await
     }
 }
 
@@ -106,7 +119,7 @@ impl std::fmt::Debug for Acceptor {
 
 /// Dials TLS over TCP.
 #[derive(Clone)]
-pub struct Connector(TlsConnector);
+pub struct Connector(Arc<ClientConfig>);
 
 impl Connector {
     /// With the identity of the client.
@@ -114,9 +127,9 @@ impl Connector {
     /// # Errors
     /// As [`tls::client_config`].
     pub fn new(secret: &TransferSecret) -> Result<Self, IdentityError> {
-        Ok(Self(TlsConnector::from(Arc::new(tls::client_config(
-            secret,
-        )?))))
+        let mut config = tls::client_config(secret)?;
+        config.enable_secret_extraction = true;
+        Ok(Self(Arc::new(config)))
     }
 
     /// Connects and shakes hands. Success proves that the endpoint holds the secret; that it
@@ -125,11 +138,17 @@ impl Connector {
     /// # Errors
     /// `InvalidData` when the other side is a stranger; else as the connection fails.
     pub async fn connect(&self, peer: SocketAddr) -> io::Result<TlsStream> {
-        let stream = TcpStream::connect(peer).await?;
+        self.shake_hands(TcpStream::connect(peer).await?).await
+    }
+
+    /// The same over a connection that is open already.
+    ///
+    /// # Errors
+    /// As [`connect`](Self::connect).
+    pub(crate) async fn shake_hands(&self, stream: TcpStream) -> io::Result<TlsStream> {
         let name = ServerName::try_from(SERVER_NAME).map_err(io::Error::other)?;
-        let begun = Instant::now();
-        let inner = self.0.connect(name, prepared(stream)?).await?.into();
-        Ok(TlsStream::new(inner, peer, begun.elapsed()))
+        let party = UnbufferedClientConnection::new(Arc::clone(&self.0), name);
+        TlsStream::shake_hands(stream, party.map_err(io::Error::other)?).await
     }
 }
 
@@ -137,12 +156,6 @@ impl std::fmt::Debug for Connector {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str("Connector")
     }
-}
-
-fn prepared(stream: TcpStream) -> io::Result<BufReader<TcpStream>> {
-    prepare(&stream)?;
-    // rustls reads 4 KiB at a time: without this, a system call for each.
-    Ok(BufReader::with_capacity(READ_BUFFER_BYTES, stream))
 }
 
 /// Sets what every connection of ours needs.
@@ -159,29 +172,59 @@ pub(crate) fn prepare(stream: &TcpStream) -> io::Result<()> {
 
 impl AsyncRead for TlsStream {
     fn poll_read(
-        mut self: Pin<&mut Self>,
+        self: Pin<&mut Self>,
         cx: &mut Context<'_>,
         buf: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.inner).poll_read(cx, buf)
+        let this = self.get_mut();
+        while this.channel.plain().is_empty() && !this.channel.peer_ended() {
+            let mut space = ReadBuf::new(this.channel.space());
+            ready!(Pin::new(&mut this.socket).poll_read(cx, &mut space))?;
+            let read = space.filled().len();
+            if read == 0 {
+                // Without a farewell: somebody else may have ended it.
+                return Poll::Ready(Err(io::ErrorKind::UnexpectedEof.into()));
+            }
+            if let Err(error) = this.channel.arrived(read) {
+                // The alert, if it goes at once.
+                let _ = this.poll_send(cx);
+                return Poll::Ready(Err(error));
+            }
+        }
+        let plain = this.channel.plain();
+        let count = plain.len().min(buf.remaining());
+        buf.put_slice(&plain[..count]);
+        this.channel.consume(count);
+        Poll::Ready(Ok(()))
     }
 }
 
 impl AsyncWrite for TlsStream {
     fn poll_write(
-        mut self: Pin<&mut Self>,
+        self: Pin<&mut Self>,
         cx: &mut Context<'_>,
         buf: &[u8],
     ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.inner).poll_write(cx, buf)
+        let this = self.get_mut();
+        ready!(this.poll_send(cx))?;
+        let count = buf.len().min(WRITE_BYTES);
+        this.channel.seal([&buf[..count], &[]])?;
+        // What does not go at once is sent by the next call.
+        match this.poll_send(cx) {
+            Poll::Ready(Err(error)) => Poll::Ready(Err(error)),
+            Poll::Ready(Ok(())) | Poll::Pending => Poll::Ready(Ok(count)),
+        }
     }
 
-    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.inner).poll_flush(cx)
+    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.get_mut().poll_send(cx)
     }
 
-    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.inner).poll_shutdown(cx)
+    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let this = self.get_mut();
+        this.channel.end()?;
+        ready!(this.poll_send(cx))?;
+        Pin::new(&mut this.socket).poll_shutdown(cx)
     }
 }
 
@@ -200,5 +243,5 @@ const FAR: Duration = Duration::from_millis(5);
 /// acknowledged at once; a single one would wait for the timer of acknowledgements.
 const LOCAL_SEND_BUFFER_BYTES: usize = 64 << 10;
 
-/// Read from the socket at a time.
-const READ_BUFFER_BYTES: usize = 512 << 10;
+/// Encrypted at a time, at most.
+const WRITE_BYTES: usize = 64 << 10;
