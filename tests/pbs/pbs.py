@@ -4,10 +4,10 @@
 No package of Debian has OpenPBS. This runs jobs as it does, one per `qsub`, as whoever asks, and
 answers in its words. Compared with OpenPBS' sources: no `Jobs` when there are none, jobs under
 their full ids, times as ctime(3) writes them (qstat.c); exit codes that are the low bytes of the
-errors' numbers (pbs_error.h). The rest, such as the words of messages, a `host:` before files,
-Variable_List as an object and how a job ends, was compared with nothing. Nodes, queues, server
-and reservations are the samples beside api-server/testdata/pbs, in PBS_SAMPLES; jobs are kept in
-PBS_SPOOL, which everybody can write.
+errors' numbers (pbs_error.h). Compared with what others captured (api-server/testdata/pbs/captured):
+the words of messages, a `host:` before files, Variable_List as an object. How a job ends was compared
+with nothing. Nodes, queues, server and reservations are the samples of api-server/testdata/pbs, in
+PBS_SAMPLES; jobs are kept in PBS_SPOOL, which everybody can write.
 
 Called by the name of one of the programs.
 """

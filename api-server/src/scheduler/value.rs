@@ -29,6 +29,14 @@ impl Number {
         Some(value as u64)
     }
 
+    /// A small whole number, also a negative one; one that does not fit is none.
+    pub(super) fn signed(self) -> Option<i32> {
+        let fits = f64::from(i32::MIN)..=f64::from(i32::MAX);
+        let value = self.0.filter(|value| fits.contains(value))?;
+        #[expect(clippy::cast_possible_truncation, reason = "fits")]
+        Some(value as i32)
+    }
+
     /// A moment in unix seconds; 0 stands for none.
     pub(super) fn moment(self) -> Option<u64> {
         self.whole().filter(|seconds| *seconds > 0)
@@ -121,6 +129,11 @@ mod tests {
         }
         assert_eq!(read(json!(0)).moment(), None);
         assert_eq!(read(json!(1e30)).small(), None);
+        assert_eq!(read(json!("-29")).signed(), Some(-29));
+        assert_eq!(
+            (read(json!(271)).signed(), read(json!(1e30)).signed()),
+            (Some(271), None)
+        );
     }
 
     #[test]

@@ -6,7 +6,8 @@ use std::collections::BTreeMap;
 use serde::Deserialize;
 use serde_json::Value;
 
-use super::text::{clock, moment, texts};
+use super::json::Attributes;
+use super::text::{clock, moment};
 use crate::model::jobs::{Job, JobMetadataModel, JobStatus, JobTime};
 use crate::scheduler::value::{Number, Text};
 
@@ -14,8 +15,9 @@ use crate::scheduler::value::{Number, Text};
 #[derive(Debug, Default, Deserialize)]
 #[serde(default)]
 pub(super) struct Jobs {
+    /// Each read alone: one that cannot be read hides no other.
     #[serde(rename = "Jobs")]
-    jobs: BTreeMap<String, PbsJob>,
+    jobs: BTreeMap<String, Value>,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -30,18 +32,19 @@ struct PbsJob {
     comment: Text,
     queue: Text,
     project: Text,
+    /// A text in versions of 2025.
     #[serde(rename = "Exit_status")]
-    exit_status: Option<i32>,
+    exit_status: Number,
     exec_host: Text,
     stime: Text,
     egroup: Text,
     #[serde(rename = "Priority")]
     priority: Number,
-    resources_used: BTreeMap<String, Value>,
+    resources_used: Attributes,
     #[serde(rename = "Resource_List")]
-    requested: BTreeMap<String, Value>,
+    requested: Attributes,
     #[serde(rename = "Variable_List")]
-    variables: BTreeMap<String, Value>,
+    variables: Attributes,
     #[serde(rename = "Output_Path")]
     output: Text,
     #[serde(rename = "Error_Path")]
@@ -51,32 +54,40 @@ struct PbsJob {
 impl Jobs {
     /// All of them, in order of their numbers.
     pub(super) fn view(self) -> Vec<Job> {
-        let mut jobs: Vec<(u64, Job)> = self
-            .jobs
-            .into_iter()
-            .map(|(id, job)| {
-                let id = number_of(&id).to_owned();
-                (id.parse().unwrap_or(u64::MAX), job.view(id))
-            })
-            .collect();
-        jobs.sort_by_key(|(number, _)| *number);
-        jobs.into_iter().map(|(_, job)| job).collect()
+        let mut jobs: Vec<Job> = self.each().map(|(id, job)| job.view(id)).collect();
+        jobs.sort_by_key(|job| leading_number(&job.job_id));
+        jobs
     }
 
     pub(super) fn metadata(self) -> Vec<JobMetadataModel> {
         let view = |(id, job): (String, PbsJob)| JobMetadataModel {
-            job_id: number_of(&id).to_owned(),
+            job_id: id,
             script: None,
             standard_input: None,
             standard_output: job.output.0.map(without_host),
             standard_error: job.error.0.map(without_host),
         };
-        self.jobs.into_iter().map(view).collect()
+        self.each().map(view).collect()
+    }
+
+    fn each(self) -> impl Iterator<Item = (String, PbsJob)> {
+        self.jobs.into_iter().filter_map(|(id, job)| {
+            let job = serde_json::from_value(job).ok()?;
+            Some((before_the_server(&id).to_owned(), job))
+        })
     }
 }
 
+/// `7` of `7`, and of `7[]`, which is an array of jobs.
+fn leading_number(id: &str) -> u64 {
+    let digits = id.split(|c: char| !c.is_ascii_digit()).next();
+    digits
+        .and_then(|digits| digits.parse().ok())
+        .unwrap_or(u64::MAX)
+}
+
 /// The part before the name of the server.
-pub(super) fn number_of(id: &str) -> &str {
+fn before_the_server(id: &str) -> &str {
     id.split('.').next().unwrap_or(id)
 }
 
@@ -90,11 +101,11 @@ fn without_host(path: String) -> String {
 
 impl PbsJob {
     fn view(self, job_id: String) -> Job {
-        let requested = |name: &str| texts(&self.requested, name);
+        let requested = |name: &str| self.requested.text(name);
         let owner = self.owner.or_empty();
         let (user, cluster) = owner.split_once('@').unwrap_or((&owner, ""));
         let nodes = self.exec_host.0.map(|hosts| host_list(&hosts));
-        let exit = self.exit_status.unwrap_or(0);
+        let exit = self.exit_status.signed().unwrap_or(0);
         // PBS adds 256 to the number of a signal.
         let signal = if exit > 256 { exit - 256 } else { 0 };
         Job {
@@ -107,7 +118,7 @@ impl PbsJob {
             },
             tasks: None,
             time: JobTime {
-                elapsed: texts(&self.resources_used, "walltime").and_then(|t| clock(&t)),
+                elapsed: self.resources_used.text("walltime").and_then(|t| clock(&t)),
                 start: self.stime.0.and_then(|text| moment(&text)),
                 end: None,
                 suspended: None,
@@ -125,7 +136,7 @@ impl PbsJob {
             partition: self.queue.or_empty(),
             kill_request_user: None,
             user: user.to_owned(),
-            working_directory: texts(&self.variables, "PBS_O_WORKDIR").unwrap_or_default(),
+            working_directory: self.variables.text("PBS_O_WORKDIR").unwrap_or_default(),
             priority: self.priority.whole(),
             job_id,
         }

@@ -1,8 +1,10 @@
-//! OpenPBS by its command line. `jobs`, `nodes` and `text` read what it prints, and are pure.
+//! OpenPBS and PBS Professional by their command line. `jobs`, `nodes`, `json` and `text` read
+//! what it prints, and are pure.
 //!
 //! Times are asked for in UTC: the clients of PBS print them in the time zone they run in.
 
 mod jobs;
+mod json;
 mod nodes;
 mod text;
 
@@ -36,10 +38,12 @@ impl PbsCommandLine {
         Self { executor, limits }
     }
 
+    /// What the program printed, if it succeeded. `job` is the one it was asked about.
     async fn run(
         &self,
         caller: &Caller,
         program: &str,
+        job: Option<&JobId>,
         line: ShellLine,
         input: &[u8],
     ) -> Result<String, SchedulerError> {
@@ -50,7 +54,7 @@ impl PbsCommandLine {
         if output.exit_code == Some(0) {
             return Ok(String::from_utf8_lossy(&output.stdout).into_owned());
         }
-        Err(failure(program, &output))
+        Err(failure(program, job, &output))
     }
 
     async fn ask<T: DeserializeOwned>(
@@ -60,40 +64,80 @@ impl PbsCommandLine {
         arguments: &[&str],
     ) -> Result<T, SchedulerError> {
         let line = in_utc(program).args(arguments);
-        let text = self.run(caller, program, line, &[]).await?;
-        text::json(&text).ok_or_else(|| SchedulerError::Failed {
-            message: format!("Unexpected output of {program}"),
-            causes: Vec::new(),
-        })
+        let text = self.run(caller, program, None, line, &[]).await?;
+        parsed(program, &text)
+    }
+
+    /// Jobs that wait, run and ended: this one, or all. A server that keeps no history refuses
+    /// to tell of those that ended; it is asked again for the others.
+    async fn query(&self, caller: &Caller, id: Option<&str>) -> Result<Jobs, SchedulerError> {
+        let line = |history: &[&str]| {
+            let line = in_utc("qstat").args(["-F", "json", "-f"]).args(history);
+            line.args(id)
+        };
+        let limits = self.limits;
+        let mut output = self.executor.run(caller, &line(&["-x"]), limits).await?;
+        if says(&output, NO_HISTORY) {
+            output = self.executor.run(caller, &line(&[]), limits).await?;
+        }
+        if output.exit_code != Some(0) {
+            return Err(failure("qstat", None, &output));
+        }
+        parsed("qstat", &String::from_utf8_lossy(&output.stdout))
     }
 
     async fn find(&self, caller: &Caller, id: &JobId) -> Result<Jobs, SchedulerError> {
-        if !id.is_number() {
-            return Err(SchedulerError::NotFound);
+        match self.query(caller, Some(known(id)?)).await {
+            Err(SchedulerError::NotFound) => self.query(caller, Some(&array(id))).await,
+            found => found,
         }
-        let arguments = ["-F", "json", "-f", "-x", id.as_str()];
-        self.ask(caller, "qstat", &arguments).await
     }
+}
+
+/// What a server says that `qmgr -c "set server job_history_enable=True"` was not told.
+const NO_HISTORY: &str = "not configured to maintain job history";
+
+fn says(output: &Output, words: &str) -> bool {
+    output.exit_code != Some(0) && String::from_utf8_lossy(&output.stderr).contains(words)
 }
 
 fn in_utc(program: &str) -> ShellLine {
     ShellLine::new("env").arg("TZ=UTC0").arg(program)
 }
 
+fn parsed<T: DeserializeOwned>(program: &str, text: &str) -> Result<T, SchedulerError> {
+    json::read(text).ok_or_else(|| SchedulerError::Failed {
+        message: format!("Unexpected output of {program}"),
+        causes: Vec::new(),
+    })
+}
+
+/// An id as PBS numbers jobs: 12 digits at most (`max_job_sequence_id`).
+fn known(id: &JobId) -> Result<&str, SchedulerError> {
+    let text = id.as_str();
+    let number = text.len() <= 12 && text.bytes().all(|b| b.is_ascii_digit());
+    number.then_some(text).ok_or(SchedulerError::NotFound)
+}
+
+/// How PBS knows a job that its script made an array (`#PBS -J`). `qsub` prints that too, but
+/// ids are letters and digits here.
+fn array(id: &JobId) -> String {
+    format!("{}[]", id.as_str())
+}
+
 /// A run that did not exit with 0, sorted by its words. They and the numbers are of OpenPBS.
-fn failure(program: &str, output: &Output) -> SchedulerError {
+fn failure(program: &str, job: Option<&JobId>, output: &Output) -> SchedulerError {
     let stderr = String::from_utf8_lossy(&output.stderr).trim().to_owned();
-    let id = || {
-        let words = stderr.split_whitespace();
-        words.last().unwrap_or_default().to_owned()
-    };
-    if stderr.contains("Unknown Job Id") {
+    let id = || job.map_or_else(String::new, |id| id.as_str().to_owned());
+    let says = |words: &[&str]| words.iter().any(|words| stderr.contains(words));
+    if says(&["Unknown Job Id"]) {
         return SchedulerError::NotFound;
     }
-    if stderr.contains("Job has finished") {
+    // The second while it ends.
+    if program == "qdel" && says(&["Job has finished", "Request invalid for state of job"]) {
         return SchedulerError::AlreadyEnded { id: id() };
     }
-    if stderr.contains("Unauthorized Request") && program == "qdel" {
+    if program == "qdel" && says(&["Unauthorized Request"]) {
         return SchedulerError::NotOwner { id: id() };
     }
     let code = output
@@ -185,7 +229,9 @@ impl Scheduler for PbsCommandLine {
     ) -> BoxFuture<'a, Result<JobId, SchedulerError>> {
         Box::pin(async move {
             let (line, script) = submission(&job)?;
-            let printed = self.run(caller, "qsub", line, script.as_bytes()).await?;
+            let printed = self
+                .run(caller, "qsub", None, line, script.as_bytes())
+                .await?;
             let digits = printed.trim().split(|c: char| !c.is_ascii_digit()).next();
             digits
                 .and_then(JobId::parse)
@@ -215,9 +261,7 @@ impl Scheduler for PbsCommandLine {
         filter: JobFilter,
     ) -> BoxFuture<'a, Result<Vec<Job>, SchedulerError>> {
         Box::pin(async move {
-            let arguments = ["-F", "json", "-f", "-x"];
-            let jobs: Jobs = self.ask(caller, "qstat", &arguments).await?;
-            let mut jobs = jobs.view();
+            let mut jobs = self.query(caller, None).await?.view();
             jobs.retain(|job| {
                 (filter.all_users || job.user == caller.name().as_str())
                     && filter.name.as_ref().is_none_or(|name| job.name == *name)
@@ -233,11 +277,15 @@ impl Scheduler for PbsCommandLine {
         id: &'a JobId,
     ) -> BoxFuture<'a, Result<(), SchedulerError>> {
         Box::pin(async move {
-            if !id.is_number() {
-                return Err(SchedulerError::NotFound);
-            }
-            let line = ShellLine::new("qdel").arg(id.as_str());
-            self.run(caller, "qdel", line, &[]).await.map(|_| ())
+            let delete = |name: &str| {
+                let line = ShellLine::new("qdel").arg(name);
+                self.run(caller, "qdel", Some(id), line, &[])
+            };
+            let done = match delete(known(id)?).await {
+                Err(SchedulerError::NotFound) => delete(&array(id)).await,
+                done => done,
+            };
+            done.map(|_| ())
         })
     }
 
@@ -283,7 +331,7 @@ impl Scheduler for PbsCommandLine {
     ) -> BoxFuture<'a, Result<Vec<ReservationModel>, SchedulerError>> {
         Box::pin(async move {
             let line = in_utc("pbs_rstat").arg("-Sf");
-            let text = self.run(caller, "pbs_rstat", line, &[]).await?;
+            let text = self.run(caller, "pbs_rstat", None, line, &[]).await?;
             let now = SystemTime::now()
                 .duration_since(UNIX_EPOCH)
                 .unwrap_or_default();

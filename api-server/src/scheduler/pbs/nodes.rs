@@ -4,9 +4,9 @@
 use std::collections::BTreeMap;
 
 use serde::Deserialize;
-use serde_json::Value;
 
-use super::text::{blocks, mebibytes, moment, texts};
+use super::json::Attributes;
+use super::text::{blocks, mebibytes, moment};
 use crate::model::status::{
     NodeModel, NodeState, PartitionModel, PartitionState, ReservationModel,
 };
@@ -28,8 +28,8 @@ struct Node {
     state: Text,
     pcpus: Number,
     queue: Text,
-    resources_available: BTreeMap<String, Value>,
-    resources_assigned: BTreeMap<String, Value>,
+    resources_available: Attributes,
+    resources_assigned: Attributes,
 }
 
 /// What `qstat -F json -f -Q` prints.
@@ -72,10 +72,9 @@ impl Nodes {
 
 impl Node {
     fn view(self, name: String) -> NodeModel {
-        let of = |map: &BTreeMap<String, Value>, key: &str| texts(map, key);
         let (available, assigned) = (&self.resources_available, &self.resources_assigned);
-        let count = |map, key| of(map, key).and_then(|text| text.parse::<u32>().ok());
-        let memory = |map| of(map, "mem").and_then(|text| mebibytes(&text));
+        let count = |of: &Attributes, key| of.text(key).and_then(|text| text.parse::<u32>().ok());
+        let memory = |of: &Attributes| of.text("mem").and_then(|text| mebibytes(&text));
         let usable = count(available, "ncpus");
         let taken = count(assigned, "ncpus").unwrap_or(0);
         let taken_memory = memory(assigned).unwrap_or(0);
@@ -84,7 +83,7 @@ impl Node {
             cpus: self.pcpus.small().or(usable).unwrap_or(0),
             free_memory: memory(available).map(|all| all.saturating_sub(taken_memory)),
             address: self.mom.0,
-            hostname: of(available, "host"),
+            hostname: available.text("host"),
             state: states.split(',').map(|word| state(word.trim())).collect(),
             partitions: self.queue.0.map(|queue| vec![queue]),
             alloc_memory: Some(taken_memory),

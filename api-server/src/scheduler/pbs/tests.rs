@@ -1,5 +1,8 @@
-//! Output in the layout of OpenPBS 23, with the flaws that real ones show.
+//! Output written after OpenPBS 23's documentation; `captured` is what real ones printed.
 
+mod captured;
+
+use std::collections::VecDeque;
 use std::sync::Mutex;
 
 use super::text::{clock, mebibytes, moment};
@@ -7,10 +10,11 @@ use super::*;
 use crate::executor::ExecError;
 use crate::model::status::{NodeState, PartitionState};
 
-/// Answers every command in the same way, and remembers what was asked.
+/// Answers commands with these one after the other, and the last again and again; remembers
+/// what was asked.
 #[derive(Debug)]
 struct Scripted {
-    output: Output,
+    outputs: Mutex<VecDeque<Output>>,
     asked: Mutex<Vec<(String, Vec<u8>)>>,
 }
 
@@ -24,7 +28,12 @@ impl Executor for Scripted {
     ) -> BoxFuture<'a, Result<Output, ExecError>> {
         let asked = (line.as_str().to_owned(), input.to_vec());
         self.asked.lock().unwrap().push(asked);
-        Box::pin(async { Ok(self.output.clone()) })
+        let mut outputs = self.outputs.lock().unwrap();
+        let output = match outputs.len() {
+            1 => outputs[0].clone(),
+            _ => outputs.pop_front().unwrap(),
+        };
+        Box::pin(async { Ok(output) })
     }
 }
 
@@ -36,13 +45,18 @@ struct Bench {
 
 impl Bench {
     fn new(code: i32, stdout: &str, stderr: &str) -> Self {
+        Self::in_turn(&[(code, stdout, stderr)])
+    }
+
+    fn in_turn(answers: &[(i32, &str, &str)]) -> Self {
+        let output = |&(code, stdout, stderr): &(i32, &str, &str)| Output {
+            exit_code: Some(code),
+            signal: None,
+            stdout: stdout.into(),
+            stderr: stderr.into(),
+        };
         let scripted = Arc::new(Scripted {
-            output: Output {
-                exit_code: Some(code),
-                signal: None,
-                stdout: stdout.into(),
-                stderr: stderr.into(),
-            },
+            outputs: Mutex::new(answers.iter().map(output).collect()),
             asked: Mutex::default(),
         });
         let limits = RunLimits {
@@ -55,6 +69,12 @@ impl Bench {
             scripted,
             caller: Caller::for_tests("fireuser"),
         }
+    }
+
+    /// All lines so far, in order.
+    fn lines(&self) -> Vec<String> {
+        let asked = self.scripted.asked.lock().unwrap();
+        asked.iter().map(|(line, _)| line.clone()).collect()
     }
 
     fn asked(&self) -> (String, String) {
@@ -221,17 +241,50 @@ async fn failures_are_told_apart() {
         "Unexpected PBS qdel response. exit_status:1 std_err:qdel: cannot connect to server pbs (errno=111)"
     );
     let bench = Bench::new(0, "{}", "");
-    for text in ["abc", "7"] {
+    for text in ["abc", "1234567890123", "7"] {
         assert!(matches!(
             bench.pbs.job(&bench.caller, &id(text)).await,
             Err(E::NotFound)
         ));
     }
+    assert_eq!(bench.lines().len(), 1, "only numbers are asked for");
+    bench
+        .pbs
+        .cancel(&bench.caller, &id("999999999999"))
+        .await
+        .unwrap();
+    assert_eq!(bench.asked().0, "qdel 999999999999");
+}
+
+/// A script can make an array of its job (`#PBS -J`): then PBS knows `7[]`, and no `7`.
+#[tokio::test]
+async fn an_array_is_found_under_its_number() {
+    let unknown = (153, "", "qstat: Unknown Job Id 7.pbs\n");
+    let array = r#"{"Jobs":{"7[].pbs":{"Job_Name":"many","job_state":"B","array":"True"}}}"#;
+    let bench = Bench::in_turn(&[unknown, (0, array, "")]);
+    let jobs = bench.pbs.job(&bench.caller, &id("7")).await.unwrap();
+    assert_eq!((&*jobs[0].job_id, &*jobs[0].status.state), ("7[]", "B"));
+    let qstat = "env TZ=UTC0 qstat -F json -f -x";
     assert_eq!(
-        bench.scripted.asked.lock().unwrap().len(),
-        1,
-        "only numbers are asked for"
+        bench.lines(),
+        [format!("{qstat} 7"), format!("{qstat} '7[]'")]
     );
+
+    let bench = Bench::in_turn(&[unknown, (0, "", "")]);
+    bench.pbs.cancel(&bench.caller, &id("7")).await.unwrap();
+    assert_eq!(bench.lines(), ["qdel 7", "qdel '7[]'"]);
+}
+
+/// The words are of OpenPBS' sources; keeping a history is off unless somebody turns it on.
+#[tokio::test]
+async fn a_server_without_history_tells_of_the_other_jobs() {
+    let refused = "qstat: PBS is not configured to maintain job history\n";
+    let jobs = r#"{"Jobs":{"7.pbs":{"Job_Owner":"fireuser@login","job_state":"R"}}}"#;
+    let bench = Bench::in_turn(&[(36, "", refused), (0, jobs, "")]);
+    let found = bench.pbs.jobs(&bench.caller, JobFilter::default()).await;
+    assert_eq!(found.unwrap().len(), 1);
+    let qstat = "env TZ=UTC0 qstat -F json -f";
+    assert_eq!(bench.lines(), [format!("{qstat} -x"), qstat.to_owned()]);
 }
 
 #[tokio::test]

@@ -1,46 +1,9 @@
-//! What PBS writes as text: JSON with flaws, times, sizes, lists of attributes. Pure.
+//! What PBS writes as text: times, sizes, lists of attributes. Pure.
 
 use std::collections::BTreeMap;
 
 use jiff::civil::DateTime;
 use jiff::tz::TimeZone;
-use serde::de::DeserializeOwned;
-use serde_json::Value;
-
-/// Reads JSON. PBS writes values that look like numbers without quotes, also `inf` and `nan`,
-/// which are none in JSON.
-pub(super) fn json<T: DeserializeOwned>(text: &str) -> Option<T> {
-    serde_json::from_str(text).ok().or_else(|| {
-        let fix = |line: &str| {
-            let bare = line.trim_end().trim_end_matches(',');
-            let (key, value) = bare.rsplit_once(':').unwrap_or((bare, ""));
-            let word = value
-                .trim()
-                .trim_start_matches(['-', '+'])
-                .to_ascii_lowercase();
-            if !["inf", "infinity", "nan"].contains(&word.as_str()) {
-                return line.to_owned();
-            }
-            let comma = if line.trim_end().ends_with(',') {
-                ","
-            } else {
-                ""
-            };
-            format!("{key}:\"{}\"{comma}", value.trim())
-        };
-        let fixed: Vec<String> = text.lines().map(fix).collect();
-        serde_json::from_str(&fixed.join("\n")).ok()
-    })
-}
-
-/// A value of a map as text.
-pub(super) fn texts(map: &BTreeMap<String, Value>, name: &str) -> Option<String> {
-    match map.get(name)? {
-        Value::String(text) if !text.is_empty() => Some(text.clone()),
-        Value::Number(number) => Some(number.to_string()),
-        _ => None,
-    }
-}
 
 /// `[HH:]MM:SS` in seconds.
 pub(super) fn clock(text: &str) -> Option<u64> {
