@@ -5,6 +5,8 @@
 
 mod accounts;
 mod batch;
+#[cfg(test)]
+mod captured_24_11;
 mod control;
 mod history;
 mod nodes;

@@ -72,14 +72,16 @@ fn job(fields: &Fields<'_>) -> Row {
         "CONFIGURING",
         "STOPPED",
     ];
-    // As wait(2) reports it. Before the end it means nothing.
-    let wait = fields.number(3).filter(|_| !alive.contains(&state));
-    let byte = |number: u64| i32::try_from(number).ok();
+    // Before the end it means nothing.
+    let (exit_code, interrupt_signal) = match alive.contains(&state) {
+        true => (None, None),
+        false => end(fields.text(3)),
+    };
     let status = JobStatus {
         state: state.to_owned(),
         state_reason: row::reason(fields.text(11)),
-        exit_code: wait.and_then(|wait| byte(wait >> 8 & 0xff)),
-        interrupt_signal: wait.and_then(|wait| byte(wait & 0x7f)),
+        exit_code,
+        interrupt_signal,
     };
     let time = JobTime {
         elapsed: row::duration(fields.text(12)),
@@ -91,6 +93,15 @@ fn job(fields: &Fields<'_>) -> Row {
     };
     let job = row::job(fields.text(0), status, time);
     row::row(job, fields, 17)
+}
+
+/// How a job ended, status and signal: `3:0`, or in older versions what wait(2) reported.
+fn end(text: &str) -> (Option<i32>, Option<i32>) {
+    let Ok(wait) = text.parse::<u64>() else {
+        return row::exit_codes(text);
+    };
+    let byte = |number: u64| i32::try_from(number).ok();
+    (byte(wait >> 8 & 0xff), byte(wait & 0x7f))
 }
 
 #[cfg(test)]

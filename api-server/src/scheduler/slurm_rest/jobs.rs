@@ -109,7 +109,8 @@ struct JobResources {
     allocated_hosts: Number,
 }
 
-/// How it ended: an object, or before version 0.0.40 what `wait` said.
+/// How it ended: an object, or of the controller before version 0.0.40 what `wait` said, in
+/// version 0.0.39 as `{"set":…,"number":…}`.
 #[derive(Debug, Default)]
 struct ExitCode {
     code: Option<i32>,
@@ -132,11 +133,13 @@ impl<'de> Deserialize<'de> for ExitCode {
         }
         let small = |number: Number| number.whole().and_then(|n| i32::try_from(n).ok());
         let value = Value::deserialize(deserializer)?;
-        if let Some(status) = value.as_i64().and_then(|status| i32::try_from(status).ok()) {
-            return Ok(Self {
+        let waited = value.is_number() || value.get("number").is_some();
+        if waited {
+            let status = small(serde_json::from_value(value).unwrap_or_default());
+            return Ok(status.map_or_else(Self::default, |status| Self {
                 code: Some(status >> 8),
                 signal: Some(status & 0x7f),
-            });
+            }));
         }
         let parts: Parts = serde_json::from_value(value).unwrap_or_default();
         let signal = small(parts.signal.id).or_else(|| small(parts.signal.signal_id));
