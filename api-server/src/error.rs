@@ -281,7 +281,9 @@ fn ssh_status(error: &SshError) -> StatusCode {
         | SshError::Channel(_)
         | SshError::Protocol(_)
         | SshError::Reset => StatusCode::FAILED_DEPENDENCY,
-        SshError::NoCredentials { .. }
+        // The Python service tells these two apart, and so do its clients.
+        SshError::Unreachable { .. }
+        | SshError::NoCredentials { .. }
         | SshError::BadCredentials { .. }
         | SshError::KeyService { .. } => StatusCode::INTERNAL_SERVER_ERROR,
     }

@@ -428,7 +428,8 @@ fn a_node_that_was_restarted_is_found_again() {
     assert_eq!(service.get(&token, LS).status, 200);
     drop(sshd);
     let down = service.get(&token, LS);
-    assert_eq!(down.status, 424, "{}", down.text);
+    assert_eq!(down.status, 500, "{}", down.text);
+    assert_eq!(down.json["message"], "Unable to establish SSH connection.");
     let _sshd = Sshd::start_on(port, &cluster, |own| own);
     assert_eq!(service.get(&token, LS).status, 200);
 }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use axum::body::Body;
 use axum::extract::{FromRequest, RawPathParams, Request};
-use axum::http::{HeaderMap, StatusCode, header};
+use axum::http::{HeaderMap, Method, StatusCode, header};
 use http_body_util::{BodyExt as _, Limited};
 use serde_json::{Map, Value};
 
@@ -36,7 +36,7 @@ impl FromRequest<AppState> for Call {
     async fn from_request(request: Request, state: &AppState) -> Result<Self, ApiError> {
         let (mut parts, body) = request.into_parts();
         let params = path_params(&mut parts).await?;
-        let body = read_json(&parts.headers, body).await?;
+        let body = read_json(&parts.method, &parts.headers, body).await?;
         let caller = state.authenticator.authenticate(&parts.headers).await;
         let caller = caller.inspect_err(|error| state.metrics.refused(error.word()))?;
         if let Some(slot) = parts.extensions.get::<CallerSlot>() {
@@ -160,8 +160,13 @@ async fn path_params(
 }
 
 /// The body as JSON: nothing when there is none, a string (which is no object) when it is
-/// declared to be something else.
-async fn read_json(headers: &HeaderMap, body: Body) -> Result<Option<Value>, ApiError> {
+/// declared to be something else. GET and DELETE have none: what is sent with them cannot be
+/// wrong.
+async fn read_json(
+    method: &Method,
+    headers: &HeaderMap,
+    body: Body,
+) -> Result<Option<Value>, ApiError> {
     let body = Limited::new(body, limits::REQUEST_BODY_MAX_BYTES)
         .collect()
         .await;
@@ -172,6 +177,9 @@ async fn read_json(headers: &HeaderMap, body: Body) -> Result<Option<Value>, Api
     }
     if !is_json(headers) {
         return Ok(Some(Value::String(String::new())));
+    }
+    if [Method::GET, Method::DELETE].contains(method) {
+        return Ok(serde_json::from_slice(&bytes).ok());
     }
     serde_json::from_slice(&bytes).map(Some).map_err(|error| {
         let message = "JSON decode error".to_owned();

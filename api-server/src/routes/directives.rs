@@ -4,6 +4,7 @@ use serde_json::{Map, Value};
 use streamer_core::Operation;
 
 use super::fields::{MISSING, NOT_A_STRING, NOT_AN_OBJECT};
+use super::query::whole_number;
 use crate::error::FieldError;
 use crate::model::transfer::{TransferDirectiveRequest, TransferMethodName};
 
@@ -68,9 +69,11 @@ fn member<'a>(map: &'a Map<String, Value>, camel: &str, snake: &str) -> Option<&
 
 /// A number, or a string holding one.
 fn size(value: &Value) -> Option<u64> {
-    value
-        .as_u64()
-        .or_else(|| value.as_str()?.trim().parse().ok())
+    match value {
+        Value::String(text) => whole_number(text),
+        Value::Number(number) => whole_number(&number.to_string()),
+        _ => None,
+    }
 }
 
 #[cfg(test)]
@@ -91,6 +94,15 @@ mod tests {
             (directive.transfer_method, directive.file_size),
             (Streamer, Some(100))
         );
+        for (file_size, read) in [
+            (json!(5.0), Some(5)),
+            (json!("5.0"), Some(5)),
+            (json!(5.5), None),
+            (json!(-5), None),
+            (json!(true), None),
+        ] {
+            assert_eq!(size(&file_size), read, "{file_size}");
+        }
         let value = json!({"transferMethod": "wormhole"});
         assert!(parse("x", &value, Operation::Send).is_ok());
         assert_eq!(messages(value, Operation::Receive), [MISSING]);

@@ -1,5 +1,7 @@
 //! Query parameters, judged as the reference judges them.
 
+use std::str::FromStr;
+
 use crate::config::parse_boolean;
 use crate::error::FieldError;
 
@@ -63,12 +65,12 @@ impl Query {
 
     /// A whole number.
     pub(crate) fn integer(&mut self, name: &str) -> Option<i64> {
-        let parsed = self.last(name)?.trim().parse();
-        if parsed.is_err() {
+        let parsed = whole_number(self.last(name)?);
+        if parsed.is_none() {
             let message = "Input should be a valid integer, unable to parse string as an integer";
             self.errors.push(FieldError::query(name, message));
         }
-        parsed.ok()
+        parsed
     }
 
     /// One of several words, each with its meaning; the one at `default` when absent.
@@ -95,6 +97,16 @@ impl Query {
     pub(crate) fn take_errors(&mut self) -> Vec<FieldError> {
         std::mem::take(&mut self.errors)
     }
+}
+
+/// A whole number, also one with a fraction of nothing: `5.0`.
+pub(super) fn whole_number<T: FromStr>(text: &str) -> Option<T> {
+    let text = text.trim();
+    let whole = match text.split_once('.') {
+        Some((whole, zeros)) if zeros.bytes().all(|b| b == b'0') => whole,
+        _ => text,
+    };
+    whole.parse().ok()
 }
 
 /// What is wrong with a word that is none of `choices`.
@@ -130,6 +142,11 @@ mod tests {
             (Some(-3), Some(5))
         );
         assert_eq!(query.integer("absent"), None);
+        assert_eq!(whole_number("5.0"), Some(5_i64));
+        assert_eq!(
+            (whole_number::<i64>("5.01"), whole_number::<i64>(".0")),
+            (None, None)
+        );
         assert!(query.take_errors().is_empty());
         for name in ["c", "d", "e"] {
             assert_eq!(query.integer(name), None);

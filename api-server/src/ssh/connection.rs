@@ -191,18 +191,19 @@ async fn through(
     let (host, port) = (target.host.host.clone(), u32::from(target.host.port));
     let open = jump.channel_open_direct_tcpip(host, port, "127.0.0.1", 0);
     let channel = in_time(target.timeouts.connection, open).await?;
-    let channel = channel.map_err(|error| unreachable_host(&target.host, error))?;
+    let channel = channel.map_err(|error| no_ssh(&target.host, error))?;
     login(target, &target.host, channel.into_stream(), user, keys).await
 }
 
 async fn dial(target: &Target, host: &HostKeys) -> Result<TcpStream, SshError> {
     let connect = TcpStream::connect((host.host.as_str(), host.port));
     let tcp = in_time(target.timeouts.connection, connect).await?;
-    let tcp = tcp.map_err(|error| unreachable_host(host, error))?;
     // Without it every short command waits for the acknowledgement of the one before.
-    tcp.set_nodelay(true)
-        .map_err(|error| unreachable_host(host, error))?;
-    Ok(tcp)
+    let tcp = tcp.and_then(|tcp| tcp.set_nodelay(true).map(|()| tcp));
+    tcp.map_err(|source| SshError::Unreachable {
+        host: format!("{}:{}", host.host, host.port),
+        source,
+    })
 }
 
 async fn login(
@@ -216,7 +217,7 @@ async fn login(
     let connect = russh::client::connect_stream(config, stream, host.clone());
     let handle = in_time(target.timeouts.connection, connect).await?;
     let mut handle = handle.map_err(|error| match error {
-        error @ (SshError::Protocol(_) | SshError::Reset) => unreachable_host(host, error),
+        error @ (SshError::Protocol(_) | SshError::Reset) => no_ssh(host, error),
         other => other,
     })?;
     let answer = in_time(target.timeouts.login, offer(&mut handle, user, keys)).await??;
@@ -263,10 +264,7 @@ fn library_config(target: &Target, host: &HostKeys) -> Config {
     config
 }
 
-fn unreachable_host(
-    host: &HostKeys,
-    source: impl std::error::Error + Send + Sync + 'static,
-) -> SshError {
+fn no_ssh(host: &HostKeys, source: impl std::error::Error + Send + Sync + 'static) -> SshError {
     SshError::Connect {
         host: format!("{}:{}", host.host, host.port),
         source: Box::new(source),

@@ -16,7 +16,16 @@ pub enum SshError {
     /// The key service did not answer in time.
     #[error("SSH keys generation timeout limit exceeded.")]
     KeyTimeout,
-    /// The login node or its jump host cannot be reached, or speaks no SSH.
+    /// No TCP connection to the login node or its jump host: refused, no route, unknown name.
+    #[error("Unable to establish SSH connection.")]
+    Unreachable {
+        /// Where to.
+        host: String,
+        /// Why.
+        #[source]
+        source: std::io::Error,
+    },
+    /// What is there speaks no SSH, or the jump host does not reach the login node.
     #[error("Unable to establish SSH connection.")]
     Connect {
         /// Where to.

@@ -185,6 +185,10 @@ async fn the_order_of_checks() {
     );
     let field = json!({"location": "body", "name": 1, "message": "JSON decode error"});
     assert_eq!(answer.json["data"]["fields"], json!([field]));
+    // No GET has a body that could be broken.
+    let request = Request::get("/status/systems").header("content-type", "application/json");
+    let request = request.body(Body::from("{not json")).unwrap();
+    assert_eq!(service.send(request).await.status, StatusCode::UNAUTHORIZED);
     // Authentication before the system.
     assert_eq!(
         service.raw(&upload("nowhere"), None, "{}").await.status,
