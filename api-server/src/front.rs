@@ -11,6 +11,7 @@ use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use futures_util::FutureExt as _;
 use percent_encoding::{AsciiSet, CONTROLS, percent_decode_str, utf8_percent_encode};
+use tokio_util::sync::CancellationToken;
 
 use crate::auth::{Caller, UserName};
 use crate::context::{self, RequestContext};
@@ -122,7 +123,8 @@ pub(crate) async fn front(
         log.requesting(&traced, &context);
         (log, traced)
     });
-    let response = context::scope(Arc::clone(&context), caught(next.run(request))).await;
+    let answer = caught(next.run(request), &state.closing);
+    let response = context::scope(Arc::clone(&context), answer).await;
     let route = response.extensions().get::<Route>().cloned();
     let response = finish(response, &context, slot.name());
     let (status, elapsed) = (response.status().as_u16(), started.elapsed());
@@ -143,13 +145,18 @@ pub(crate) async fn front(
     response
 }
 
-/// The answer, or 500 when its handler panicked. What the panic said is printed to the log by
-/// the runtime, with its place, and told to nobody.
+/// The answer; or 500 when its handler panicked, or 503 when the service stops and waits no
+/// longer: then the handler is dropped. What the panic said is printed to the log by the
+/// runtime, with its place, and told to nobody.
 ///
 /// Unwind safety: nothing of the request is used afterwards, and what requests share holds its
 /// locks for single assignments.
-async fn caught(answer: impl Future<Output = Response>) -> Response {
-    let answer = AssertUnwindSafe(answer).catch_unwind().await;
+async fn caught(answer: impl Future<Output = Response>, closing: &CancellationToken) -> Response {
+    let answer = AssertUnwindSafe(answer).catch_unwind();
+    let Some(answer) = closing.run_until_cancelled(answer).await else {
+        let message = "The service is stopping, and this took too long.";
+        return ApiError::new(StatusCode::SERVICE_UNAVAILABLE, message).into_response();
+    };
     answer.unwrap_or_else(|_| {
         let message = "Internal Server Error";
         ApiError::new(StatusCode::INTERNAL_SERVER_ERROR, message).into_response()

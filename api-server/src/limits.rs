@@ -73,6 +73,9 @@ pub const LOCAL_KILL_GRACE: Duration = Duration::from_secs(5);
 /// How long open requests may take to finish when the service stops.
 pub const DRAIN_TIMEOUT: Duration = Duration::from_secs(10);
 
+/// How long clients may take to read the 503 that requests get whose time was over then.
+pub const CLOSE_TIMEOUT: Duration = Duration::from_secs(1);
+
 /// How long a program under `timeout` has to be ended by it before it is given up.
 pub const TIMEOUT_GRACE: Duration = Duration::from_secs(2);
 

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::auth::{Authenticator, Authorizer, ClientCredentials};
@@ -50,6 +51,8 @@ pub struct Inner {
     pub http: Arc<HttpClient>,
     /// Owns what must not stop when a client goes away.
     pub tasks: TaskTracker,
+    /// Cancelled when the service stops and waits no longer for requests that are open.
+    pub closing: CancellationToken,
 }
 
 /// One system and what drives it.
@@ -138,6 +141,7 @@ impl AppState {
             authorizer,
             systems,
             tasks,
+            closing: CancellationToken::new(),
         })))
     }
 

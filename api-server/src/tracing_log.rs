@@ -107,7 +107,7 @@ fn record(
     let Some(fields) = record.as_object_mut() else {
         return record;
     };
-    if let (Some(system), true) = (system, resource != Some("docs")) {
+    if let Some(system) = system {
         fields.insert("system_name".to_owned(), system.into());
     }
     fields.insert("endpoint".to_owned(), request.path.into());
