@@ -18,16 +18,12 @@ done
 mkdir -p "$1"/{pids,log,keys,authorized}
 STATE=$(cd "$1" && pwd)
 chmod 755 "$STATE" "$STATE"/{pids,log,keys,authorized}
-choose_ports
-SSH_PORT=$BASE_PORT IDP_PORT=$((BASE_PORT + 1)) REST_PORT=$((BASE_PORT + 2)) DB_PORT=$((BASE_PORT + 3))
-CTLD_PORT=$((BASE_PORT + 4)) DBD_PORT=$((BASE_PORT + 5)) SLURMD_PORT=$((BASE_PORT + 6))
+ports
 
 up() {
   [ "$(id -u)" = 0 ] || die "a cluster of several users needs root"
   command -v npm >/dev/null || packages nodejs npm
-  packages munge slurmctld slurmdbd slurmd slurm-client slurmrestd slurm-wlm-basic-plugins \
-    slurm-wlm-mysql-plugin slurm-wlm-jwt-plugin mariadb-server mariadb-client \
-    openssh-client openssh-server curl jq file acl bzip2 xz-utils procps
+  packages "${PACKAGES[@]}" curl jq
   make_users
   make_keys
   idp_up

@@ -37,6 +37,8 @@ C
 }
 
 systems_config() {
+  # shellcheck source=/dev/null
+  . "$STATE/slurm-versions"
   echo clusters:
   system_config cluster-slurm-ssh ssh
   system_config cluster-slurm-rest rest
@@ -53,10 +55,10 @@ system_config() { # system_config NAME CONNECTION_MODE
       max_clients: 100
     scheduler:
       type: slurm
-      version: "22.05"
+      version: "$SLURM_VERSION"
       connection_mode: $2
       api_url: http://127.0.0.1:$REST_PORT
-      api_version: 0.0.38
+      api_version: $REST_VERSION
       timeout: 10
     service_account: {client_id: firecrest-health-check, secret: 2jIcgRvsAzD13OQe7Jwibv6hMf9CAaWZ}
     probing:

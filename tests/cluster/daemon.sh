@@ -68,6 +68,19 @@ packages() {
     { tail -5 "$STATE/log/apt.log"; die "apt-get install failed"; }
 }
 
+# What a login node and Slurm need.
+# shellcheck disable=SC2034
+PACKAGES=(munge slurmctld slurmdbd slurmd slurm-client slurmrestd slurm-wlm-basic-plugins
+  slurm-wlm-mysql-plugin slurm-wlm-jwt-plugin mariadb-server mariadb-client
+  openssh-client openssh-server file acl bzip2 xz-utils procps)
+
+# ports: the twenty of this directory, by their names.
+ports() {
+  choose_ports
+  SSH_PORT=$BASE_PORT IDP_PORT=$((BASE_PORT + 1)) REST_PORT=$((BASE_PORT + 2)) DB_PORT=$((BASE_PORT + 3))
+  CTLD_PORT=$((BASE_PORT + 4)) DBD_PORT=$((BASE_PORT + 5)) SLURMD_PORT=$((BASE_PORT + 6))
+}
+
 # choose_ports: twenty ports in a row that nobody uses, the same each time for one directory.
 # They are below the range from which the kernel takes ports for outgoing connections.
 choose_ports() {

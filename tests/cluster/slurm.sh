@@ -4,8 +4,18 @@
 NODES=3
 database() { mariadb --no-defaults -h127.0.0.1 -P"$DB_PORT" -uroot "$@"; }
 
+# The release, and the newest version of its REST service that the API knows, for config.sh too.
+slurm_versions() {
+  local release rest
+  release=$(slurmctld -V | sed -E 's/.* ([0-9]+\.[0-9]+).*/\1/')
+  case $release in 22.*) rest=0.0.38 ;; *) rest=0.0.42 ;; esac
+  echo "SLURM_VERSION=$release REST_VERSION=$rest" >"$STATE/slurm-versions"
+}
+before_cgroups() { grep -q SLURM_VERSION=22 "$STATE/slurm-versions"; }
+
 slurm_up() {
   export SLURM_CONF=$STATE/etc/slurm.conf
+  slurm_versions
   slurm_configure
   munge_up
   database_up
@@ -42,6 +52,7 @@ slurm_configure() {
   slurm_conf >"$STATE/etc/slurm.conf"
   # slurmrestd has no identity of its own: it speaks with its caller's token.
   sed -e 's#^AuthType=.*#AuthType=auth/jwt#' -e '/^AuthInfo=/d' "$STATE/etc/slurm.conf" >"$STATE/etc/slurmrestd.conf"
+  before_cgroups || echo CgroupPlugin=disabled >"$STATE/etc/cgroup.conf"
   slurmdbd_conf >"$STATE/etc/slurmdbd.conf"
   chown slurm: "$STATE/etc/slurmdbd.conf" "$STATE/run" "$STATE/slurmctld"
   chmod 600 "$STATE/etc/slurmdbd.conf"
@@ -72,10 +83,7 @@ SlurmdLogFile=$STATE/log/slurmd-%n.log
 MailProg=/bin/true
 # No cgroups anywhere.
 ProctrackType=proctrack/linuxproc
-TaskPlugin=task/none
-JobAcctGatherType=jobacct_gather/none
-SwitchType=switch/none
-MpiDefault=none
+$(! before_cgroups || printf '%s\n' TaskPlugin=task/none JobAcctGatherType=jobacct_gather/none SwitchType=switch/none MpiDefault=none)
 # Several slurmd on one host, with more CPUs than it has.
 SlurmdParameters=config_overrides
 ReturnToService=2
@@ -186,10 +194,11 @@ accounts_made() {
 }
 
 slurmrestd_up() {
-  local plugins=openapi/v0.0.36,openapi/dbv0.0.36,openapi/v0.0.37,openapi/dbv0.0.37,openapi/v0.0.38,openapi/dbv0.0.38
+  local plugins=(-s slurmctld,slurmdbd -d v0.0.40,v0.0.41,v0.0.42)
+  ! before_cgroups || plugins=(-s openapi/v0.0.36,openapi/dbv0.0.36,openapi/v0.0.37,openapi/dbv0.0.37,openapi/v0.0.38,openapi/dbv0.0.38)
   SLURM_CONF=$STATE/etc/slurmrestd.conf SLURM_JWT=daemon SLURMRESTD_SECURITY=disable_user_check \
     start slurmrestd setpriv --reuid slurmapi --regid slurmapi --init-groups \
-    slurmrestd -a rest_auth/jwt -s "$plugins" "127.0.0.1:$REST_PORT"
+    slurmrestd -a rest_auth/jwt "${plugins[@]}" "127.0.0.1:$REST_PORT"
   wait_for 20 slurmrestd listens "$REST_PORT"
 }
 

@@ -427,6 +427,9 @@ fn a_node_that_was_restarted_is_found_again() {
     let token = cluster.provider().token(FIREUSER);
     assert_eq!(service.get(&token, LS).status, 200);
     drop(sshd);
+    // The first to ask can learn that the connection was lost; who dials finds nobody.
+    let lost = service.get(&token, LS);
+    assert!([424, 500].contains(&lost.status), "{}", lost.text);
     let down = service.get(&token, LS);
     assert_eq!(down.status, 500, "{}", down.text);
     assert_eq!(down.json["message"], "Unable to establish SSH connection.");

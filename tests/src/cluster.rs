@@ -37,6 +37,11 @@ impl Cluster {
         std::fs::read_to_string(path).expect("a cluster that is up")
     }
 
+    /// Whether it is the Slurm of Debian 12, 22.05.
+    pub fn is_slurm_22(&self) -> bool {
+        self.config().contains("version: \"22.05\"")
+    }
+
     /// A value of its `env` file, such as `IDP_PORT`.
     ///
     /// # Panics

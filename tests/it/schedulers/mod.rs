@@ -49,7 +49,7 @@ fn slurm_by_rest_conforms() {
     let backend = Backend {
         metadata: Metadata::Unsupported,
         attaches: false,
-        tells_of_ended: false,
+        tells_of_ended: !cluster.is_slurm_22(),
         ..slurm(&cluster, &service, "cluster-slurm-rest")
     };
     backend.conforms();
@@ -62,7 +62,7 @@ fn slurm_by_both_conforms() {
     };
     let service = Service::start(&cluster.config());
     let backend = Backend {
-        tells_of_ended: false,
+        tells_of_ended: !cluster.is_slurm_22(),
         ..slurm(&cluster, &service, "cluster-slurm-hybrid")
     };
     backend.conforms();
