@@ -9,6 +9,8 @@ use crate::limits;
 pub struct AskRoom {
     /// Where the file will be.
     pub target: RemotePath,
+    /// What time it is, in seconds since 1970: some limits are of yesterday.
+    pub now: u64,
 }
 
 /// What a user may write.
@@ -49,7 +51,7 @@ impl RemoteCommand for AskRoom {
         Ok(Room {
             free: of("free").ok_or(CommandError::Unparsable { program: "stat" })?,
             arrived: of("arrived").unwrap_or(0),
-            quotas: quota::parse(stdout),
+            quotas: quota::parse(stdout, self.now),
         })
     }
 }
@@ -59,12 +61,14 @@ impl RemoteCommand for AskRoom {
 ///
 /// The new file will belong to the group of the directory, if that says so, or to the user's
 /// own. `quota` is asked about this one file system: the servers of others may hang.
-const ASK: &str = r#"stat -f -c 'free %a %S' -- "$1" || exit
+const ASK: &str = r#"room=$(stat -f -c '%a %S %T' -- "$1") || exit
+printf 'free %s\n' "$room"
 stat -c 'arrived %b %B' -- "$2.part" "$2.s3-part" 2>/dev/null
-if [ "$(stat -f -c %T -- "$1")" = lustre ]; then program=lfs; else program=quota; fi
-command -v "$program" >/dev/null && mount=$(stat -L -c %m -- "$1") || exit 0
-if [ -g "$1" ]; then group=$(stat -L -c %g -- "$1"); else group=$(id -g); fi
-printf 'now %s\ngroup %s\nmount %s\n' "$(date +%s)" "$group" "$mount"
+case $room in *' lustre') program=lfs;; *) program=quota;; esac
+command -v "$program" >/dev/null && place=$(stat -L -c '%g %m' -- "$1") || exit 0
+group=${place%% *} mount=${place#* }
+[ -g "$1" ] || group=$(id -g)
+printf 'group %s\nmount %s\n' "$group" "$mount"
 if [ "$program" = lfs ]; then
   timeout -s KILL "$3" lfs quota -u "$(id -u)" "$mount"
   timeout -s KILL "$3" lfs quota -g "$group" "$mount"
@@ -81,7 +85,7 @@ mod tests {
     fn ask(directory: &std::path::Path) -> (AskRoom, String) {
         let target = directory.join("it's").display().to_string();
         let target = RemotePath::parse(&target).unwrap();
-        let command = AskRoom { target };
+        let command = AskRoom { target, now: 1 };
         let output = std::process::Command::new("sh")
             .args(["-c", command.render().as_str()])
             .output()
@@ -110,9 +114,9 @@ mod tests {
     #[test]
     fn quotas_come_with_the_room() {
         let target = RemotePath::parse("/home/x").unwrap();
-        let text = "free 10 4096\nnow 1\ngroup 100\nmount /home\n\
+        let text = "free 10 4096 xfs\ngroup 100\nmount /home\n\
                     Disk quotas for user fireuser (uid 2101): \n  /dev/sdb1 8 0 10 0 1 0 0 0\n";
-        let room = AskRoom { target }.parse(text).unwrap();
+        let room = AskRoom { target, now: 1 }.parse(text).unwrap();
         assert_eq!((room.free, room.quotas.len()), (40_960, 1));
     }
 }

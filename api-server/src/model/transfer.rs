@@ -163,7 +163,7 @@ pub enum TransferStateName {
 pub struct TransferDirectiveRequest {
     /// Which way.
     pub transfer_method: TransferMethodName,
-    /// For S3 uploads, the size in bytes.
+    /// Of an upload, the size in bytes: whether it fits is looked at. S3 needs it.
     pub file_size: Option<u64>,
     /// For wormhole uploads, the sender's code.
     pub wormhole_code: Option<String>,

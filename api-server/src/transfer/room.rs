@@ -1,5 +1,7 @@
 //! Whether a file fits, before a job is queued for it.
 
+use std::time::{SystemTime, UNIX_EPOCH};
+
 use streamer_core::Operation;
 
 use super::{OnSystem, TransferError, TransferRequest, Transfers};
@@ -19,11 +21,13 @@ impl Transfers {
             return Ok(());
         }
         let target = request.path.clone();
+        let since_1970 = SystemTime::now().duration_since(UNIX_EPOCH);
+        let now = since_1970.map_or(0, |time| time.as_secs());
         let limits = RunLimits {
             timeout: self.command_timeout.min(limits::ROOM_TIMEOUT),
             output_bytes: self.command_output_bytes,
         };
-        match command::run(on.executor, on.caller, limits, &AskRoom { target }).await {
+        match command::run(on.executor, on.caller, limits, &AskRoom { target, now }).await {
             Ok(room) => fits(request.directive.file_size, room),
             Err(error) => {
                 // Its directory is looked at too: what is wrong with it is told there.
