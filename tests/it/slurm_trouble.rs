@@ -139,7 +139,7 @@ fn on_slurm_a_transfer_whose_job_is_cancelled_says_so_and_goes_on_with_the_next_
     let client = upload.send(&source, &["--limit-rate", "8MiB"]);
     upload.under_way();
     service.slurm("scancel", &[upload.job()]);
-    was_told(&client.end(), 10, "");
+    was_told(&client.end(), 10, "the job ");
     let ended = service.ended(&upload.answer);
     assert_eq!(ended["state"], "cancelled", "{ended}");
     goes_on(&service, &source, &target);
@@ -159,7 +159,7 @@ fn on_slurm_a_transfer_that_reaches_its_walltime_says_so_and_goes_on_with_the_ne
     // Slurm looks for such jobs twice a minute.
     let over = format!("JobId={}", upload.job());
     service.slurm("scontrol", &["update", &over, "EndTime=now+1"]);
-    was_told(&client.end(), 10, "");
+    was_told(&client.end(), 10, "the job ");
     let ended = service.ended(&upload.answer);
     assert_eq!(ended["jobState"], "TIMEOUT", "{ended}");
     assert_eq!(ended["state"], "failed", "{ended}");
@@ -192,6 +192,35 @@ fn on_slurm_a_full_disk_is_told_to_both_sides_and_what_fitted_is_kept() {
     assert!(message.contains("space"), "{message}");
     std::fs::remove_file(&others).unwrap();
     goes_on(&service, &source, &target);
+}
+
+#[test]
+fn on_slurm_a_job_whose_client_never_came_or_was_killed_ends_as_failed() {
+    let soon = |config: String| config.replace("wait_timeout: 600", "wait_timeout: 8");
+    let Some(service) = Service::on_cluster_with(&json!([]), soon) else {
+        return;
+    };
+    let here = file::directory();
+    let source = here.path().join("source");
+    file::random(&source, 64 << 20);
+    let targets = ["never", "killed"].map(|name| service.home().join(name));
+    let [never, killed] = targets.each_ref().map(|at| Upload::request(&service, at));
+    let client = killed.send(&source, &["--limit-rate", "4MiB"]);
+    killed.under_way();
+    drop(client);
+    for (upload, words) in [(never, "no client came"), (killed, "did not come back")] {
+        let ended = service.ended(&upload.answer);
+        assert_eq!(ended["jobState"], "FAILED", "{ended}");
+        assert_eq!(ended["state"], "failed", "{ended}");
+        assert!(
+            ended["message"].as_str().unwrap().contains(words),
+            "{ended}"
+        );
+    }
+    assert!(!targets.iter().any(|target| target.exists()));
+    // Only of the one is there anything to go on with.
+    let kept = targets.map(|target| target.with_extension("part").exists());
+    assert_eq!(kept, [false, true]);
 }
 
 /// A node that takes no new jobs while this lives.
