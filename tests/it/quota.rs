@@ -1,8 +1,8 @@
 //! Uploads that a quota has no room for are refused before a job is queued.
 //!
-//! Not every kernel knows quotas, the one of a container least of all: `quota` on this login
-//! node is a program of the test's own, which prints what that of quota-tools does. How
-//! that is asked and read is tested; what a kernel says is not.
+//! Few kernels of test machines know quotas: `quota` on this login node is a program of the
+//! test's own, with the output of quota-tools 4.06. How it is asked and read is tested; what a
+//! kernel says to it is not.
 
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
@@ -80,13 +80,16 @@ impl LoginNode {
     }
 }
 
-/// As `quota -u -g -v -w -p -f /` prints it for somebody who has 900 KiB of 1000.
+/// For somebody who has 900 KiB of 1000, in the week in which they may pass 800.
 const NEARLY_FULL: &str = r#"
 [ "$*" = "-u -g -v -w -p -f $(stat -c %m /home)" ] || exit 1
 cat <<TEXT
 Disk quotas for user fireuser (uid 2101): 
      Filesystem  blocks   quota   limit   grace   files   quota   limit   grace
-      /dev/vda     900*    800    1000 9999999999      12       0       0       0
+       /dev/vda     900*    800    1000 9000000000      12       0       0       0
+Disk quotas for group users (gid 100): 
+     Filesystem  blocks   quota   limit   grace   files   quota   limit   grace
+       /dev/vda    1900       0       0       0     112       0       0       0
 TEXT
 exit 1"#;
 
