@@ -103,7 +103,7 @@ fn on_slurm_streamer_moves_five_gibibytes_both_ways() {
 }
 
 #[test]
-fn on_slurm_another_user_finds_no_secret_while_a_transfer_waits_and_it_can_be_cancelled() {
+fn on_slurm_another_user_finds_no_secret_while_a_transfer_waits_and_runs_until_it_is_cancelled() {
     let Some(service) = Service::on_cluster(&json!([])) else {
         return;
     };
@@ -117,7 +117,14 @@ fn on_slurm_another_user_finds_no_secret_while_a_transfer_waits_and_it_can_be_ca
     let secret = Coordinates::parse(&coordinates).unwrap().secret;
     let needles = [&*secret.expose_text(), &*coordinates];
     nobody_sees(&needles, &service, &upload, "--secret-file");
+    let here = file::directory();
+    let source = here.path().join("source");
+    file::random(&source, 64 << 20);
+    let client = Client::start("send", &coordinates, &source, &["--limit-rate", "4MiB"]);
+    service.until(&upload, "active");
+    nobody_sees(&needles, &service, &upload, "--secret-file");
     service.cancel(&upload);
+    assert_eq!(client.end().code, Some(10));
     let ended = service.ended(&upload);
     assert_eq!(ended["state"], "cancelled", "{ended}");
     assert!(
