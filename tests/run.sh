@@ -42,7 +42,13 @@ step "a cluster"
 # Where its users can read it, which they could not under a home directory.
 STREAMER_TEST_CLUSTER=$(mktemp -d /tmp/firecrest-cluster.XXXXXX)
 export STREAMER_TEST_CLUSTER
-trap 'tests/cluster/cluster.sh "$STREAMER_TEST_CLUSTER" down; rm -rf "$STREAMER_TEST_CLUSTER"' EXIT
+NEWER_CLUSTER=$(mktemp -d /tmp/firecrest-newer-cluster.XXXXXX)
+clean() {
+  tests/cluster/cluster.sh "$STREAMER_TEST_CLUSTER" down
+  [ ! -e "$NEWER_CLUSTER/base-port" ] || tests/cluster/newer.sh "$NEWER_CLUSTER" down
+  rm -rf "$STREAMER_TEST_CLUSTER" "$NEWER_CLUSTER"
+}
+trap clean EXIT
 tests/cluster/cluster.sh "$STREAMER_TEST_CLUSTER" up
 
 step "tests"
@@ -66,6 +72,14 @@ if ! cargo deny --version >/dev/null 2>&1; then
   cargo install -q cargo-deny --locked --no-default-features
 fi
 cargo deny --log-level error check bans licenses sources
+
+step "the Slurm of the next Debian"
+if tests/cluster/newer.sh "$NEWER_CLUSTER" up; then
+  STREAMER_TEST_CLUSTER=$NEWER_CLUSTER cargo test -q --workspace --test it -- \
+    slurm_by_ slurm_jobs slurm_rest on_slurm_streamer_moves_files on_slurm_a_job_that_was_killed
+else
+  echo "skipped: no root file system of it can be made here"
+fi
 
 step "the main job, as the README says it"
 cargo build -q --release

@@ -12,10 +12,11 @@ for part in daemon users idp sshd slurm config; do
   . "$HERE/$part.sh"
 done
 [ $# -eq 2 ] || die "usage: newer.sh STATE_DIR up|down"
-NEWER_ROOT=${NEWER_ROOT:-/var/tmp/firecrest-newer}
 
 mkdir -p "$1"/{pids,log,keys,authorized}
 STATE=$(cd "$1" && pwd)
+[ ! -s "$STATE/newer-root" ] || NEWER_ROOT=$(cat "$STATE/newer-root")
+NEWER_ROOT=${NEWER_ROOT:-/var/tmp/firecrest-newer}
 chmod 755 "$STATE" "$STATE"/{pids,log,keys,authorized}
 ports
 
@@ -27,6 +28,7 @@ up() {
   make_keys
   idp_up
   [ -e "$NEWER_ROOT/complete" ] || make_root
+  echo "$NEWER_ROOT" >"$STATE/newer-root"
   unshare --mount --propagation private bash "$HERE/newer.sh" "$STATE" mount-and-start
   write_env
   write_config
@@ -34,8 +36,8 @@ up() {
 
 make_root() {
   local mirror script=/usr/share/debootstrap/scripts/trixie
-  mirror=$(grep -rhoP '^(URIs:|deb)\s+(\[[^]]*\]\s+)?\Khttps?://\S+/debian/?(?=\s|$)' \
-    /etc/apt/sources.list /etc/apt/sources.list.d 2>/dev/null | head -n1)
+  # The one that this machine uses.
+  mirror=$(apt-get indextargets --format '$(SITE)' 2>/dev/null | grep -m1 '/debian/*$' || true)
   [ -e "$script" ] || ln -s sid "$script"
   say "making $NEWER_ROOT"
   rm -rf "$NEWER_ROOT"
@@ -67,11 +69,13 @@ start_inside() {
 }
 
 down() {
-  local inside=$STATE/pids/slurmctld.pid
-  if [ -s "$inside" ]; then
-    nsenter --mount="/proc/$(cat "$inside")/ns/mnt" chroot "$NEWER_ROOT" bash "$HERE/newer.sh" "$STATE" stop
+  local file
+  if alive slurmctld; then
+    nsenter --mount="/proc/$(cat "$STATE/pids/slurmctld.pid")/ns/mnt" \
+      chroot "$NEWER_ROOT" bash "$HERE/newer.sh" "$STATE" stop
   fi
-  stop idp 3
+  # What is left when it did not come up whole.
+  for file in "$STATE"/pids/*.pid; do stop "$(basename "$file" .pid)" 3; done
   say down
 }
 

@@ -1,6 +1,6 @@
 //! The real cluster that `tests/run.sh` brings up.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
@@ -63,7 +63,7 @@ impl Cluster {
     ///
     /// # Panics
     /// When it does not come up.
-    pub fn start_provider(&self, port: u16, keys: &std::path::Path) -> Provider {
+    pub fn start_provider(&self, port: u16, keys: &Path) -> Provider {
         let mut command = Command::new("node");
         command.arg(self.state.join("idp/idp.mjs"));
         command.env("PORT", port.to_string()).env("KEYS", keys);
@@ -187,4 +187,25 @@ impl Drop for Provider {
             let _ = process.wait();
         }
     }
+}
+
+/// A program of Slurm, as root, of the release that the cluster in `state` runs: newer.sh keeps
+/// another than this machine's below a root of its own.
+///
+/// # Panics
+/// When such a cluster is not up.
+pub fn slurm(state: &Path, program: &str) -> Command {
+    let read = |name: &str| std::fs::read_to_string(state.join(name));
+    let mut command = match read("newer-root") {
+        Err(_) => Command::new(program),
+        Ok(root) => {
+            let controller = read("pids/slurmctld.pid").expect("a cluster that is up");
+            let mut command = Command::new("nsenter");
+            command.arg(format!("--mount=/proc/{}/ns/mnt", controller.trim()));
+            command.args(["chroot", root.trim(), program]);
+            command
+        }
+    };
+    command.env("SLURM_CONF", state.join("etc/slurm.conf"));
+    command
 }

@@ -210,9 +210,8 @@ impl Service {
     /// When it fails, or this is no cluster.
     pub fn slurm(&self, program: &str, arguments: &[&str]) -> String {
         let state = std::env::var("STREAMER_TEST_CLUSTER").expect("a cluster");
-        let mut command = Command::new(program);
+        let mut command = crate::cluster::slurm(Path::new(&state), program);
         command.args(arguments);
-        command.env("SLURM_CONF", format!("{state}/etc/slurm.conf"));
         let output = command.output().expect("Slurm is installed");
         let said = String::from_utf8_lossy(&output.stderr);
         assert!(output.status.success(), "{program} {arguments:?}: {said}");
