@@ -28,7 +28,10 @@ pub fn run(bytes: &[u8]) {
 }
 
 fn drive_sender(input: &mut Unstructured<'_>) -> arbitrary::Result<()> {
-    let mut sender = Sender::new(SESSION, false);
+    let mut sender = match input.arbitrary()? {
+        true => Sender::dialler(SESSION, false),
+        false => Sender::new(SESSION, false),
+    };
     if input.ratio(9u8, 10u8)? {
         let hello = Message::Hello(hello(Role::Receiver, SESSION, 0));
         assert_eq!(sender.handle(SenderInput::Message(hello)), Ok(()));

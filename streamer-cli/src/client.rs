@@ -1,12 +1,13 @@
 //! A transfer as the user sees it: one source or target, as many connections as it takes.
 
 use std::io;
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use ring::rand::{SecureRandom as _, SystemRandom};
-use streamer_core::net::dial::{Choice, DialError, DialOptions};
+use streamer_core::net::dial::{Choice, DialError, DialOptions, Dialled};
 use streamer_core::net::limit::RateLimit;
 use streamer_core::net::link::Link;
 use streamer_core::net::send::SenderConfig;
@@ -20,7 +21,7 @@ use streamer_core::store::filter::FilterError;
 use streamer_core::store::source::Source;
 use streamer_core::store::target::Target;
 use streamer_core::wire::message::{Role, SessionId, Wanted};
-use streamer_core::{Coordinates, CoordinatesError, ErrorCode, Operation, Transport};
+use streamer_core::{Coordinates, CoordinatesError, ErrorCode, Operation, Transport, limits};
 
 use crate::config::ApiInputError;
 use crate::job::{ApiAccess, AskError, JobState, JobWatch, News};
@@ -60,23 +61,27 @@ pub enum Notice<'a> {
     /// Looking for the endpoint.
     Dialling,
     /// Found it.
-    Connected(std::net::SocketAddr, Transport),
+    Connected(SocketAddr, Transport),
     /// Lost it; trying again.
     Lost(&'a TransferError),
     /// Not found yet; this is heard of its job.
     Job(News<'a>),
+    /// All is in place, and the endpoint could not be told.
+    Unheard,
 }
 
-/// How a transfer ended for which a receipt was given.
+/// How a transfer ended that has moved everything.
 #[derive(Debug)]
 pub struct Outcome {
-    /// The session that ended with the receipt.
+    /// The session that did.
     pub transferred: Transferred,
     /// Connections that were lost on the way.
     pub retries: u32,
-    /// From the first connection to the receipt.
+    /// From the first connection to the end of that session.
     pub elapsed: Duration,
-    /// Of the last session.
+    /// The endpoint of that session.
+    pub peer: SocketAddr,
+    /// Of that session.
     pub transport: Transport,
     /// Why it was this one.
     pub reason: &'static str,
@@ -109,7 +114,8 @@ impl Options {
 }
 
 /// Moves `local`, which is at `path`, to or from the endpoint that `coordinates` lead to. A lost connection is
-/// dialled again, for as long as the options say; what was proven is not moved twice.
+/// dialled again, for as long as the options say; what was proven is not moved twice. When only the receipt is
+/// lost, the endpoint is looked for a little longer, and the transfer is over whether it is found or not.
 ///
 /// Not cancel-safe; `stop` ends it early and tells the endpoint.
 ///
@@ -121,107 +127,213 @@ pub async fn transfer(
     path: &Path,
     options: Options,
     progress: &Arc<Progress>,
-    mut notify: impl FnMut(Notice<'_>),
+    notify: impl FnMut(Notice<'_>),
     stop: Stop,
 ) -> Result<Outcome, ClientError> {
     let operation = local.operation();
     if coordinates.operation == Some(operation) {
         return Err(ClientError::WrongDirection { operation });
     }
-    let session = new_session()?;
     let limit = options
         .limit_rate
         .map(|rate| Arc::new(RateLimit::new(rate)));
-    let mut retries = 0;
-    let mut started = None;
-    let mut patience = Patience::new(options.wait);
-    let mut watch = watch(&options, coordinates)?;
-    loop {
-        notify(Notice::Dialling);
+    let mut attempts = Attempts {
+        coordinates,
+        local,
+        path,
+        progress,
+        notify,
+        stop,
+        session: new_session()?,
+        limit,
+        retries: 0,
+        started: None,
+        patience: Patience::new(options.wait),
+        watch: watch(&options, coordinates)?,
+        options,
+    };
+    let outcome = attempts.complete().await?;
+    if outcome.transferred.is_settled {
+        return Ok(outcome);
+    }
+    Ok(attempts.pass_receipt(outcome).await)
+}
+
+/// One transfer, as often as it is tried.
+struct Attempts<'a, N> {
+    coordinates: &'a Coordinates,
+    local: &'a Local,
+    path: &'a Path,
+    options: Options,
+    progress: &'a Arc<Progress>,
+    notify: N,
+    stop: Stop,
+    session: SessionId,
+    limit: Option<Arc<RateLimit>>,
+    /// Connections that were lost.
+    retries: u32,
+    /// When the first one was made.
+    started: Option<Instant>,
+    patience: Patience,
+    watch: Option<JobWatch>,
+}
+
+/// How one try ended.
+enum Attempt {
+    /// Nothing is left to be moved.
+    Over(Box<Outcome>),
+    /// The next one goes on from there.
+    Lost(TransferError),
+}
+
+impl<N: FnMut(Notice<'_>)> Attempts<'_, N> {
+    /// Tries until nothing is left to be moved.
+    async fn complete(&mut self) -> Result<Outcome, ClientError> {
+        loop {
+            match self.attempt(self.options.wait).await? {
+                Attempt::Over(outcome) => return Ok(*outcome),
+                Attempt::Lost(error) => {
+                    self.on_lost(&error);
+                    self.patience.pause(self.progress, error).await?;
+                }
+            }
+        }
+    }
+
+    /// All is in place on the side that receives, and the other one may wait to hear of it.
+    async fn pass_receipt(&mut self, outcome: Outcome) -> Outcome {
+        let patience = limits::RECEIPT_PATIENCE.min(self.options.wait);
+        let deadline = Instant::now() + patience;
+        let mut lost = TransferError::Lost(UNHEARD.to_owned());
+        loop {
+            self.on_lost(&lost);
+            let left = deadline.saturating_duration_since(Instant::now());
+            let is_hopeless = left.is_zero() || self.stop.borrow().is_some();
+            if is_hopeless || has_left(outcome.peer).await {
+                break (self.notify)(Notice::Unheard);
+            }
+            match self.attempt(left).await {
+                Ok(Attempt::Over(again)) if again.transferred.is_settled => break,
+                Ok(Attempt::Over(_)) => lost = TransferError::Lost(UNHEARD.to_owned()),
+                Ok(Attempt::Lost(error)) => lost = error,
+                // What is in place stays so.
+                Err(_) => break (self.notify)(Notice::Unheard),
+            }
+            tokio::time::sleep(RETRY_PAUSE).await;
+        }
+        if let Local::Target(target, _) = self.local
+            && let Err(error) = target.forget()
+        {
+            tracing::warn!(%error, "a journal is left");
+        }
+        Outcome {
+            retries: self.retries,
+            ..outcome
+        }
+    }
+
+    fn on_lost(&mut self, error: &TransferError) {
+        (self.notify)(Notice::Lost(error));
+        self.retries += 1;
+    }
+
+    /// Looks for the endpoint, for that long, and runs one session with it.
+    async fn attempt(&mut self, wait: Duration) -> Result<Attempt, ClientError> {
+        let found = self.find(wait).await?;
+        let started = *self.started.get_or_insert_with(Instant::now);
+        match found {
+            Found::Proven(dialled) => self.run_proven(dialled, started).await,
+            Found::Plain(link) => self.run_plain(*link, started).await,
+        }
+    }
+
+    async fn find(&mut self, wait: Duration) -> Result<Found, ClientError> {
+        (self.notify)(Notice::Dialling);
+        let (options, coordinates) = (&self.options, self.coordinates);
         let found = tokio::select! {
-            found = find(coordinates, options.dial(), options.plaintext, options.wait) => found,
-            state = until_over(&mut watch, &mut notify) => {
+            found = find(coordinates, options.dial(), options.plaintext, wait) => found,
+            state = until_over(&mut self.watch, &mut self.notify) => {
                 return Err(ClientError::JobOver { state: Box::new(state) });
             }
-            _ = stopped(stop.clone()) => return Err(ClientError::Interrupted),
+            _ = stopped(self.stop.clone()) => return Err(ClientError::Interrupted),
         };
-        let found = match found.map_err(FindError::into_dial) {
-            Ok(found) => found,
-            Err(busy_or) => {
-                let last = watch.as_ref().and_then(JobWatch::last);
-                return Err(not_found(
-                    busy_or?,
-                    coordinates,
-                    options.plaintext,
-                    retries,
-                    last,
-                ));
-            }
-        };
-        let started = *started.get_or_insert_with(Instant::now);
-        let dialled = match found {
-            Found::Proven(dialled) => dialled,
-            Found::Plain(link) => {
-                notify(Notice::Connected(link.peer(), Transport::Ws));
-                let result = run_plain(*link, local, path, progress, stop.clone()).await;
-                // Nothing is resumed over this protocol: whether to start over is the user's choice.
-                return match result {
-                    Ok(transferred) => Ok(Outcome {
-                        transferred,
-                        retries,
-                        elapsed: started.elapsed(),
-                        transport: Transport::Ws,
-                        reason: "plaintext was allowed, and nothing else answered",
-                    }),
-                    Err(_) if stop.borrow().is_some() => Err(ClientError::Interrupted),
-                    Err(error) => Err(error.into()),
-                };
-            }
-        };
-        let reason = dialled.reason(options.transport);
+        found.map_err(FindError::into_dial).or_else(|busy_or| {
+            let last = self.watch.as_ref().and_then(JobWatch::last);
+            let (plaintext, retries) = (options.plaintext, self.retries);
+            Err(not_found(busy_or?, coordinates, plaintext, retries, last))
+        })
+    }
+
+    async fn run_plain(
+        &mut self,
+        link: PlainLink,
+        started: Instant,
+    ) -> Result<Attempt, ClientError> {
+        let peer = link.peer();
+        (self.notify)(Notice::Connected(peer, Transport::Ws));
+        let stop = self.stop.clone();
+        match run_plain(link, self.local, self.path, self.progress, stop).await {
+            Ok(transferred) => Ok(Attempt::Over(Box::new(Outcome {
+                transferred,
+                retries: self.retries,
+                elapsed: started.elapsed(),
+                peer,
+                transport: Transport::Ws,
+                reason: "plaintext was allowed, and nothing else answered",
+            }))),
+            Err(_) if self.stop.borrow().is_some() => Err(ClientError::Interrupted),
+            // Nothing is resumed over this protocol: whether to start over is the user's choice.
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    async fn run_proven(
+        &mut self,
+        dialled: Dialled,
+        started: Instant,
+    ) -> Result<Attempt, ClientError> {
+        let reason = dialled.reason(self.options.transport);
         let purpose = Purpose {
-            session,
-            role: local.role(),
-            secret: &coordinates.secret,
-            connections: options.connections,
-            limit: limit.clone(),
+            session: self.session,
+            role: self.local.role(),
+            secret: &self.coordinates.secret,
+            connections: self.options.connections,
+            limit: self.limit.clone(),
         };
         let line = match Line::open(dialled, &purpose).await {
             Ok(line) => line,
-            Err(error) => {
-                notify(Notice::Lost(&error));
-                retries += 1;
-                patience.pause(progress, error).await?;
-                continue;
-            }
+            Err(error) => return Ok(Attempt::Lost(error)),
         };
-        let transport = line.transport();
-        notify(Notice::Connected(line.link.connection.peer(), transport));
-        let result = run_session(line.link, local, progress, stop.clone()).await;
+        let (peer, transport) = (line.link.connection.peer(), line.transport());
+        (self.notify)(Notice::Connected(peer, transport));
+        let result = run_session(line.link, self.local, self.progress, self.stop.clone()).await;
         let elapsed = started.elapsed();
         drop(line.lanes);
         if let Some(endpoint) = line.endpoint {
             endpoint.close().await;
         }
         match result {
-            Ok(transferred) => {
-                return Ok(Outcome {
-                    transferred,
-                    retries,
-                    elapsed,
-                    transport,
-                    reason,
-                });
-            }
-            Err(_) if stop.borrow().is_some() => return Err(ClientError::Interrupted),
-            Err(error) if error.is_lost() => {
-                notify(Notice::Lost(&error));
-                retries += 1;
-                patience.pause(progress, error).await?;
-            }
-            Err(error) => return Err(error.into()),
+            Ok(transferred) => Ok(Attempt::Over(Box::new(Outcome {
+                transferred,
+                retries: self.retries,
+                elapsed,
+                peer,
+                transport,
+                reason,
+            }))),
+            Err(_) if self.stop.borrow().is_some() => Err(ClientError::Interrupted),
+            Err(error) if error.is_lost() => Ok(Attempt::Lost(error)),
+            Err(error) => Err(error.into()),
         }
     }
+}
+
+/// Whether nobody listens any more where an endpoint did: it has heard what it waited for, or
+/// was killed. Silence says nothing.
+async fn has_left(endpoint: SocketAddr) -> bool {
+    let connect = tokio::net::TcpStream::connect(endpoint);
+    let answer = tokio::time::timeout(LISTENS_WITHIN, connect).await;
+    matches!(answer, Ok(Err(error)) if error.kind() == io::ErrorKind::ConnectionRefused)
 }
 
 /// Where somebody can be asked and the coordinates say what about.
@@ -449,6 +561,12 @@ impl ClientError {
         }
     }
 }
+
+/// What is lost when all is in place.
+const UNHEARD: &str = "all is in place, and the other side may not know yet";
+
+/// Longest wait for a sign that nobody listens.
+const LISTENS_WITHIN: Duration = Duration::from_secs(1);
 
 /// Before a lost endpoint is dialled again: it may be noticing the loss itself.
 const RETRY_PAUSE: Duration = Duration::from_millis(200);

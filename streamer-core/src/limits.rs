@@ -1,6 +1,8 @@
 //! Every bound on what comes from outside. A length from a peer never sizes an allocation
 //! beyond these.
 
+use core::time::Duration;
+
 /// Longest coordinates text accepted, in bytes: 64 names of 253 bytes fit after base64.
 pub const COORDINATES_TEXT_MAX_BYTES: usize = 32 * 1024;
 
@@ -73,6 +75,10 @@ pub const RECEIPT_MAX_FAILURES: usize = 1024;
 
 /// Most lanes of one session.
 pub const LANES_MAX: usize = 32;
+
+/// For how long whoever knows that all is in place looks for the other side, to pass the receipt
+/// on or to hear it: a lost connection is noticed within ten seconds.
+pub const RECEIPT_PATIENCE: Duration = Duration::from_secs(30);
 
 /// Bytes of the file in one message of the WebSocket protocol, as the Python service cuts it.
 pub const WEBSOCKET_CHUNK_BYTES: usize = 5 << 20;

@@ -270,7 +270,7 @@ impl Life {
 
     async fn wait(&mut self) -> Result<Arrival, ServeError> {
         let patience = match self.unheard {
-            Some(_) => RECEIPT_PATIENCE.min(self.wait_timeout),
+            Some(_) => limits::RECEIPT_PATIENCE.min(self.wait_timeout),
             None => self.wait_timeout,
         };
         let deadline = TokioInstant::now() + patience;
@@ -467,9 +467,6 @@ fn refuse_plain(link: PlainLink, ours: Role, notify: &mut impl FnMut(Notice<'_>)
         link.refuse(ErrorCode::Busy, ours),
     )));
 }
-
-/// For a client that missed the receipt: it notices within ten seconds, and dials again.
-const RECEIPT_PATIENCE: Duration = Duration::from_secs(30);
 
 /// Longest time for telling a caller that it is not served.
 const REFUSAL: Duration = Duration::from_secs(2);

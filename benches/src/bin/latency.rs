@@ -19,8 +19,8 @@ use streamer_benches::warden;
 use streamer_core::port_order::port_order;
 use streamer_core::{Coordinates, Operation, PortRange, TransferSecret, Transport};
 
-/// Dials ours over a path with a long round trip, with one port and with a range of 10,000,
-/// and takes the times until it is connected and until the first byte of the file is there.
+/// Dials ours over a path with a long round trip, with one port and with a range of 10,000, in both
+/// directions, and takes the times until it is connected and until the first byte of the file is there.
 /// Runs in a network namespace of its own, whose packets are those of Ethernet: needs root.
 #[derive(Debug, Parser)]
 #[command(name = "latency", version)]
@@ -87,31 +87,34 @@ fn run(args: &Args) -> anyhow::Result<bool> {
     };
     enter_namespace()?;
     let round_trip = Duration::from_millis(args.round_trip);
-    let (mut one, mut many) = (Vec::new(), Vec::new());
+    let mut all = LINES.map(|line| (line, Vec::new()));
     for _ in 0..args.rounds {
-        one.push(transfer(&streamer, 1, round_trip)?);
-        many.push(transfer(&streamer, PORTS, round_trip)?);
+        for (line, times) in &mut all {
+            times.push(transfer(&streamer, line, round_trip)?);
+        }
     }
     let in_round_trips = |all: &[Times], time: fn(&Times) -> f64| {
         median(&all.iter().map(time).collect::<Vec<_>>()).unwrap_or_default()
             / round_trip.as_secs_f64()
     };
-    let figures = [("1 port", &one), ("10,000 ports", &many)].map(|(name, all)| {
-        let connected = in_round_trips(all, |times| times.connected);
-        (
-            name,
-            connected,
-            in_round_trips(all, |times| times.first_byte),
-        )
+    let figures = all.map(|(line, times)| Figures {
+        name: line.name,
+        connected: in_round_trips(&times, |times| times.connected),
+        first_byte: in_round_trips(&times, |times| times.first_byte),
     });
     let mut text = format!(
         "medians of {}, in round trips of {} ms since the client began to dial\n\
-         coordinates    connected  first byte\n",
+         transfer                connected  first byte\n",
         args.rounds, args.round_trip
     );
-    for (name, connected, first_byte) in figures {
+    for Figures {
+        name,
+        connected,
+        first_byte,
+    } in &figures
+    {
         text.push_str(&format!(
-            "{name:<13}  {connected:>9.2}  {first_byte:>10.2}\n"
+            "{name:<22}  {connected:>9.2}  {first_byte:>10.2}\n"
         ));
     }
     let verdicts = if args.require {
@@ -126,14 +129,15 @@ fn run(args: &Args) -> anyhow::Result<bool> {
         .write_all(text.as_bytes())
         .context("writing the table")?;
     if let Some(file) = &args.json {
-        let line = |(name, connected, first_byte)| {
-            serde_json::json!({"coordinates": name, "connected_round_trips": connected,
-                "first_byte_round_trips": first_byte})
+        let line = |figures: &Figures| {
+            serde_json::json!({"transfer": figures.name,
+                "connected_round_trips": figures.connected,
+                "first_byte_round_trips": figures.first_byte})
         };
         let json = serde_json::json!({
             "round_trip_ms": args.round_trip,
             "rounds": args.rounds,
-            "lines": figures.map(line),
+            "lines": figures.iter().map(line).collect::<Vec<_>>(),
             "requirements": verdicts,
         });
         fs::write(file, serde_json::to_vec_pretty(&json)?)
@@ -142,20 +146,21 @@ fn run(args: &Args) -> anyhow::Result<bool> {
     Ok(verdicts.iter().all(Verdict::is_reached))
 }
 
-fn judge(figures: &[(&str, f64, f64); 2]) -> Vec<Verdict> {
-    let [
-        (_, connected_one, first_one),
-        (_, connected_many, first_many),
-    ] = *figures;
+fn judge(figures: &[Figures]) -> Vec<Verdict> {
+    let connected = figures.iter().map(|figures| figures.connected);
+    let (fastest, slowest) = connected.fold((f64::INFINITY, 0.0), |(fastest, slowest), time| {
+        (f64::min(fastest, time), f64::max(slowest, time))
+    });
+    let first_bytes = figures.iter().map(|figures| figures.first_byte);
     vec![
         Verdict {
             what: "round trips until the first byte".to_owned(),
-            measured: Some(f64::max(first_one, first_many)),
+            measured: Some(first_bytes.fold(0.0, f64::max)),
             bound: Bound::AtMost(3.0 + WORK),
         },
         Verdict {
             what: "more round trips until connected, of 10,000 ports than of one".to_owned(),
-            measured: Some(connected_many - connected_one),
+            measured: Some(slowest - fastest),
             bound: Bound::AtMost(WORK),
         },
     ]
@@ -164,8 +169,41 @@ fn judge(figures: &[(&str, f64, f64); 2]) -> Vec<Verdict> {
 /// What reading, hashing, encrypting and looking at files may take, as a share of a round trip.
 const WORK: f64 = 0.25;
 
-/// A wide range of ports.
-const PORTS: u16 = 10_000;
+/// What is measured.
+#[derive(Debug, Clone, Copy)]
+struct Line {
+    name: &'static str,
+    /// What the client does.
+    verb: &'static str,
+    /// Of the coordinates.
+    ports: u16,
+}
+
+/// Medians, in round trips.
+#[derive(Debug)]
+struct Figures {
+    name: &'static str,
+    connected: f64,
+    first_byte: f64,
+}
+
+const LINES: [Line; 3] = [
+    Line {
+        name: "download, 1 port",
+        verb: "receive",
+        ports: 1,
+    },
+    Line {
+        name: "download, 10,000 ports",
+        verb: "receive",
+        ports: 10_000,
+    },
+    Line {
+        name: "upload, 10,000 ports",
+        verb: "send",
+        ports: 10_000,
+    },
+];
 
 /// The first of them.
 const FIRST_PORT: u16 = 20_000;
@@ -173,22 +211,26 @@ const FIRST_PORT: u16 = 20_000;
 /// Longest wait for anything.
 const LIMIT: Duration = Duration::from_secs(30);
 
-/// Downloads what fits in a first flight of packets from an endpoint behind a relay; the relay is on the first port in the
+/// Moves what fits in a first flight of packets from or to an endpoint behind a relay; the relay is on the first port in the
 /// order of the coordinates, as an endpoint would be.
-fn transfer(streamer: &Path, ports: u16, round_trip: Duration) -> anyhow::Result<Times> {
+fn transfer(streamer: &Path, line: &Line, round_trip: Duration) -> anyhow::Result<Times> {
     let dir = tempfile::tempdir_in("/dev/shm").context("making a directory in /dev/shm")?;
     let (source, target) = (dir.path().join("source"), dir.path().join("target"));
     fs::write(&source, vec![7; 8 << 10]).context("making the source")?;
     let secret = TransferSecret::generate().context("making a secret")?;
-    let range = PortRange::new(FIRST_PORT, FIRST_PORT + ports - 1).context("a port range")?;
+    let (there, theirs, mine, operation) = match line.verb {
+        "receive" => ("send", &source, &target, Operation::Send),
+        _ => ("receive", &target, &source, Operation::Receive),
+    };
+    let range = PortRange::new(FIRST_PORT, FIRST_PORT + line.ports - 1).context("a port range")?;
     let port = port_order(&secret, range)[0];
     let meter = Meter::new(std::env::current_exe()?, dir.path());
 
     // The endpoint takes a port of its own and says which.
     let endpoint = Program::new(streamer)
         .args(["server", "--host", "127.0.0.1", "--public-ips", "127.0.0.1"])
-        .args(["--port-range", "31000", "31999", "--json", "send", "--path"])
-        .arg(&source)
+        .args(["--port-range", "31000", "31999", "--json", there, "--path"])
+        .arg(theirs)
         .env("STREAMER_SECRET", secret.expose_text().as_str());
     let mut endpoint = meter.start("server", &endpoint)?;
     endpoint.wait_until("its address", LIMIT, |it| {
@@ -203,13 +245,13 @@ fn transfer(streamer: &Path, ports: u16, round_trip: Duration) -> anyhow::Result
         ports: range,
         ips: vec!["127.0.0.1".to_owned()],
         secret,
-        operation: Some(Operation::Send),
+        operation: Some(operation),
         transports: vec![Transport::Quic],
         job: None,
     };
     let client = Program::new(streamer)
-        .args(["receive", "--json", "--no-progress", "--path"])
-        .arg(&target)
+        .args([line.verb, "--json", "--no-progress", "--path"])
+        .arg(mine)
         .env("STREAMER_COORDINATES", coordinates.encode().as_str());
     let mut client = meter.start("client", &client)?;
     let part = dir.path().join("target.part");

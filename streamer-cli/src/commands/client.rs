@@ -90,6 +90,7 @@ async fn run(printer: &Printer, path: &Path, local: Local, args: &ClientArgs) ->
                 elapsed,
                 transport,
                 reason,
+                ..
             } = &outcome;
             let summary = Summary::new(operation, path, transferred, moved, *elapsed)
                 .over(*transport, *retries)

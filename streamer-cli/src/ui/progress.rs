@@ -59,6 +59,10 @@ impl Ticker {
                 ("connected", format!("connected to {peer} over {transport}"))
             }
             Notice::Lost(error) => ("lost", format!("{error}; trying again")),
+            Notice::Unheard => (
+                "unheard",
+                "all is in place, but the endpoint could not be told: it may have left, or wait for longer".to_owned(),
+            ),
             Notice::Job(news) => return self.job(news),
         };
         if matches!(notice, Notice::Connected(_, Transport::Ws)) {
@@ -66,7 +70,7 @@ impl Ticker {
         }
         if self.printer.is_json() {
             status(&self.printer, state, &text);
-        } else if matches!(notice, Notice::Lost(_)) {
+        } else if matches!(notice, Notice::Lost(_) | Notice::Unheard) {
             self.bar.suspend(|| self.printer.note(&text));
         } else {
             if let Notice::Connected(..) = notice {

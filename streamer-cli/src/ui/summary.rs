@@ -55,7 +55,10 @@ impl Summary {
     ) -> Self {
         let receipt = transferred.conclusion.receipt;
         let seconds = elapsed.as_secs_f64();
-        let bytes_moved = receipt.bytes.saturating_sub(moved.resumed_bytes);
+        // What an earlier session of this run moved was there in the last one.
+        let not_moved = receipt.bytes.saturating_sub(moved.moved_bytes);
+        let bytes_resumed = moved.resumed_bytes.min(not_moved);
+        let bytes_moved = receipt.bytes.saturating_sub(bytes_resumed);
         Self {
             message_type: "summary",
             operation,
@@ -65,7 +68,7 @@ impl Summary {
                 .map_or_else(|| receipt.entries.into(), |tree| tree.files),
             tree: transferred.tree.map(TreeSummary::from),
             bytes: receipt.bytes,
-            bytes_resumed: moved.resumed_bytes,
+            bytes_resumed,
             seconds,
             bytes_per_second: if seconds > 0.0 {
                 bytes_moved as f64 / seconds

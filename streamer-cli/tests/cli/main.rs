@@ -18,6 +18,7 @@ mod lost_lanes;
 mod memory;
 mod namespace;
 mod output;
+mod receipts;
 mod refused;
 mod relay;
 mod secrets;

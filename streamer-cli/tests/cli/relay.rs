@@ -1,8 +1,8 @@
 //! A relay between a client and its endpoint, which a test owns.
 
 use std::io::{Read as _, Write as _};
-use std::net::{Shutdown, TcpListener, TcpStream};
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream, UdpSocket};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 
 use base64::Engine as _;
@@ -12,45 +12,58 @@ use crate::coordinates::decode;
 
 /// Passes TCP connections on to an endpoint, and cuts them.
 #[derive(Clone, Default)]
-pub(crate) struct Relay(Arc<Mutex<Vec<Passed>>>);
+pub(crate) struct Relay {
+    passed: Arc<Mutex<Vec<Passed>>>,
+    /// Whoever calls now is not passed on.
+    is_closed: Arc<AtomicBool>,
+}
 
 struct Passed {
     ends: [TcpStream; 2],
     bytes: Arc<AtomicU64>,
+    /// What the client says is kept back.
+    is_muted: Arc<AtomicBool>,
 }
 
 impl Relay {
     /// In front of the endpoint of these coordinates; returns those that lead here.
     pub(crate) fn new(coordinates: &str) -> (Self, String) {
-        let mut wire = decode(coordinates);
-        let port = u16::try_from(wire["ports"][0].as_u64().unwrap()).unwrap();
         let listener = TcpListener::bind(("127.0.0.1", 0)).unwrap();
         let ours = listener.local_addr().unwrap().port();
-        wire["ports"] = serde_json::json!([ours, ours]);
-        wire["ips"] = serde_json::json!(["127.0.0.1"]);
+        let (port, coordinates) = lead_to(ours, coordinates);
         let relay = Self::default();
         let accepting = relay.clone();
         // It ends with the process of the tests.
         std::thread::spawn(move || {
             for stream in listener.incoming() {
+                if accepting.is_closed.load(Ordering::Acquire) {
+                    continue;
+                }
                 let Ok(there) = TcpStream::connect(("localhost", port)) else {
                     continue;
                 };
                 accepting.pass(stream.unwrap(), there);
             }
         });
-        (relay, BASE64_URL_SAFE.encode(wire.to_string()))
+        (relay, coordinates)
     }
 
     fn pass(&self, here: TcpStream, there: TcpStream) {
         let bytes = Arc::<AtomicU64>::default();
-        for [from, to] in [[&here, &there], [&there, &here]] {
+        let is_muted = Arc::<AtomicBool>::default();
+        for ([from, to], is_muted) in [
+            ([&here, &there], Arc::clone(&is_muted)),
+            ([&there, &here], Arc::default()),
+        ] {
             let (mut from, mut to) = (from.try_clone().unwrap(), to.try_clone().unwrap());
             let bytes = Arc::clone(&bytes);
             std::thread::spawn(move || {
                 let mut buffer = vec![0; 64 << 10];
                 while let Ok(count @ 1..) = from.read(&mut buffer) {
                     bytes.fetch_add(count as u64, Ordering::Relaxed);
+                    if is_muted.load(Ordering::Acquire) {
+                        continue;
+                    }
                     if to.write_all(&buffer[..count]).is_err() {
                         break;
                     }
@@ -59,15 +72,30 @@ impl Relay {
             });
         }
         let ends = [here, there];
-        self.0.lock().unwrap().push(Passed { ends, bytes });
+        self.passed.lock().unwrap().push(Passed {
+            ends,
+            bytes,
+            is_muted,
+        });
+    }
+
+    /// What the client says from now on is lost.
+    pub(crate) fn mute(&self, connection: usize) {
+        let passed = self.passed.lock().unwrap();
+        passed[connection].is_muted.store(true, Ordering::Release);
+    }
+
+    /// From now on whoever calls is hung up on.
+    pub(crate) fn close(&self) {
+        self.is_closed.store(true, Ordering::Release);
     }
 
     pub(crate) fn count(&self) -> usize {
-        self.0.lock().unwrap().len()
+        self.passed.lock().unwrap().len()
     }
 
     pub(crate) fn bytes(&self, connection: usize) -> u64 {
-        let passed = self.0.lock().unwrap();
+        let passed = self.passed.lock().unwrap();
         passed
             .get(connection)
             .map_or(0, |passed| passed.bytes.load(Ordering::Relaxed))
@@ -82,9 +110,106 @@ impl Relay {
 
     /// What is on its way is lost.
     pub(crate) fn cut(&self, connection: usize) {
-        for end in &self.0.lock().unwrap()[connection].ends {
+        for end in &self.passed.lock().unwrap()[connection].ends {
             // It may have ended by itself.
             let _ = end.shutdown(Shutdown::Both);
         }
+    }
+}
+
+/// The port that these coordinates lead to, and coordinates that lead to this one instead.
+fn lead_to(ours: u16, coordinates: &str) -> (u16, String) {
+    let mut wire = decode(coordinates);
+    let port = u16::try_from(wire["ports"][0].as_u64().unwrap()).unwrap();
+    wire["ports"] = serde_json::json!([ours, ours]);
+    wire["ips"] = serde_json::json!(["127.0.0.1"]);
+    (port, BASE64_URL_SAFE.encode(wire.to_string()))
+}
+
+/// Passes datagrams on to an endpoint, and cuts those who send them off, one by one.
+#[derive(Clone, Default)]
+pub(crate) struct Datagrams(Arc<Mutex<Vec<Caller>>>);
+
+#[derive(Clone)]
+struct Caller {
+    address: SocketAddr,
+    /// As whom it is known to the endpoint.
+    back: Arc<UdpSocket>,
+    bytes: Arc<AtomicU64>,
+    is_cut: Arc<AtomicBool>,
+}
+
+impl Datagrams {
+    /// As [`Relay::new`].
+    pub(crate) fn new(coordinates: &str) -> (Self, String) {
+        let front = Arc::new(UdpSocket::bind(("127.0.0.1", 0)).unwrap());
+        let ours = front.local_addr().unwrap().port();
+        let (port, coordinates) = lead_to(ours, coordinates);
+        let relay = Self::default();
+        let passing = relay.clone();
+        // It ends with the process of the tests.
+        std::thread::spawn(move || {
+            let mut buffer = vec![0; 64 << 10];
+            while let Ok((count, from)) = front.recv_from(&mut buffer) {
+                let mut callers = passing.0.lock().unwrap();
+                let known = callers.iter().find(|caller| caller.address == from);
+                let caller = match known {
+                    Some(caller) => caller,
+                    None => {
+                        callers.push(Caller::new(from, port, &front));
+                        callers.last().unwrap()
+                    }
+                };
+                caller.pass(&buffer[..count], |bytes| caller.back.send(bytes));
+            }
+        });
+        (relay, coordinates)
+    }
+
+    pub(crate) fn count(&self) -> usize {
+        self.0.lock().unwrap().len()
+    }
+
+    pub(crate) fn bytes(&self, caller: usize) -> u64 {
+        let callers = self.0.lock().unwrap();
+        let caller = callers.get(caller);
+        caller.map_or(0, |caller| caller.bytes.load(Ordering::Relaxed))
+    }
+
+    /// Nothing is passed on any more, either way: silence.
+    pub(crate) fn cut(&self, caller: usize) {
+        let callers = self.0.lock().unwrap();
+        callers[caller].is_cut.store(true, Ordering::Release);
+    }
+}
+
+impl Caller {
+    fn new(address: SocketAddr, port: u16, front: &Arc<UdpSocket>) -> Self {
+        let back = UdpSocket::bind(("127.0.0.1", 0)).unwrap();
+        back.connect(("127.0.0.1", port)).unwrap();
+        let caller = Self {
+            address,
+            back: Arc::new(back),
+            bytes: Arc::default(),
+            is_cut: Arc::default(),
+        };
+        let (answers, front) = (caller.clone(), Arc::clone(front));
+        std::thread::spawn(move || {
+            let mut buffer = vec![0; 64 << 10];
+            // An endpoint that has left is silence too.
+            while let Ok(count) = answers.back.recv(&mut buffer) {
+                answers.pass(&buffer[..count], |bytes| front.send_to(bytes, address));
+            }
+        });
+        caller
+    }
+
+    fn pass(&self, bytes: &[u8], send: impl Fn(&[u8]) -> std::io::Result<usize>) {
+        if self.is_cut.load(Ordering::Acquire) {
+            return;
+        }
+        self.bytes.fetch_add(bytes.len() as u64, Ordering::Relaxed);
+        // As on any network, it may be lost.
+        let _ = send(bytes);
     }
 }

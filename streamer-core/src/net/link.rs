@@ -264,8 +264,8 @@ impl ControlTasks {
     }
 
     /// Sends what is left and ends our half of the stream; returns when the peer has ended
-    /// its half, or the connection is gone: whether it ended it in good order. The caller bounds
-    /// the time.
+    /// its half, or the connection is gone: whether it ended it in good order and did not give up.
+    /// The caller bounds the time.
     pub(crate) async fn drain(&mut self, messages: impl IntoIterator<Item = Message>) -> bool {
         if let Some(outgoing) = self.outgoing.take() {
             for message in messages {
@@ -274,13 +274,14 @@ impl ControlTasks {
                 }
             }
         }
-        let mut ended_well = false;
+        let (mut ended_well, mut gave_up) = (false, false);
         while let Some(message) = self.incoming.recv().await {
             ended_well = matches!(message, Err(ControlError::Ended));
+            gave_up |= matches!(message, Ok(Message::Abort(_)));
         }
         self.reader.join_next().await;
         self.writer.join_next().await;
-        ended_well
+        ended_well && !gave_up
     }
 
     /// Ends our half of the stream in good order. The caller bounds the time.

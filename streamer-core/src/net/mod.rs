@@ -42,7 +42,7 @@ use crate::hash::Hash;
 use crate::session::Conclusion;
 use crate::store::StoreError;
 
-/// How a session ended for which a receipt was given.
+/// How a session ended after which nothing is left to be moved.
 #[derive(Debug)]
 pub struct Transferred {
     /// What the receiver proved, and which entries failed.
@@ -55,6 +55,6 @@ pub struct Transferred {
     pub tree: Option<Counts>,
     /// Connections that carried records.
     pub lanes: u32,
-    /// Nobody will ask for the receipt again: it was heard, or this side is who tells the user.
+    /// Both sides know: the receipt was heard. Otherwise another session may pass it on.
     pub is_settled: bool,
 }

@@ -43,7 +43,6 @@ pub async fn receive(
     stop: impl Future<Output = ErrorCode>,
 ) -> Result<Transferred, TransferError> {
     progress.on_session();
-    let is_dialler = link.greeting.is_none();
     let connection = link.connection;
     let control = ControlTasks::spawn(link.control_send, link.control_receive, link.greeting);
     let (events_tx, events) = mpsc::channel(EVENT_QUEUE);
@@ -73,8 +72,7 @@ pub async fn receive(
     let result = driver.run(&connection, link.lanes, stop).await;
     connection.hang_up();
     let was_heard = driver.leave(&connection, &result).await;
-    // Whoever dialled tells its user, and knows; one who listens may be asked once more.
-    let is_settled = result.is_ok() && (was_heard || is_dialler);
+    let is_settled = result.is_ok() && was_heard;
     let Driver {
         keeper,
         tally,
@@ -357,7 +355,7 @@ impl Driver {
                 error,
             } => {
                 let code = error.code;
-                if self.ends_tree(entry, code) {
+                if self.ends_all(entry, code) {
                     // What has arrived stays, and the same command goes on from there.
                     let _ = self.give_up(code);
                     return Err(error.into());
@@ -384,14 +382,14 @@ impl Driver {
         self.feed(input)
     }
 
-    /// Whether a tree cannot go on without this entry: it is the root, or there is no room
-    /// for the others either.
-    fn ends_tree(&self, entry: u32, code: ErrorCode) -> bool {
+    /// Whether nothing can go on without this entry: there is no room, for the others either,
+    /// until somebody makes some and comes back; or it is the root of a tree.
+    fn ends_all(&self, entry: u32, code: ErrorCode) -> bool {
         let is_root = self
             .tally
             .entry(entry)
             .is_some_and(|entry| entry.path.is_root());
-        self.tally.is_tree() && (is_root || code == ErrorCode::NoSpace)
+        code == ErrorCode::NoSpace || (self.tally.is_tree() && is_root)
     }
 
     /// Says the last words, waits for the peer to close, and puts partials away. Whether the

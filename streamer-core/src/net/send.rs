@@ -43,6 +43,9 @@ pub struct SenderConfig {
 /// Not cancel-safe, but dropping it loses nothing at the receiver. `stop` ends it early with
 /// the given code.
 ///
+/// When the connection is lost and only the receipt of a file is missing, the transfer is over
+/// all the same, and not settled.
+///
 /// # Errors
 /// When the connection is lost, or either side gives up. A source that fails on its own is
 /// reported in the returned failures.
@@ -55,10 +58,14 @@ pub async fn send(
 ) -> Result<Transferred, TransferError> {
     progress.on_session();
     let connection = link.connection;
+    let session = match link.greeting {
+        Some(_) => Sender::new(link.session, config.restart),
+        None => Sender::dialler(link.session, config.restart),
+    };
     let control = ControlTasks::spawn(link.control_send, link.control_receive, link.greeting);
     let (events_tx, events) = mpsc::channel(EVENT_QUEUE);
     let mut driver = Driver {
-        session: Sender::new(link.session, config.restart),
+        session,
         control,
         outbox: VecDeque::new(),
         events,
@@ -81,29 +88,34 @@ pub async fn send(
     connection.hang_up();
     driver.queue.close();
     let reason = result.as_ref().err().and_then(TransferError::code);
-    if result.is_err() {
+    // Nobody hears the end of a broken stream; one in good order would say that a receipt came.
+    let is_lost = result.as_ref().is_err_and(TransferError::is_lost);
+    if result.is_err() && !is_lost {
         let farewell = std::mem::take(&mut driver.outbox);
         // Bounded: the peer may be gone.
         let _ = tokio::time::timeout(FAREWELL, driver.control.drain(farewell)).await;
-    } else if let Connection::Tls { .. } = connection {
+    } else if let (false, Connection::Tls { .. }) = (is_lost, &connection) {
         // What tells the receiver that its receipt was heard.
         let _ = tokio::time::timeout(FAREWELL, driver.control.end()).await;
     }
     connection.close(reason);
-    let Driver {
-        tally,
-        lane_count: lanes,
-        ..
-    } = driver;
-    let conclusion = result?;
-    let (root, tree, failures) = tally.finish();
+    let is_settled = result.is_ok();
+    let conclusion = match result {
+        // Of a tree something is left to be done between the last outcome and the receipt.
+        Err(error) if is_lost && !driver.tally.is_tree() => {
+            driver.session.unheard().ok_or(error)?
+        }
+        result => result?,
+    };
+    let lanes = driver.lane_count;
+    let (root, tree, failures) = driver.tally.finish();
     Ok(Transferred {
         conclusion,
         failures,
         root,
         tree,
         lanes,
-        is_settled: true,
+        is_settled,
     })
 }
 

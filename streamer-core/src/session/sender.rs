@@ -16,6 +16,8 @@ use crate::wire::message::{
 #[derive(Debug)]
 pub struct Sender {
     session: SessionId,
+    /// The receiver has said `Hello`: nothing else of it is taken before.
+    is_greeted: bool,
     state: State,
     outputs: VecDeque<SenderOutput>,
     failures: Vec<EntryFailure>,
@@ -111,7 +113,6 @@ pub enum SenderOutput {
 
 #[derive(Debug)]
 enum State {
-    ExpectHello,
     Transferring(Transferring),
     ExpectReceipt,
     Closed,
@@ -206,11 +207,20 @@ impl Sender {
         let hello = Message::Hello(hello);
         Self {
             session,
-            state: State::ExpectHello,
+            is_greeted: false,
+            state: State::Transferring(Transferring::default()),
             outputs: VecDeque::from([SenderOutput::Send(hello)]),
             failures: Vec::new(),
             totals: Receipt::default(),
         }
+    }
+
+    /// The same for whoever dials: offers right behind its `Hello`, a round trip earlier. A
+    /// receiver that listens has no filter to be heard first.
+    pub fn dialler(session: SessionId, restart: bool) -> Self {
+        let mut sender = Self::new(session, restart);
+        sender.read_on();
+        sender
     }
 
     /// Takes what happened.
@@ -242,17 +252,32 @@ impl Sender {
     pub fn offered(&self) -> u32 {
         match &self.state {
             State::Transferring(transfer) => transfer.offered,
-            State::ExpectHello | State::ExpectReceipt | State::Closed => 0,
+            State::ExpectReceipt | State::Closed => 0,
         }
+    }
+
+    /// How the session ends if only the receipt is lost: the receiver has told the outcome of
+    /// everything. `None` before that.
+    pub fn unheard(&self) -> Option<Conclusion> {
+        let is_over = match &self.state {
+            State::Transferring(transfer) => transfer.is_over(),
+            State::ExpectReceipt => true,
+            State::Closed => false,
+        };
+        // A manifest without entries is over before anybody answers.
+        (is_over && self.is_greeted).then(|| Conclusion {
+            receipt: self.totals,
+            failures: self.failures.clone(),
+        })
     }
 
     /// Name of the state, for errors and logs.
     pub fn state_name(&self) -> &'static str {
         match self.state {
-            State::ExpectHello => "expecting Hello",
+            State::Closed => "closed",
+            _ if !self.is_greeted => "expecting Hello",
             State::Transferring(_) => "transferring",
             State::ExpectReceipt => "expecting Receipt",
-            State::Closed => "closed",
         }
     }
 
@@ -305,8 +330,13 @@ impl Sender {
             return Err(SessionError::Peer(code));
         }
         let name = message.name();
+        if !self.is_greeted {
+            return match message {
+                Message::Hello(hello) => self.on_hello(hello),
+                _ => Err(self.unexpected(name).into()),
+            };
+        }
         match (&mut self.state, message) {
-            (State::ExpectHello, Message::Hello(hello)) => self.on_hello(hello),
             (State::Transferring(_), Message::Held(held)) => self.on_held(held),
             (State::Transferring(_), Message::Answer(answer)) => self.on_answer(&answer),
             (State::Transferring(_), Message::Again(again)) => self.on_again(again),
@@ -324,12 +354,28 @@ impl Sender {
     fn on_hello(&mut self, theirs: Hello) -> Result<(), SessionError> {
         check_hello(Role::Sender, &theirs).map_err(SessionError::Ours)?;
         check_control(self.session, &theirs)?;
-        self.state = State::Transferring(Transferring::default());
+        self.is_greeted = true;
+        if self.has_begun() {
+            if !theirs.wanted.is_everything() {
+                return Err(ProtocolError::Misbehaved("listens and has a filter").into());
+            }
+            return Ok(());
+        }
         if !theirs.wanted.is_everything() {
             self.outputs.push_back(SenderOutput::Filter(theirs.wanted));
         }
         self.read_on();
         Ok(())
+    }
+
+    /// Whether the manifest is being read, or was.
+    fn has_begun(&self) -> bool {
+        match &self.state {
+            State::Transferring(transfer) => {
+                transfer.reading || transfer.last_offered || transfer.offered > 0
+            }
+            State::ExpectReceipt | State::Closed => true,
+        }
     }
 
     fn on_manifest(&mut self, entries: Vec<Entry>, last: bool) -> Result<(), SessionError> {

@@ -184,6 +184,16 @@ impl Target {
         self.made.get().map_or(Ok(()), |made| made.settle())
     }
 
+    /// Removes what was kept for a session that passes the receipt on: there will be none. Only
+    /// after a session that was over.
+    ///
+    /// # Errors
+    /// As the operating system says.
+    pub fn forget(&self) -> Result<(), StoreError> {
+        self.settle()?;
+        TreeTarget::forget(&Place::of(&self.path)?)
+    }
+
     fn check_existing(&self, place: &Place) -> Result<Found, StoreError> {
         let Some(stat) = place.stat()? else {
             return Ok(Found::Free);

@@ -360,6 +360,17 @@ impl TreeTarget {
         Ok(there == identity(&tree))
     }
 
+    /// Removes what is left for that, where a tree awaits its receipt.
+    ///
+    /// # Errors
+    /// The usual file errors.
+    pub(crate) fn forget(target: &Place) -> Result<(), StoreError> {
+        match Self::awaits_receipt(target)? {
+            true => target.with_suffix(".part.journal").remove_all(),
+            false => Ok(()),
+        }
+    }
+
     /// Makes durable which directory is the whole tree, before it gets its name.
     fn note_complete(&self) -> Result<(), StoreError> {
         let place = complete_place(Arc::clone(&self.shared.work), &self.journal);

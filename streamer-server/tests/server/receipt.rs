@@ -7,12 +7,17 @@ use streamer_core::hash::Hash;
 use streamer_core::net::control::{read_message, write_message};
 use streamer_core::net::dial::{Choice, Dialled, dial};
 use streamer_core::net::link::Link;
+use streamer_core::net::quic::Endpoint;
 use streamer_core::net::tcp::{Connector, TlsStream};
 use streamer_core::net::{Progress, Transferred, send};
 use streamer_core::session::hello;
 use streamer_core::store::source::Source;
-use streamer_core::wire::message::{Complete, EntryRoot, Finish, Message, Offer, Role, SessionId};
+use streamer_core::wire::message::{
+    Answer, Complete, Decision, Done, EntryRoot, Finish, Message, Offer, Outcome, Role, SessionId,
+    Verdict,
+};
 use tokio::io::AsyncWriteExt as _;
+use tokio::time::timeout;
 
 use crate::world::{DEADLINE, World};
 
@@ -44,6 +49,53 @@ async fn a_receipt_that_nobody_hears_is_success_all_the_same() {
     tokio::time::pause();
     let served = world.assert_served().await;
     assert_eq!((served.sessions, served.transferred.is_settled), (1, false));
+}
+
+#[tokio::test]
+async fn a_client_that_has_everything_and_vanishes_is_waited_for_no_longer_than_for_its_receipt() {
+    let mut world = World::sending(b"").await;
+    let endpoint = Endpoint::dialer(world.address, &world.coordinates.secret).unwrap();
+    let connection = endpoint.connect(world.address).unwrap().await.unwrap();
+    let (mut say, mut hear) = connection.open_bi().await.unwrap();
+    let (send, entry) = (Decision::Send, 0);
+    let outcome = Outcome {
+        entry,
+        failure: None,
+    };
+    let exchange = [
+        (
+            Message::Hello(hello(Role::Receiver, SessionId([9; 16]), 0)),
+            ["Hello", "Offer"],
+        ),
+        (
+            Message::Answer(Answer {
+                verdicts: vec![Verdict {
+                    entry,
+                    decision: send,
+                }],
+            }),
+            ["Complete", "Finish"],
+        ),
+    ];
+    for (message, answers) in exchange {
+        write_message(&mut say, &message).await.unwrap();
+        for answer in answers {
+            let heard = timeout(DEADLINE, read_message(&mut hear)).await.unwrap();
+            assert_eq!(heard.unwrap().name(), answer);
+        }
+    }
+    let done = Message::Done(Done {
+        outcomes: vec![outcome],
+    });
+    write_message(&mut say, &done).await.unwrap();
+    say.finish().unwrap();
+    say.stopped().await.unwrap();
+    endpoint.close().await;
+    timeout(DEADLINE, world.lost.recv()).await.unwrap().unwrap();
+    tokio::time::pause();
+    let served = world.assert_served().await;
+    assert_eq!((served.sessions, served.transferred.is_settled), (1, false));
+    assert!(served.transferred.conclusion.failures.is_empty());
 }
 
 /// Sends an empty file as far as that, and reads on until the endpoint has done its part.

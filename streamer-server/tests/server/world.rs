@@ -28,6 +28,8 @@ pub(crate) struct World {
     served: JoinHandle<Result<Served, ServeError>>,
     /// One for each caller that was served.
     pub(crate) connected: mpsc::Receiver<SocketAddr>,
+    /// One for each that was lost.
+    pub(crate) lost: mpsc::Receiver<()>,
     _stop: watch::Sender<Option<streamer_core::ErrorCode>>,
 }
 
@@ -35,16 +37,20 @@ const CONTENT: &[u8] = b"what the endpoint sends";
 
 impl World {
     pub(crate) async fn new() -> Self {
-        Self::of(Operation::Send).await
+        Self::sending(CONTENT).await
+    }
+
+    pub(crate) async fn sending(content: &[u8]) -> Self {
+        Self::of(Operation::Send, content).await
     }
 
     pub(crate) async fn receiving() -> Self {
-        Self::of(Operation::Receive).await
+        Self::of(Operation::Receive, CONTENT).await
     }
 
-    async fn of(operation: Operation) -> Self {
+    async fn of(operation: Operation, content: &[u8]) -> Self {
         let dir = tempfile::tempdir().unwrap();
-        std::fs::write(dir.path().join("source"), CONTENT).unwrap();
+        std::fs::write(dir.path().join("source"), content).unwrap();
         let path = dir.path().join(match operation {
             Operation::Send => "source",
             Operation::Receive => "received",
@@ -52,6 +58,7 @@ impl World {
         let (stop, stopped) = watch::channel(None);
         let (tell, listening) = oneshot::channel();
         let (connections, connected) = mpsc::channel(64);
+        let (losses, lost) = mpsc::channel(64);
         let mut tell = Some(tell);
         let notify = move |notice: Notice<'_>| match notice {
             Notice::Listening {
@@ -64,6 +71,7 @@ impl World {
                     .unwrap();
             }
             Notice::Connected { peer, .. } => connections.try_send(peer).unwrap(),
+            Notice::Lost { .. } => losses.try_send(()).unwrap(),
             _ => {}
         };
         let served = tokio::spawn(serve(
@@ -79,6 +87,7 @@ impl World {
             address,
             served,
             connected,
+            lost,
             _stop: stop,
         }
     }

@@ -141,7 +141,10 @@ pub(super) fn run(source: &mut Source, store: &mut Store, plan: &Plan) -> Report
         wanted: Wanted::default(),
     };
     Pair {
-        sender: Sender::new(session, false),
+        sender: match plan.seed % 2 {
+            0 => Sender::new(session, false),
+            _ => Sender::dialler(session, false),
+        },
         receiver: Receiver::new(session, config),
         sender_end: None,
         receiver_end: None,

@@ -307,10 +307,17 @@ proptest! {
     #[test]
     fn no_sequence_of_inputs_panics_or_floods_the_sender(
         inputs in proptest::collection::vec(sender_input(), 0..60),
+        dials in proptest::bool::ANY,
+        greeted_after in 0..3usize,
     ) {
-        let mut sender = Sender::new(SESSION, false);
+        let mut sender = match dials {
+            true => Sender::dialler(SESSION, false),
+            false => Sender::new(SESSION, false),
+        };
         let hello = messages(Role::Receiver).swap_remove(0);
-        sender.handle(SenderInput::Message(hello)).unwrap();
+        let greeted = SenderInput::Message(hello);
+        let mut inputs = inputs;
+        inputs.insert(greeted_after.min(inputs.len()), greeted);
         let mut over = false;
         for input in inputs {
             let result = sender.handle(input);

@@ -103,9 +103,13 @@ const DONE: usize = 7;
 const FINISH: usize = 8;
 const RECEIPT: usize = 9;
 
-/// A sender that has taken these inputs, with nothing left to do.
+/// A sender that has taken these inputs, with nothing left to do. One that has a manifest
+/// before anything else dials.
 pub(super) fn sender_after(inputs: Vec<SenderInput>) -> Sender {
-    let mut sender = Sender::new(SESSION, false);
+    let mut sender = match inputs.first() {
+        Some(SenderInput::Manifest { .. }) => Sender::dialler(SESSION, false),
+        _ => Sender::new(SESSION, false),
+    };
     for input in inputs {
         sender.handle(input).unwrap();
     }
@@ -132,7 +136,8 @@ pub(super) fn sender_paths() -> Vec<(&'static str, Vec<SenderInput>)> {
         entry: 0,
         code: ErrorCode::FileSystem,
     };
-    let opening = vec![from_receiver(HELLO), manifest];
+    let opening = vec![from_receiver(HELLO), manifest.clone()];
+    let early = vec![manifest];
     let way = [
         ("sending", from_receiver(ANSWER)),
         ("sealing", SenderInput::BlocksSent { entry: 0, count: 1 }),
@@ -148,6 +153,11 @@ pub(super) fn sender_paths() -> Vec<(&'static str, Vec<SenderInput>)> {
     ];
     let mut paths = vec![
         ("expecting Hello", vec![]),
+        ("offered early", early.clone()),
+        (
+            "failed early",
+            [early.clone(), vec![failed.clone()]].concat(),
+        ),
         ("nothing offered", opening[..1].to_vec()),
         ("expecting Answer", opening.clone()),
         ("entry failed", [opening.clone(), vec![failed]].concat()),
@@ -194,6 +204,57 @@ pub(super) fn receiver_paths() -> Vec<(&'static str, Vec<ReceiverInput>)> {
         paths.push((name, inputs.clone()));
     }
     paths
+}
+
+#[test]
+fn a_sender_that_dials_offers_before_it_is_greeted_and_goes_on_as_any_other() {
+    let mut early = Sender::dialler(SESSION, false);
+    assert!(matches!(
+        early.poll_output(),
+        Some(SenderOutput::Send(Message::Hello(_)))
+    ));
+    assert_eq!(early.poll_output(), Some(SenderOutput::ReadManifest));
+    let manifest = || SenderInput::Manifest {
+        entries: vec![file(1)],
+        last: true,
+    };
+    let [early, late] = [
+        vec![manifest(), from_receiver(HELLO), from_receiver(ANSWER)],
+        vec![from_receiver(HELLO), manifest(), from_receiver(ANSWER)],
+    ]
+    .map(sender_after);
+    assert_eq!(early.state_name(), "transferring");
+    assert_eq!(format!("{early:?}"), format!("{late:?}"));
+}
+
+#[test]
+fn a_filter_that_comes_after_the_offer_is_a_fault() {
+    let mut sender = sender_after(vec![SenderInput::Manifest {
+        entries: vec![file(1)],
+        last: true,
+    }]);
+    let mut late = hello(Role::Receiver, SESSION, 0);
+    late.wanted.exclude.push("x".to_owned());
+    let error = sender.handle(SenderInput::Message(Message::Hello(late)));
+    assert_eq!(
+        error.unwrap_err().code(),
+        ErrorCode::ProtocolViolation,
+        "{sender:?}"
+    );
+}
+
+#[test]
+fn only_the_receipt_is_missing_once_the_outcome_of_everything_is_told() {
+    for (name, path) in sender_paths() {
+        let unheard = sender_after(path).unheard();
+        let receipt = unheard.map(|conclusion| conclusion.receipt);
+        let expected = (name == "expecting Receipt").then_some(Receipt {
+            entries: 1,
+            failed: 0,
+            bytes: 1,
+        });
+        assert_eq!(receipt, expected, "{name}");
+    }
 }
 
 fn outcome(result: &Result<(), SessionError>, state: &str, outputs: &[String]) -> String {
