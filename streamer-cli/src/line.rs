@@ -99,11 +99,11 @@ impl Line {
                 link.limit.clone_from(&purpose.limit);
                 for _ in 1..purpose.connections.quic() {
                     let rate = purpose.limit.as_ref().map(|limit| limit.bytes_per_second());
-                    let Ok(endpoint) = Endpoint::slow_dialer(peer, purpose.secret, rate) else {
-                        break;
+                    let (secret, greeting) = (purpose.secret.clone(), purpose.greeter());
+                    let dial = async move |lane| {
+                        let endpoint = Endpoint::slow_dialer(peer, &secret, rate).ok()?;
+                        dial_quic(&endpoint, peer, &greeting(lane)).await
                     };
-                    let greeting = purpose.greeter();
-                    let dial = async move |lane| dial_quic(&endpoint, peer, &greeting(lane)).await;
                     lanes.spawn(keep_lane(dial, numbers.clone(), more.clone()));
                 }
                 Ok(Self {
@@ -189,7 +189,8 @@ async fn dial_tls(connector: &Connector, peer: SocketAddr, greeting: &Message) -
     Some(Carrier::Tls(Box::new(stream)))
 }
 
-/// From a socket of its own. Its control stream says this only.
+/// From a socket of its own, each time another one: the way of the last one may be lost for good.
+/// Its control stream says this only.
 async fn dial_quic(endpoint: &Endpoint, peer: SocketAddr, greeting: &Message) -> Option<Carrier> {
     let connection = endpoint.connect(peer).ok()?.await.ok()?;
     let (mut stream, _) = connection.open_bi().await.ok()?;

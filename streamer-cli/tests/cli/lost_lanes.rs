@@ -1,7 +1,7 @@
 //! Connections of a transfer that are cut one by one, by a relay in the middle.
 
 use crate::harness::{Process, World, client, wait_until};
-use crate::relay::Relay;
+use crate::relay::{Datagrams, Relay};
 
 const MIB: usize = 1 << 20;
 
@@ -40,4 +40,42 @@ fn lost_lanes_are_dialled_again_and_their_blocks_go_over_others() {
         assert_eq!(summary["retries"], 0, "{exit:#?}");
         assert!(summary["connections"].as_u64().unwrap() > 5, "{exit:#?}");
     }
+}
+
+#[test]
+fn a_quic_connection_that_falls_silent_costs_no_session() {
+    std::thread::scope(|scope| {
+        for (verb, there) in [("receive", "send"), ("send", "receive")] {
+            scope.spawn(move || silent_lane(verb, there));
+        }
+    });
+}
+
+/// Silence is noticed after ten seconds: the transfer cannot be over before.
+fn silent_lane(verb: &str, there: &str) {
+    let world = World::new();
+    let source = world.file("source", 48 * MIB + 1);
+    let target = world.path("target");
+    let (theirs, mine) = match verb {
+        "receive" => (&source, &target),
+        _ => (&target, &source),
+    };
+    let (endpoint, coordinates) = world.endpoint(&[], there, theirs);
+    let (relay, coordinates) = Datagrams::new(&coordinates);
+    let options = ["--json", "--transport", "quic", "--connections", "4"];
+    let slowly = ["--limit-rate", "8MiB"];
+    let options = [&options[..], &slowly].concat();
+    let client = Process::start(client(&coordinates, &options, verb, mine));
+    wait_until("bytes on each of four connections", || {
+        (0..4).all(|connection| relay.bytes(connection) > MIB as u64 / 2)
+    });
+    relay.cut(CONTROL + 2);
+    wait_until("another connection", || relay.count() > 4);
+    let exit = client.wait();
+    exit.assert(0, &[]);
+    endpoint.wait().assert(0, &[]);
+    assert!(std::fs::read(&source).unwrap() == std::fs::read(&target).unwrap());
+    let summary = exit.message("summary");
+    assert_eq!(summary["retries"], 0, "{exit:#?}");
+    assert_eq!(summary["transport"], "quic", "{exit:#?}");
 }
