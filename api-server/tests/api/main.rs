@@ -4,6 +4,7 @@
 
 mod authorization;
 mod contract;
+mod login_nodes;
 mod observed;
 mod ops;
 mod ops_change;
