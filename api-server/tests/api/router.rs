@@ -377,6 +377,38 @@ async fn a_system_that_cannot_be_reached_is_an_error_of_that_request_only() {
 }
 
 #[tokio::test]
+async fn a_scheduler_by_rest_that_does_not_answer_says_what_failed_and_why() {
+    let service = Service::with_config(|directory| {
+        format!(
+            r#"
+auth:
+  authentication:
+    token_url: http://localhost/token
+    public_certs: ["file://{directory}/jwks.json"]
+ssh_credentials: {{type: SSHService, url: "http://localhost"}}
+clusters:
+- name: rest
+  ssh: {{host: login, port: 22}}
+  scheduler:
+    {{type: slurm, version: "24.11.5", connection_mode: rest, api_url: "http://127.0.0.1:1", api_version: 0.0.41}}
+  service_account: {{client_id: x, secret: y}}
+  probing: {{}}
+"#
+        )
+    })
+    .await;
+    let list = service.get("/compute/rest/jobs").await;
+    assert_eq!(list.status, StatusCode::INTERNAL_SERVER_ERROR);
+    assert_eq!(list.json["message"], "Error fetching Slurm API data.");
+    let causes = list.json["causedBy"].as_array().unwrap();
+    assert!(!causes.is_empty() && causes[0].is_string(), "{}", list.json);
+    for path in ["/compute/rest/jobs/7", "/status/rest/nodes"] {
+        let answer = service.get(path).await;
+        assert_eq!(answer.status, StatusCode::INTERNAL_SERVER_ERROR, "{path}");
+    }
+}
+
+#[tokio::test]
 async fn documentation_needs_nothing_from_elsewhere() {
     let service = Service::new().await;
     for path in [

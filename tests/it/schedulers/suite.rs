@@ -223,6 +223,10 @@ impl Backend<'_> {
         let answer = user.get(&format!("/{id}/metadata"));
         if self.metadata == Metadata::Unsupported {
             assert_eq!(answer.status, 501, "{}", answer.text);
+            assert_eq!(
+                answer.json["message"],
+                "Scheduler can't handle this request when configured to use rest connection mode"
+            );
             return;
         }
         assert_eq!(answer.status, 200, "{}", answer.text);
