@@ -37,8 +37,6 @@ C
 }
 
 systems_config() {
-  # shellcheck source=/dev/null
-  . "$STATE/slurm-versions"
   echo clusters:
   system_config cluster-slurm-ssh ssh
   system_config cluster-slurm-rest rest
@@ -46,6 +44,8 @@ systems_config() {
 }
 
 system_config() { # system_config NAME CONNECTION_MODE
+  # shellcheck source=/dev/null
+  . "$STATE/slurm-versions"
   cat <<C
   - name: $1
     ssh:
