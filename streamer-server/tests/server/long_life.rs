@@ -42,6 +42,15 @@ async fn a_day_without_a_client() {
 }
 
 #[tokio::test]
+async fn a_client_that_comes_in_the_last_hour_of_a_day_is_served() {
+    let world = World::waiting(DAY).await;
+    tokio::time::pause();
+    tokio::time::advance(DAY - Duration::from_secs(60 * 60)).await;
+    tokio::time::resume();
+    world.assert_serves().await;
+}
+
+#[tokio::test]
 async fn forty_clients_that_come_and_vanish_at_any_point() {
     let mut world = World::new().await;
     let connector = Connector::new(&world.coordinates.secret).unwrap();

@@ -41,14 +41,19 @@ impl World {
     }
 
     pub(crate) async fn sending(content: &[u8]) -> Self {
-        Self::of(Operation::Send, content).await
+        Self::of(Operation::Send, content, DEADLINE).await
     }
 
     pub(crate) async fn receiving() -> Self {
-        Self::of(Operation::Receive, CONTENT).await
+        Self::of(Operation::Receive, CONTENT, DEADLINE).await
     }
 
-    async fn of(operation: Operation, content: &[u8]) -> Self {
+    /// One that waits for so long.
+    pub(crate) async fn waiting(wait_timeout: Duration) -> Self {
+        Self::of(Operation::Send, CONTENT, wait_timeout).await
+    }
+
+    async fn of(operation: Operation, content: &[u8], wait_timeout: Duration) -> Self {
         let dir = tempfile::tempdir().unwrap();
         std::fs::write(dir.path().join("source"), content).unwrap();
         let path = dir.path().join(match operation {
@@ -74,12 +79,11 @@ impl World {
             Notice::Lost { .. } => losses.try_send(()).unwrap(),
             _ => {}
         };
-        let served = tokio::spawn(serve(
-            config(operation, path),
-            Arc::default(),
-            notify,
-            stopped,
-        ));
+        let config = Config {
+            wait_timeout,
+            ..config(operation, path)
+        };
+        let served = tokio::spawn(serve(config, Arc::default(), notify, stopped));
         let (address, coordinates) = listening.await.unwrap();
         Self {
             dir,
