@@ -10,6 +10,7 @@ use ring::rand::{SecureRandom as _, SystemRandom};
 use streamer_core::net::dial::{Choice, DialError, DialOptions, Dialled};
 use streamer_core::net::limit::RateLimit;
 use streamer_core::net::link::Link;
+use streamer_core::net::progress::Snapshot;
 use streamer_core::net::send::SenderConfig;
 use streamer_core::net::stop::{Stop, stopped};
 use streamer_core::net::ws::dial::{FindError, Found, Plaintext, find};
@@ -75,6 +76,8 @@ pub enum Notice<'a> {
 pub struct Outcome {
     /// The session that did.
     pub transferred: Transferred,
+    /// What had been moved by then.
+    pub moved: Snapshot,
     /// Connections that were lost on the way.
     pub retries: u32,
     /// From the first connection to the end of that session.
@@ -275,6 +278,7 @@ impl<N: FnMut(Notice<'_>)> Attempts<'_, N> {
         match run_plain(link, self.local, self.path, self.progress, stop).await {
             Ok(transferred) => Ok(Attempt::Over(Box::new(Outcome {
                 transferred,
+                moved: self.progress.snapshot(),
                 retries: self.retries,
                 elapsed: started.elapsed(),
                 peer,
@@ -315,6 +319,7 @@ impl<N: FnMut(Notice<'_>)> Attempts<'_, N> {
         match result {
             Ok(transferred) => Ok(Attempt::Over(Box::new(Outcome {
                 transferred,
+                moved: self.progress.snapshot(),
                 retries: self.retries,
                 elapsed,
                 peer,

@@ -1,10 +1,8 @@
 //! `streamer send` and `streamer receive`.
 
 use std::path::Path;
-use std::sync::Arc;
 
 use streamer_core::Coordinates;
-use streamer_core::net::Progress;
 use streamer_core::net::dial::Choice;
 use streamer_core::net::send::SenderConfig;
 use streamer_core::net::ws::dial::Plaintext;
@@ -81,18 +79,18 @@ pub(crate) async fn receive(args: ReceiveArgs) -> ExitStatus {
 
 async fn run(printer: &Printer, path: &Path, local: Local, args: &ClientArgs) -> ExitStatus {
     match try_run(printer, path, &local, args).await {
-        Ok((outcome, progress)) => {
+        Ok(outcome) => {
             let operation = local.operation();
-            let moved = progress.snapshot();
             let Outcome {
                 transferred,
+                moved,
                 retries,
                 elapsed,
                 transport,
                 reason,
                 ..
             } = &outcome;
-            let summary = Summary::new(operation, path, transferred, moved, *elapsed)
+            let summary = Summary::new(operation, path, transferred, *moved, *elapsed)
                 .over(*transport, *retries)
                 .because(reason);
             printer.outcome(&summary, transferred)
@@ -106,7 +104,7 @@ async fn try_run(
     path: &Path,
     local: &Local,
     args: &ClientArgs,
-) -> Result<(Outcome, Arc<Progress>), ClientError> {
+) -> Result<Outcome, ClientError> {
     let coordinates = config::coordinates(&args.coordinates)?;
     if args.coordinates.coordinates.is_some() {
         printer.note("the coordinates are visible to every user of this machine; prefer --coordinates-file or STREAMER_COORDINATES");
@@ -146,7 +144,7 @@ async fn try_run(
     )
     .await;
     ticker.finish();
-    result.map(|outcome| (outcome, progress))
+    result
 }
 
 /// Whom to ask about the job, with what the user should know about that.

@@ -55,10 +55,7 @@ impl Summary {
     ) -> Self {
         let receipt = transferred.conclusion.receipt;
         let seconds = elapsed.as_secs_f64();
-        // What an earlier session of this run moved was there in the last one.
-        let not_moved = receipt.bytes.saturating_sub(moved.moved_bytes);
-        let bytes_resumed = moved.resumed_bytes.min(not_moved);
-        let bytes_moved = receipt.bytes.saturating_sub(bytes_resumed);
+        let bytes_moved = receipt.bytes.saturating_sub(moved.resumed_bytes);
         Self {
             message_type: "summary",
             operation,
@@ -68,7 +65,7 @@ impl Summary {
                 .map_or_else(|| receipt.entries.into(), |tree| tree.files),
             tree: transferred.tree.map(TreeSummary::from),
             bytes: receipt.bytes,
-            bytes_resumed,
+            bytes_resumed: moved.resumed_bytes,
             seconds,
             bytes_per_second: if seconds > 0.0 {
                 bytes_moved as f64 / seconds
