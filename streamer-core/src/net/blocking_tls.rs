@@ -56,12 +56,8 @@ impl Drop for HangUp {
 }
 
 impl BlockingTls {
-    pub(super) fn new(
-        mut channel: Channel,
-        socket: TcpStream,
-    ) -> io::Result<(Self, HangUp, HungUp)> {
+    pub(super) fn new(channel: Channel, socket: TcpStream) -> io::Result<(Self, HangUp, HungUp)> {
         socket.set_nonblocking(false)?;
-        channel.reserve(PEEK_BYTES + READ_BYTES);
         let (told, hung_up) = oneshot::channel();
         let hang_up = HangUp {
             socket: socket.try_clone()?,
@@ -70,9 +66,9 @@ impl BlockingTls {
         Ok((Self { channel, socket }, hang_up, hung_up))
     }
 
-    /// Whether bytes are here that need not be waited for.
+    /// Whether bytes are here, or are about to be.
     pub(crate) fn has_buffered(&self) -> bool {
-        !self.channel.plain().is_empty()
+        self.channel.has_more()
     }
 
     /// The next `length` bytes, at most [`PEEK_BYTES`], which stay the next until they are
@@ -82,6 +78,8 @@ impl BlockingTls {
     /// `UnexpectedEof` when the peer ended first; else as the connection fails.
     pub(crate) fn peek(&mut self, length: usize) -> io::Result<&[u8]> {
         debug_assert!(length <= PEEK_BYTES, "more than has room");
+        // Not before: a sender's lane reads nothing.
+        self.channel.reserve(PEEK_BYTES + READ_BYTES);
         while self.channel.plain().len() < length {
             self.read_more()?;
         }

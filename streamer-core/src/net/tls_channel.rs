@@ -91,6 +91,11 @@ impl Channel {
         &self.incoming.buffer[self.incoming.plain.clone()]
     }
 
+    /// Whether plaintext is here, or a part of a record, whose rest its sender has sent as well.
+    pub(super) fn has_more(&self) -> bool {
+        !(self.incoming.plain.is_empty() && self.incoming.cipher.is_empty())
+    }
+
     /// Forgets the first `bytes` of [`plain`](Self::plain).
     pub(super) fn consume(&mut self, bytes: usize) {
         let plain = &mut self.incoming.plain;
