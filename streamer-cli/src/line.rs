@@ -1,8 +1,8 @@
 //! From an endpoint that was found to something that a session runs over.
 
 use std::net::SocketAddr;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU16, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use streamer_core::net::TransferError;
@@ -15,6 +15,7 @@ use streamer_core::net::tcp::Connector;
 use streamer_core::session::hello;
 use streamer_core::wire::message::{Message, Role, SessionId};
 use streamer_core::{TransferSecret, Transport};
+use tokio::net::TcpStream;
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinSet;
 
@@ -39,7 +40,7 @@ impl Connections {
 
     /// Over TCP each is slowed by its own losses only, and has threads of its own; more than
     /// there are cores wait for each other.
-    fn tls(self) -> u16 {
+    pub(crate) fn tls(self) -> u16 {
         let cores = || std::thread::available_parallelism().map_or(1, usize::from);
         match self {
             // Local invariant: clamped to 16 bits.
@@ -113,14 +114,21 @@ impl Line {
                 })
             }
             Dialled::Tls {
-                connector, stream, ..
+                connector,
+                stream,
+                mut spare,
+                ..
             } => {
                 let peer = stream.peer();
                 let (mut link, more) = Link::tls(*stream, purpose.session, None);
                 link.limit.clone_from(&purpose.limit);
                 for _ in 0..purpose.connections.tls() {
                     let (connector, greeting) = (connector.clone(), purpose.greeter());
-                    let dial = async move |lane| dial_tls(&connector, peer, &greeting(lane)).await;
+                    let open = Mutex::new(spare.pop());
+                    let dial = async move |lane| {
+                        let open = open.lock().ok().and_then(|mut open| open.take());
+                        dial_tls(&connector, peer, open, &greeting(lane)).await
+                    };
                     lanes.spawn(keep_lane(dial, numbers.clone(), more.clone()));
                 }
                 Ok(Self {
@@ -183,8 +191,18 @@ impl Numbers {
     }
 }
 
-async fn dial_tls(connector: &Connector, peer: SocketAddr, greeting: &Message) -> Option<Carrier> {
-    let mut stream = connector.connect(peer).await.ok()?;
+/// Over a connection that is open, if there is one.
+async fn dial_tls(
+    connector: &Connector,
+    peer: SocketAddr,
+    open: Option<TcpStream>,
+    greeting: &Message,
+) -> Option<Carrier> {
+    let stream = match open {
+        Some(open) => connector.shake_hands(open).await,
+        None => connector.connect(peer).await,
+    };
+    let mut stream = stream.ok()?;
     write_message(&mut stream, greeting).await.ok()?;
     Some(Carrier::Tls(Box::new(stream)))
 }

@@ -8,7 +8,7 @@ use std::net::SocketAddr;
 use std::pin::pin;
 use std::time::Duration;
 
-use futures_util::future::{Either, select};
+use futures_util::future::{Either, join, join_all, select};
 use tokio::net::TcpStream;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep_until, timeout};
@@ -36,8 +36,10 @@ pub enum Dialled {
         connector: Connector,
         /// To the endpoint.
         stream: Box<TlsStream>,
-        /// QUIC answered too, on a path where TCP is the cheaper one.
+        /// On a path where TCP is the cheaper one, whether QUIC answers or not.
         preferred: bool,
+        /// Open already, for lanes: hands are not shaken.
+        spare: Vec<TcpStream>,
     },
 }
 
@@ -62,6 +64,9 @@ pub struct DialOptions {
     pub choice: Choice,
     /// At most so much will move in a second.
     pub bytes_per_second: Option<u64>,
+    /// So many lanes will be wanted over TLS. Where it is preferred, connections for them are
+    /// opened while the first one shakes hands.
+    pub tls_lanes: u16,
 }
 
 impl From<Choice> for DialOptions {
@@ -69,6 +74,7 @@ impl From<Choice> for DialOptions {
         Self {
             choice,
             bytes_per_second: None,
+            tls_lanes: 0,
         }
     }
 }
@@ -164,6 +170,7 @@ struct Dialers {
     /// One socket for each family of addresses; none where QUIC is not wanted.
     quic: HashMap<bool, Endpoint>,
     tls: Option<Connector>,
+    tls_lanes: u16,
 }
 
 impl Dialers {
@@ -190,7 +197,11 @@ impl Dialers {
             true => Some(Connector::new(&coordinates.secret)?),
             false => None,
         };
-        Ok(Self { quic, tls })
+        Ok(Self {
+            quic,
+            tls,
+            tls_lanes: wanted.tls_lanes,
+        })
     }
 
     fn begin(
@@ -209,12 +220,12 @@ impl Dialers {
                     return;
                 }
                 if let Some(endpoint) = self.quic.get(&peer.is_ipv4()).cloned() {
-                    let connector = self.tls.clone();
+                    let near = try_near(self.tls.clone(), peer, self.tls_lanes);
                     attempts.spawn(async move {
                         sleep_until(at).await;
                         Attempt {
                             peer,
-                            result: try_quic(endpoint, connector, peer).await,
+                            result: try_quic(endpoint, near, peer).await,
                         }
                     });
                 }
@@ -237,17 +248,16 @@ impl Dialers {
     }
 }
 
-/// Over QUIC, or over TLS where `connector` is given and that is the better one. Both are
-/// dialled at once, as far as the path is near.
+/// Over QUIC, or over TLS where `near` finds it the better one. Both are dialled at once.
 async fn try_quic(
     endpoint: Endpoint,
-    connector: Option<Connector>,
+    near: impl Future<Output = Option<Dialled>>,
     peer: SocketAddr,
 ) -> Result<Dialled, AttemptError> {
     let connecting = endpoint
         .connect(peer)
         .map_err(|error| AttemptError::Local(error.to_string()))?;
-    let near = pin!(try_near(connector, peer));
+    let near = pin!(near);
     let quic = pin!(timeout(ATTEMPT_TIMEOUT, connecting));
     // Of a connection that is dropped the endpoint is told.
     let (connected, near) = match select(near, quic).await {
@@ -275,15 +285,19 @@ async fn try_quic(
 
 /// Over TLS, where the path is so short that TCP is the cheaper one: `None` where it is not, or
 /// TCP does not get through.
-async fn try_near(connector: Option<Connector>, peer: SocketAddr) -> Option<Dialled> {
+async fn try_near(connector: Option<Connector>, peer: SocketAddr, lanes: u16) -> Option<Dialled> {
     let connector = connector?;
-    let socket = timeout(NEAR, TcpStream::connect(peer)).await.ok()?.ok()?;
-    let handshake = connector.shake_hands(socket);
-    let stream = timeout(PREFER_WAIT, handshake).await.ok()?.ok()?;
+    let connect = || async move { timeout(NEAR, TcpStream::connect(peer)).await.ok()?.ok() };
+    let socket = connect().await?;
+    let handshake = timeout(PREFER_WAIT, connector.shake_hands(socket));
+    // Over before the handshake, which takes a round trip as well and more work.
+    let spare = join_all((0..lanes.min(MAX_SPARE)).map(|_| connect()));
+    let (stream, spare) = join(handshake, spare).await;
     Some(Dialled::Tls {
+        stream: Box::new(stream.ok()?.ok()?),
         connector,
-        stream: Box::new(stream),
         preferred: true,
+        spare: spare.into_iter().flatten().collect(),
     })
 }
 
@@ -296,6 +310,7 @@ pub(super) async fn try_tls(
             connector,
             stream: Box::new(stream),
             preferred: false,
+            spare: Vec::new(),
         }),
         Ok(Err(error)) if error.kind() == io::ErrorKind::InvalidData => Err(AttemptError::Stranger),
         Ok(Err(_)) | Err(_) => Err(AttemptError::Silent),
@@ -448,6 +463,10 @@ const HEAD_START: Duration = Duration::from_millis(250);
 
 /// For one handshake: several round trips of the longest paths, and one lost packet.
 pub(super) const ATTEMPT_TIMEOUT: Duration = Duration::from_secs(3);
+
+/// Connections that are opened before it is known whether they are wanted: the endpoint keeps
+/// few strangers waiting.
+const MAX_SPARE: u16 = 4;
 
 /// Attempts under way at a time.
 const MAX_ATTEMPTS: usize = 256;

@@ -145,7 +145,7 @@ impl Connector {
     ///
     /// # Errors
     /// As [`connect`](Self::connect).
-    pub(crate) async fn shake_hands(&self, stream: TcpStream) -> io::Result<TlsStream> {
+    pub async fn shake_hands(&self, stream: TcpStream) -> io::Result<TlsStream> {
         let name = ServerName::try_from(SERVER_NAME).map_err(io::Error::other)?;
         let party = UnbufferedClientConnection::new(Arc::clone(&self.0), name);
         TlsStream::shake_hands(stream, party.map_err(io::Error::other)?).await
