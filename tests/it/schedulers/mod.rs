@@ -47,7 +47,9 @@ fn slurm_by_rest_conforms() {
     };
     let service = Service::start(&cluster.config());
     let backend = Backend {
-        metadata: Metadata::Unsupported,
+        metadata: Metadata::Unsupported(
+            "Scheduler can't handle this request when configured to use rest connection mode",
+        ),
         attaches: false,
         tells_of_ended: !cluster.is_slurm_22(),
         ..slurm(&cluster, &service, "cluster-slurm-rest")
@@ -132,7 +134,7 @@ fn the_local_scheduler_conforms() {
         starts_at_home: false,
         knows_ends: true,
         tells_of_ended: true,
-        metadata: Metadata::Unsupported,
+        metadata: Metadata::Unsupported("This system's scheduler does not offer job metadata."),
         attaches: false,
         nodes: &[],
         partitions: &["local"],

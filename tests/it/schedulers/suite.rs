@@ -41,7 +41,8 @@ pub(super) struct Backend<'a> {
 pub(super) enum Metadata {
     WithScript,
     FilesOnly,
-    Unsupported,
+    /// Refused in these words.
+    Unsupported(&'static str),
 }
 
 struct User<'a> {
@@ -221,12 +222,9 @@ impl Backend<'_> {
 
     fn tells_what_was_submitted(&self, user: &User<'_>, id: &str, script: &str, path: &str) {
         let answer = user.get(&format!("/{id}/metadata"));
-        if self.metadata == Metadata::Unsupported {
+        if let Metadata::Unsupported(words) = self.metadata {
             assert_eq!(answer.status, 501, "{}", answer.text);
-            assert_eq!(
-                answer.json["message"],
-                "Scheduler can't handle this request when configured to use rest connection mode"
-            );
+            assert_eq!(answer.json["message"], words);
             return;
         }
         assert_eq!(answer.status, 200, "{}", answer.text);
@@ -320,7 +318,7 @@ impl Backend<'_> {
             }
         }
         let metadata = user.get("/999999/metadata").status;
-        let expected = if self.metadata == Metadata::Unsupported {
+        let expected = if let Metadata::Unsupported(_) = self.metadata {
             501
         } else {
             404
