@@ -17,7 +17,7 @@ use tokio::task::JoinSet;
 
 use crate::error::ProtocolError;
 use crate::hash::{BlockHasher, Hash};
-use crate::net::blocking_tls::{BlockingTls, HungUp};
+use crate::net::blocking_tls::{BlockingTls, HungUp, PEEK_BYTES};
 use crate::net::keeper::{During, OpenFile, OpenFiles};
 use crate::net::limit::RateLimit;
 use crate::net::link::Carrier;
@@ -697,6 +697,8 @@ impl Block {
 
 /// Hashed and written at a time.
 const BUFFER_BYTES: usize = 256 << 10;
+
+const _: () = assert!(BUFFER_BYTES <= PEEK_BYTES, "it is looked at in one piece");
 
 /// Buffers of one stream: 2 MiB in all.
 const BUFFERS: usize = 8;
