@@ -234,7 +234,8 @@ impl Channel {
     }
 }
 
-fn invalid(error: Error) -> io::Error {
+/// Of a peer that breaks the protocol, or refuses us.
+pub(super) fn invalid(error: Error) -> io::Error {
     io::Error::new(io::ErrorKind::InvalidData, error)
 }
 

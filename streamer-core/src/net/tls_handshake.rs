@@ -11,7 +11,7 @@ use rustls::unbuffered::{ConnectionState, EncodeError, EncodeTlsData, Unbuffered
 use rustls::{Error, ExtractedSecrets};
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 
-use crate::net::tls_channel::{Channel, KeyMaker};
+use crate::net::tls_channel::{Channel, KeyMaker, invalid};
 use crate::net::tls_record::{HEADER_BYTES, MAX_RECORD_BYTES};
 
 /// One of rustls's two kinds of connection.
@@ -176,8 +176,4 @@ async fn read_record(
     incoming.resize(start + length, 0);
     stream.read_exact(&mut incoming[start..]).await?;
     Ok(())
-}
-
-fn invalid(error: Error) -> io::Error {
-    io::Error::new(io::ErrorKind::InvalidData, error)
 }

@@ -273,7 +273,7 @@ async fn an_end_is_told_once_and_other_alerts_are_errors() {
 }
 
 #[tokio::test]
-async fn strangers_are_refused_by_either_side_and_told() {
+async fn a_stranger_who_listens_is_refused_and_told() {
     let ((server, _), (_, client)) = (configs(), configs());
     let own = UnbufferedClientConnection::new(Arc::clone(&client), name()).unwrap();
     let peer = ServerConnection::new(Arc::clone(&server)).unwrap();
