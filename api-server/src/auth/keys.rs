@@ -1,12 +1,12 @@
 //! Key sets: fetched, cached, fetched again when a token names a key not seen yet.
 
 use std::collections::HashMap;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 
 use jsonwebtoken::jwk::{AlgorithmParameters, EllipticCurve, Jwk, PublicKeyUse};
 use jsonwebtoken::{Algorithm, DecodingKey, Validation};
+use ring::digest::{SHA256, digest};
 use serde_json::{Map, Value};
-use tokio::sync::{Mutex, RwLock};
 use tokio::time::Instant;
 
 use super::{AuthError, ring_provider};
@@ -19,16 +19,27 @@ pub struct KeyStore {
     urls: Vec<String>,
     default_algorithm: Option<String>,
     http: Arc<HttpClient>,
-    keys: RwLock<Keys>,
+    /// Replaced as a whole.
+    keys: RwLock<Arc<Keys>>,
     /// One refresh at a time; holds when the last one began.
-    refreshing: Mutex<Option<Instant>>,
+    refreshing: tokio::sync::Mutex<Option<Instant>>,
 }
 
 #[derive(Debug, Default)]
 struct Keys {
     by_id: HashMap<String, VerifyingKey>,
     fetched: Option<Instant>,
+    /// What tokens say whose signature one of these keys made. A client sends its token with
+    /// each request, and the signature is the dearest part of a small one.
+    verified: Verified,
 }
+
+/// The claims of verified tokens, by the hash of the token: they are not kept themselves.
+#[derive(Debug, Default)]
+struct Verified(Mutex<HashMap<[u8; 32], Arc<Claims>>>);
+
+/// What a token says.
+pub(super) type Claims = Map<String, Value>;
 
 /// A key and the one algorithm it is for: what the token's header claims is compared with
 /// it, never believed.
@@ -63,42 +74,53 @@ impl KeyStore {
             default_algorithm,
             http,
             keys: RwLock::default(),
-            refreshing: Mutex::new(None),
+            refreshing: tokio::sync::Mutex::new(None),
         }
     }
 
     /// The claims of a token whose signature is good.
-    pub(super) async fn verify(&self, token: &str) -> Result<Map<String, Value>, AuthError> {
+    pub(super) async fn verify(&self, token: &str) -> Result<Arc<Claims>, AuthError> {
+        let hash = hash(token);
+        let known = self.keys();
+        if known.is_fresh()
+            && let Some(claims) = known.verified.get(&hash)
+        {
+            return Ok(claims);
+        }
         let header = jsonwebtoken::decode_header(token).map_err(|_| AuthError::Invalid)?;
         if header.crit.is_some() {
             // RFC 7515 § 4.1.11: an extension we do not know must not be ignored.
             return Err(AuthError::Invalid);
         }
         let id = header.kid.or(header.x5t).ok_or(AuthError::UnknownKey)?;
-        let key = self.find(&id).await.ok_or(AuthError::UnknownKey)?;
+        let keys = self.find(&id).await;
+        let key = keys.by_id.get(&id).ok_or(AuthError::UnknownKey)?;
         let mut validation = Validation::new(key.algorithm);
         // Times, audience and issuer are judged in `claims`, with the texts clients know.
         validation.validate_exp = false;
         validation.validate_nbf = false;
         validation.validate_aud = false;
         validation.required_spec_claims.clear();
-        jsonwebtoken::decode(token, &key.key, &validation)
-            .map(|data| data.claims)
-            .map_err(|_| AuthError::Invalid)
+        let data = jsonwebtoken::decode(token, &key.key, &validation);
+        let claims = Arc::new(data.map_err(|_| AuthError::Invalid)?.claims);
+        keys.verified.insert(hash, &claims);
+        Ok(claims)
     }
 
-    async fn find(&self, id: &str) -> Option<VerifyingKey> {
-        {
-            let keys = self.keys.read().await;
-            let fresh = keys
-                .fetched
-                .is_some_and(|at| at.elapsed() < limits::KEY_MAX_AGE);
-            if let Some(key) = keys.by_id.get(id).filter(|_| fresh) {
-                return Some(key.clone());
-            }
+    /// The keys that hold now.
+    fn keys(&self) -> Arc<Keys> {
+        let keys = self.keys.read().unwrap_or_else(PoisonError::into_inner);
+        Arc::clone(&keys)
+    }
+
+    /// Keys that know this one, if any do.
+    async fn find(&self, id: &str) -> Arc<Keys> {
+        let keys = self.keys();
+        if keys.is_fresh() && keys.by_id.contains_key(id) {
+            return keys;
         }
         self.refresh().await;
-        self.keys.read().await.by_id.get(id).cloned()
+        self.keys()
     }
 
     /// Fetches all key sets, unless that was done moments ago. While one cannot be fetched,
@@ -121,21 +143,57 @@ impl KeyStore {
                 }
             }
         }
-        let mut keys = self.keys.write().await;
-        if failed == 0 {
-            keys.by_id = by_id;
-        } else {
+        if failed > 0 {
             // A provider that is away for a moment must not lock everybody out.
-            keys.by_id.extend(by_id);
+            for (id, key) in &self.keys().by_id {
+                by_id.entry(id.clone()).or_insert_with(|| key.clone());
+            }
         }
-        keys.fetched = Some(Instant::now());
-        tracing::info!(keys = keys.by_id.len(), failed, "key sets fetched");
+        tracing::info!(keys = by_id.len(), failed, "key sets fetched");
+        let keys = Arc::new(Keys {
+            by_id,
+            fetched: Some(Instant::now()),
+            verified: Verified::default(),
+        });
+        *self.keys.write().unwrap_or_else(PoisonError::into_inner) = keys;
     }
 
     async fn fetch(&self, url: &str) -> Result<Vec<(String, VerifyingKey)>, KeySetError> {
         let bytes = self.http.get(url, limits::KEY_FETCH_TIMEOUT).await?;
         parse_key_set(&bytes, self.default_algorithm.as_deref())
     }
+}
+
+impl Keys {
+    fn is_fresh(&self) -> bool {
+        self.fetched
+            .is_some_and(|at| at.elapsed() < limits::KEY_MAX_AGE)
+    }
+}
+
+impl Verified {
+    fn get(&self, hash: &[u8; 32]) -> Option<Arc<Claims>> {
+        self.lock().get(hash).cloned()
+    }
+
+    fn insert(&self, hash: [u8; 32], claims: &Arc<Claims>) {
+        let mut verified = self.lock();
+        if verified.len() >= limits::VERIFIED_TOKENS_MAX {
+            // Those in use are back with the next request of each.
+            verified.clear();
+        }
+        verified.insert(hash, Arc::clone(claims));
+    }
+
+    fn lock(&self) -> MutexGuard<'_, HashMap<[u8; 32], Arc<Claims>>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn hash(token: &str) -> [u8; 32] {
+    let mut hash = [0; 32];
+    hash.copy_from_slice(digest(&SHA256, token.as_bytes()).as_ref());
+    hash
 }
 
 /// Reads a key set. Keys that cannot verify anything here are left out, with a warning.
