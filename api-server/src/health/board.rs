@@ -1,8 +1,9 @@
 //! What is known about one system's health: written by the checker, read by everybody.
 
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::{Arc, OnceLock, PoisonError, RwLock};
 
 use jiff::Timestamp;
+use serde_json::value::RawValue;
 
 use crate::model::systems::{BackendServiceType, ServiceHealth, System};
 
@@ -13,6 +14,8 @@ pub struct HealthBoard(RwLock<Board>);
 #[derive(Debug)]
 struct Board {
     view: Arc<System>,
+    /// The view as JSON, once somebody has asked for it.
+    json: OnceLock<Arc<RawValue>>,
     last_run: Option<Timestamp>,
 }
 
@@ -21,6 +24,7 @@ impl HealthBoard {
     pub fn new(view: System) -> Self {
         Self(RwLock::new(Board {
             view: Arc::new(view),
+            json: OnceLock::new(),
             last_run: None,
         }))
     }
@@ -28,6 +32,19 @@ impl HealthBoard {
     /// The system as `/status/systems` shows it now.
     pub fn view(&self) -> Arc<System> {
         Arc::clone(&self.read().view)
+    }
+
+    /// The same as JSON, written once for each check.
+    ///
+    /// # Errors
+    /// Never, as long as the model has only string keys and finite numbers.
+    pub fn json(&self) -> serde_json::Result<Arc<RawValue>> {
+        let board = self.read();
+        if let Some(json) = board.json.get() {
+            return Ok(Arc::clone(json));
+        }
+        let json = Arc::from(serde_json::value::to_raw_value(&board.view)?);
+        Ok(Arc::clone(board.json.get_or_init(|| json)))
     }
 
     /// When the last complete check ended.
@@ -38,7 +55,7 @@ impl HealthBoard {
     /// Replaces the report by that of a complete check.
     pub fn publish(&self, report: Vec<ServiceHealth>, now: Timestamp) {
         let mut board = self.0.write().unwrap_or_else(PoisonError::into_inner);
-        let view = Arc::make_mut(&mut board.view);
+        let view = board.edit();
         view.services_health = Some(report);
         view.last_health_check = Some(moment(now));
         board.last_run = Some(now);
@@ -57,12 +74,19 @@ impl HealthBoard {
             path: None,
         };
         let mut board = self.0.write().unwrap_or_else(PoisonError::into_inner);
-        Arc::make_mut(&mut board.view).services_health = Some(vec![entry]);
+        board.edit().services_health = Some(vec![entry]);
     }
 
     fn read(&self) -> std::sync::RwLockReadGuard<'_, Board> {
         // Every write leaves a whole board, also when it panics between two fields.
         self.0.read().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Board {
+    fn edit(&mut self) -> &mut System {
+        self.json.take();
+        Arc::make_mut(&mut self.view)
     }
 }
 

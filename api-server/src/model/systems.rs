@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use serde::Serialize;
+use serde_json::value::RawValue;
 use utoipa::ToSchema;
 
 use crate::config::{
@@ -16,7 +17,7 @@ use crate::config::{
 pub struct GetSystemsResponse {
     /// All systems, in the order of the configuration.
     #[schema(value_type = Vec<System>)]
-    pub systems: Vec<Arc<System>>,
+    pub systems: Vec<Arc<RawValue>>,
 }
 
 /// One system.

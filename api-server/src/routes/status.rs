@@ -25,10 +25,14 @@ use crate::state::{AppState, System};
     ),
     security(("bearer" = []), ("oauth2" = [])),
 )]
-pub(crate) async fn systems(call: Call) -> Response {
+pub(crate) async fn systems(call: Call) -> Result<Response, ApiError> {
     let systems = &call.state.systems;
-    let systems = systems.iter().map(|system| system.health.view()).collect();
-    json(StatusCode::OK, &GetSystemsResponse { systems })
+    let systems: serde_json::Result<Vec<_>> =
+        systems.iter().map(|system| system.health.json()).collect();
+    let systems = systems.map_err(|error| {
+        ApiError::new(StatusCode::INTERNAL_SERVER_ERROR, "Internal Server Error").with_source(error)
+    })?;
+    Ok(json(StatusCode::OK, &GetSystemsResponse { systems }))
 }
 
 /// Lists the nodes of a system.
