@@ -153,6 +153,8 @@ async fn keep_lane(
     more: mpsc::Sender<Lane>,
 ) {
     let mut pause = REDIAL_PAUSE;
+    // The session's own `Hello` goes first: a whole round trip waits for it.
+    tokio::task::yield_now().await;
     while let Some(number) = numbers.next() {
         if let Some(carrier) = dial(number).await {
             let (ended, end) = oneshot::channel();

@@ -222,7 +222,7 @@ impl Dialers {
                 if let Some(endpoint) = self.quic.get(&peer.is_ipv4()).cloned() {
                     let near = try_near(self.tls.clone(), peer, self.tls_lanes);
                     attempts.spawn(async move {
-                        sleep_until(at).await;
+                        wait_for(at).await;
                         Attempt {
                             peer,
                             result: try_quic(endpoint, near, peer).await,
@@ -236,7 +236,7 @@ impl Dialers {
                     .filter(|_| number > 0 || self.quic.is_empty())
                 {
                     attempts.spawn(async move {
-                        sleep_until(at).await;
+                        wait_for(at).await;
                         Attempt {
                             peer,
                             result: try_tls(connector, peer).await,
@@ -248,28 +248,29 @@ impl Dialers {
     }
 }
 
-/// Over QUIC, or over TLS where `near` finds it the better one. Both are dialled at once.
+/// A timer would wait to the end of a millisecond, also for what is due.
+async fn wait_for(at: Instant) {
+    if at > Instant::now() {
+        sleep_until(at).await;
+    }
+}
+
+/// Over QUIC, or over TLS where `near` finds it the better one. Both are dialled at once: TCP
+/// first, since the keys of QUIC take longer to make than its packet to send.
 async fn try_quic(
     endpoint: Endpoint,
     near: impl Future<Output = Option<Dialled>>,
     peer: SocketAddr,
 ) -> Result<Dialled, AttemptError> {
-    let connecting = endpoint
-        .connect(peer)
-        .map_err(|error| AttemptError::Local(error.to_string()))?;
     let near = pin!(near);
-    let quic = pin!(timeout(ATTEMPT_TIMEOUT, connecting));
+    let quic = pin!(connect_quic(endpoint.clone(), peer));
     // Of a connection that is dropped the endpoint is told.
     let (connected, near) = match select(near, quic).await {
         Either::Left((Some(dialled), _)) => return Ok(dialled),
         Either::Left((None, quic)) => (quic.await, None),
         Either::Right((connected, near)) => (connected, Some(near)),
     };
-    let connection = match connected {
-        Ok(Ok(connection)) => connection,
-        Ok(Err(quinn::ConnectionError::TransportError(_))) => return Err(AttemptError::Stranger),
-        Ok(Err(_)) | Err(_) => return Err(AttemptError::Silent),
-    };
+    let connection = connected?;
     if is_cheaper_over_tcp(connection.min_rtt())
         && let Some(near) = near
         && let Some(dialled) = near.await
@@ -281,6 +282,20 @@ async fn try_quic(
         endpoint,
         connection,
     })
+}
+
+async fn connect_quic(
+    endpoint: Endpoint,
+    peer: SocketAddr,
+) -> Result<quinn::Connection, AttemptError> {
+    let connecting = endpoint
+        .connect(peer)
+        .map_err(|error| AttemptError::Local(error.to_string()))?;
+    match timeout(ATTEMPT_TIMEOUT, connecting).await {
+        Ok(Ok(connection)) => Ok(connection),
+        Ok(Err(quinn::ConnectionError::TransportError(_))) => Err(AttemptError::Stranger),
+        Ok(Err(_)) | Err(_) => Err(AttemptError::Silent),
+    }
 }
 
 /// Over TLS, where the path is so short that TCP is the cheaper one: `None` where it is not, or
