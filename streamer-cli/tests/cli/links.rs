@@ -97,3 +97,15 @@ fn a_path_whose_packets_must_become_smaller_is_found_out_in_the_same_session() {
         assert!(cable.dropped(verb) > 0, "nothing was too large");
     }
 }
+
+#[test]
+fn packets_are_as_large_as_the_path_takes_them() {
+    for verb in ["receive", "send"] {
+        let Some(cable) = Cable::new() else { return };
+        cable.take_packets_of(9000);
+        disturbed(&cable, verb, &["--transport", "quic"], |_| {});
+        let bytes = cable.packet_bytes(verb);
+        // Handshakes and acknowledgements included.
+        assert!((7000..=9014).contains(&bytes), "{bytes} bytes in a packet");
+    }
+}

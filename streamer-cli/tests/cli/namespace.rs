@@ -127,6 +127,18 @@ impl Cable {
     /// Packets that were dropped on the way there.
     #[track_caller]
     pub(crate) fn dropped(&self, verb: &str) -> u64 {
+        self.sent(verb, "dropped")
+    }
+
+    /// Bytes in an average packet on the way there, until now.
+    #[track_caller]
+    pub(crate) fn packet_bytes(&self, verb: &str) -> u64 {
+        self.sent(verb, "bytes") / self.sent(verb, "packets").max(1)
+    }
+
+    /// What the interface of the side that sends has counted.
+    #[track_caller]
+    fn sent(&self, verb: &str, counter: &str) -> u64 {
         let sending = match verb {
             "receive" => &self.there,
             _ => &self.here,
@@ -135,7 +147,7 @@ impl Cable {
         ip.args(["-s", "-j", "link", "show", "cable"]);
         let shown = ip.output().unwrap().stdout;
         let shown: serde_json::Value = serde_json::from_slice(&shown).unwrap();
-        shown[0]["stats64"]["tx"]["dropped"].as_u64().unwrap()
+        shown[0]["stats64"]["tx"][counter].as_u64().unwrap()
     }
 
     fn receiving(&self, verb: &str) -> &Namespace {
