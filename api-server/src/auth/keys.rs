@@ -263,3 +263,20 @@ fn natural_algorithm(parameters: &AlgorithmParameters) -> Option<Algorithm> {
         _ => None,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_so_many_tokens_are_known() {
+        let verified = Verified::default();
+        let claims = Arc::default();
+        for number in 0..=limits::VERIFIED_TOKENS_MAX {
+            verified.insert(hash(&number.to_string()), &claims);
+            assert!(verified.get(&hash(&number.to_string())).is_some());
+        }
+        assert_eq!(verified.lock().len(), 1);
+        assert!(verified.get(&hash("0")).is_none());
+    }
+}

@@ -125,13 +125,18 @@ impl Authenticator {
     /// # Errors
     /// As [`authenticate`](Self::authenticate).
     pub async fn caller(&self, token: &str) -> Result<Caller, AuthError> {
+        let now = SystemTime::now()
+            .duration_since(UNIX_EPOCH)
+            .map_or(0.0, |d| d.as_secs_f64());
+        self.caller_at(token, now).await
+    }
+
+    /// The same at a moment, in unix seconds.
+    async fn caller_at(&self, token: &str, now: f64) -> Result<Caller, AuthError> {
         if token.len() > limits::TOKEN_MAX_BYTES {
             return Err(AuthError::Invalid);
         }
         let claims = self.keys.verify(token).await?;
-        let now = SystemTime::now()
-            .duration_since(UNIX_EPOCH)
-            .map_or(0.0, |d| d.as_secs_f64());
         let name = self.rules.check(&claims, now)?;
         Ok(Caller {
             name,

@@ -294,3 +294,37 @@ async fn a_withdrawn_key_stops_being_accepted_and_an_outage_changes_nothing() {
         Err(AuthError::UnknownKey)
     );
 }
+
+#[tokio::test]
+async fn a_token_that_is_known_is_judged_again() {
+    let signer = Signer::ed();
+    let provider = Provider::new(&[signer.jwk("k")]).await;
+    let token = signer.good("k");
+    let at = async |seconds: u64| {
+        let now = (now() + seconds) as f64;
+        let caller = provider.authenticator.caller_at(&token, now).await;
+        caller.map(|caller| caller.name().as_str().to_owned())
+    };
+    assert_eq!(at(0).await.unwrap(), "fireuser");
+    assert_eq!(at(1).await.unwrap(), "fireuser");
+    assert_eq!(at(301).await, Err(AuthError::Expired));
+    // Not the token that is known: one character more, or another signature.
+    let longer = format!("{token}A");
+    assert_eq!(provider.ask(&longer).await, Err(AuthError::Invalid));
+    let message = token.rsplit_once('.').unwrap().0;
+    let forged = format!("{message}.{}", B64.encode([0; 64]));
+    assert_eq!(provider.ask(&forged).await, Err(AuthError::Invalid));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_token_that_is_known_goes_with_its_key() {
+    let signer = Signer::ed();
+    let provider = Provider::new(&[signer.jwk("k")]).await;
+    let token = signer.good("k");
+    assert_eq!(provider.ask(&token).await.unwrap(), "fireuser");
+    publish(&provider.path, &[]);
+    assert_eq!(provider.ask(&token).await.unwrap(), "fireuser");
+    tokio::time::advance(limits::KEY_MAX_AGE).await;
+    assert_eq!(provider.ask(&token).await, Err(AuthError::UnknownKey));
+    assert_eq!(provider.ask(&token).await, Err(AuthError::UnknownKey));
+}
