@@ -242,7 +242,8 @@ fn urls_expire_and_the_job_that_waited_for_too_long_says_so() {
     let target = service.home().join("target");
     let directive = json!({"transferMethod": "s3", "fileSize": 5});
     let upload = service.transfer("upload", &target, directive);
-    let failed = service.until(&upload, "failed");
+    service.until(&upload, "failed");
+    let failed = service.ended(&upload);
     let message = failed["message"].as_str().unwrap();
     let known = [
         "refused to look at the object: 403",

@@ -115,7 +115,8 @@ fn a_wrong_code_ends_the_job_and_is_told() {
     let wrong = format!("{number}-wrong-words");
     let directive = json!({"transferMethod": "wormhole", "wormholeCode": wrong});
     let upload = service.transfer("upload", &target, directive);
-    let failed = service.until(&upload, "failed");
+    service.until(&upload, "failed");
+    let failed = service.ended(&upload);
     assert_eq!(failed["jobState"], "FAILED", "{failed}");
     assert!(
         logs(&upload).contains("failed with exit status"),
