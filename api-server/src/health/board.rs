@@ -96,8 +96,53 @@ pub(crate) fn moment(at: Timestamp) -> String {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::*;
+    use crate::config::Sources;
+
+    /// Of a system with these probes, before its first check.
+    pub(in crate::health) fn board(probes: &str) -> HealthBoard {
+        let directory = tempfile::tempdir().unwrap();
+        let file = directory.path().join("config.yaml");
+        let text = format!(
+            r#"
+auth: {{authentication: {{token_url: "http://x"}}}}
+ssh_credentials: {{type: SSHStaticKeys, keys: {{}}}}
+clusters:
+- name: c
+  ssh: {{host: h, port: 22}}
+  scheduler: {{type: slurm, version: "24.11"}}
+  service_account: {{client_id: a, secret: b}}
+  probing: {{services: {probes}}}
+  file_systems:
+  - {{path: /home, data_type: users}}
+  - {{path: /scratch/, data_type: scratch}}
+"#
+        );
+        std::fs::write(&file, text).unwrap();
+        let sources = Sources {
+            file: Some(file),
+            ..Sources::default()
+        };
+        let config = sources.load().unwrap();
+        HealthBoard::new((&config.clusters[0]).into())
+    }
+
+    #[test]
+    fn the_json_is_that_of_the_last_check() {
+        let board = board("{ssh: {}}");
+        let shown = || {
+            let json = board.json().unwrap();
+            assert_eq!(json.get(), serde_json::to_string(&board.view()).unwrap());
+            serde_json::from_str::<serde_json::Value>(json.get()).unwrap()
+        };
+        assert_eq!(shown()["servicesHealth"], serde_json::Value::Null);
+        board.publish(Vec::new(), Timestamp::UNIX_EPOCH);
+        assert_eq!(shown()["lastHealthCheck"], "1970-01-01T00:00:00.000000Z");
+        board.publish_failure("no token", Timestamp::UNIX_EPOCH);
+        let message = &shown()["servicesHealth"][0]["message"];
+        assert!(message.as_str().unwrap().ends_with("error: no token"));
+    }
 
     #[test]
     fn moments_are_written_as_the_reference_writes_them() {

@@ -150,38 +150,14 @@ fn is_below(path: &str, directory: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::Sources;
-    use crate::health::HealthBoard;
+    use crate::health::board::tests::board;
     use crate::model::systems::ServiceHealth;
     use jiff::Timestamp;
     use serde_json::json;
 
     /// A system with probes, and a report that names these services as unhealthy.
     fn system(probes: &str, ill: &[(BackendServiceType, Option<&str>)]) -> std::sync::Arc<System> {
-        let directory = tempfile::tempdir().unwrap();
-        let file = directory.path().join("config.yaml");
-        let text = format!(
-            r#"
-auth: {{authentication: {{token_url: "http://x"}}}}
-ssh_credentials: {{type: SSHStaticKeys, keys: {{}}}}
-clusters:
-- name: c
-  ssh: {{host: h, port: 22}}
-  scheduler: {{type: slurm, version: "24.11"}}
-  service_account: {{client_id: a, secret: b}}
-  probing: {{services: {probes}}}
-  file_systems:
-  - {{path: /home, data_type: users}}
-  - {{path: /scratch/, data_type: scratch}}
-"#
-        );
-        std::fs::write(&file, text).unwrap();
-        let sources = Sources {
-            file: Some(file),
-            ..Sources::default()
-        };
-        let config = sources.load().unwrap();
-        let board = HealthBoard::new((&config.clusters[0]).into());
+        let board = board(probes);
         let entry = |(kind, path): &(BackendServiceType, Option<&str>)| ServiceHealth {
             service_type: *kind,
             last_checked: None,
