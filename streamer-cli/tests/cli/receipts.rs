@@ -1,7 +1,7 @@
 //! Receipts that are lost on the way, once the file is in place.
 
 use crate::harness::{Process, World, client, wait_for_partial};
-use crate::relay::Relay;
+use crate::relay::{Datagrams, Relay};
 
 const SIZE: usize = (24 << 20) + 1;
 
@@ -24,6 +24,22 @@ fn unheard(world: &World, options: &[&str], before: impl FnOnce(&Relay)) -> (Pro
     endpoint.wait_for(|line| line.contains("lost the client"));
     assert!(target.exists());
     (endpoint, client)
+}
+
+#[test]
+fn over_quic_too_a_client_dials_again_with_a_receipt_that_was_lost() {
+    let world = World::new();
+    let (source, target) = (world.file("source", SIZE), world.path("target"));
+    let (endpoint, coordinates) = world.endpoint(&[], "send", &source);
+    let (relay, coordinates) = Datagrams::new(&coordinates);
+    relay.cut_when_there_is(&target);
+    let options = ["--json", "--transport", "quic"];
+    let exit = Process::start(client(&coordinates, &options, "receive", &target)).wait();
+    exit.assert(0, &[]);
+    endpoint.wait().assert(0, &[]);
+    assert_eq!(relay.count(), 2, "{exit:#?}");
+    assert_eq!(exit.message("summary")["verified"], true, "{exit:#?}");
+    assert_received(&world);
 }
 
 fn assert_received(world: &World) {

@@ -2,6 +2,7 @@
 
 use std::io::{Read as _, Write as _};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream, UdpSocket};
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 
@@ -128,7 +129,13 @@ fn lead_to(ours: u16, coordinates: &str) -> (u16, String) {
 
 /// Passes datagrams on to an endpoint, and cuts those who send them off, one by one.
 #[derive(Clone, Default)]
-pub(crate) struct Datagrams(Arc<Mutex<Vec<Caller>>>);
+pub(crate) struct Datagrams {
+    callers: Arc<Mutex<Vec<Caller>>>,
+    /// Once this is there, the first caller is cut off.
+    end: Arc<Mutex<Option<PathBuf>>>,
+    /// On the port of the same number, as an endpoint has it; nobody answers there.
+    silent: Arc<Mutex<Option<TcpListener>>>,
+}
 
 #[derive(Clone)]
 struct Caller {
@@ -142,16 +149,22 @@ struct Caller {
 impl Datagrams {
     /// As [`Relay::new`].
     pub(crate) fn new(coordinates: &str) -> (Self, String) {
-        let front = Arc::new(UdpSocket::bind(("127.0.0.1", 0)).unwrap());
+        let (front, silent) = loop {
+            let front = UdpSocket::bind(("127.0.0.1", 0)).unwrap();
+            if let Ok(silent) = TcpListener::bind(front.local_addr().unwrap()) {
+                break (Arc::new(front), silent);
+            }
+        };
         let ours = front.local_addr().unwrap().port();
         let (port, coordinates) = lead_to(ours, coordinates);
         let relay = Self::default();
+        *relay.silent.lock().unwrap() = Some(silent);
         let passing = relay.clone();
         // It ends with the process of the tests.
         std::thread::spawn(move || {
             let mut buffer = vec![0; 64 << 10];
             while let Ok((count, from)) = front.recv_from(&mut buffer) {
-                let mut callers = passing.0.lock().unwrap();
+                let mut callers = passing.callers.lock().unwrap();
                 let known = callers.iter().find(|caller| caller.address == from);
                 let caller = match known {
                     Some(caller) => caller,
@@ -160,25 +173,39 @@ impl Datagrams {
                         callers.last().unwrap()
                     }
                 };
+                if caller.address == callers[0].address && passing.is_at_end() {
+                    caller.is_cut.store(true, Ordering::Release);
+                }
                 caller.pass(&buffer[..count], |bytes| caller.back.send(bytes));
             }
         });
         (relay, coordinates)
     }
 
+    /// The first caller is not heard any more once this exists: nothing is passed on that was
+    /// said after.
+    pub(crate) fn cut_when_there_is(&self, path: &Path) {
+        *self.end.lock().unwrap() = Some(path.to_owned());
+    }
+
+    fn is_at_end(&self) -> bool {
+        let end = self.end.lock().unwrap();
+        end.as_ref().is_some_and(|path| path.exists())
+    }
+
     pub(crate) fn count(&self) -> usize {
-        self.0.lock().unwrap().len()
+        self.callers.lock().unwrap().len()
     }
 
     pub(crate) fn bytes(&self, caller: usize) -> u64 {
-        let callers = self.0.lock().unwrap();
+        let callers = self.callers.lock().unwrap();
         let caller = callers.get(caller);
         caller.map_or(0, |caller| caller.bytes.load(Ordering::Relaxed))
     }
 
     /// Nothing is passed on any more, either way: silence.
     pub(crate) fn cut(&self, caller: usize) {
-        let callers = self.0.lock().unwrap();
+        let callers = self.callers.lock().unwrap();
         callers[caller].is_cut.store(true, Ordering::Release);
     }
 }
