@@ -46,6 +46,7 @@
 
 pub mod binary;
 pub mod comparison;
+pub mod host;
 pub mod interrupt;
 pub mod lineup;
 pub mod measure;

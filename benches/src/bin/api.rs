@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, bail};
 use clap::Parser;
+use streamer_benches::host::Host;
 use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 
@@ -62,8 +63,16 @@ fn run(args: &Args) -> anyhow::Result<()> {
     let mut out = std::io::stdout().lock();
     writeln!(
         out,
-        "{:<16} {:>7} {:>10} {:>8} {:>8} {:>8} {:>8} {:>11}",
-        "route", "clients", "requests/s", "p50 ms", "p95 ms", "p99 ms", "failed", "resident MB"
+        "{:<16} {:>7} {:>10} {:>8} {:>8} {:>8} {:>8} {:>11} {:>8}",
+        "route",
+        "clients",
+        "requests/s",
+        "p50 ms",
+        "p95 ms",
+        "p99 ms",
+        "failed",
+        "resident MB",
+        "stolen %"
     )?;
     for (name, path) in ROUTES.iter().filter(|(name, _)| name.contains(&args.only)) {
         let request = Arc::new(format!(
@@ -72,16 +81,18 @@ fn run(args: &Args) -> anyhow::Result<()> {
         runtime.block_on(one(server.port, &request))?;
         for &clients in &args.clients {
             let length = Duration::from_secs(args.seconds);
+            let host = Host::watch();
             let load = runtime.block_on(load(server.port, &request, clients, length))?;
             writeln!(
                 out,
-                "{name:<16} {clients:>7} {:>10.1} {:>8.2} {:>8.2} {:>8.2} {:>8} {:>11.1}",
+                "{name:<16} {clients:>7} {:>10.1} {:>8.2} {:>8.2} {:>8.2} {:>8} {:>11.1} {:>8.1}",
                 load.rate(),
                 load.percentile(0.50),
                 load.percentile(0.95),
                 load.percentile(0.99),
                 load.failed,
                 server.resident_megabytes()?,
+                host.stolen_percent().unwrap_or(f64::NAN),
             )?;
         }
     }

@@ -11,6 +11,7 @@ use anyhow::{Context as _, bail};
 use clap::Parser;
 use streamer_benches::binary::build_streamer;
 use streamer_benches::comparison::Comparison;
+use streamer_benches::host::Host;
 use streamer_benches::interrupt::remove_on_interrupt;
 use streamer_benches::lineup::{Places, Set, Tool};
 use streamer_benches::measure::WARDEN_ARGUMENT;
@@ -107,6 +108,7 @@ fn run(args: &Args) -> anyhow::Result<bool> {
         .into_iter()
         .map(|tool| places.candidate(tool))
         .collect();
+    let host = Host::watch();
     let lines = comparison
         .run(candidates, say)
         .with_context(|| format!("making the load in {}", dir.path().display()))?;
@@ -118,9 +120,10 @@ fn run(args: &Args) -> anyhow::Result<bool> {
     } else {
         Vec::new()
     };
-    print(&text(args, &lines, &verdicts))?;
+    let stolen = host.stolen_percent();
+    print(&text(args, &lines, &verdicts, stolen))?;
     if let Some(file) = &args.json {
-        let json = serde_json::to_vec_pretty(&json(args, &lines, &verdicts))?;
+        let json = serde_json::to_vec_pretty(&json(args, &lines, &verdicts, stolen))?;
         std::fs::write(file, json).with_context(|| format!("writing {}", file.display()))?;
     }
     let failed = lines
@@ -218,7 +221,7 @@ fn requirements(set: Set) -> &'static [Requirement] {
     }
 }
 
-fn text(args: &Args, lines: &[Line], verdicts: &[Verdict]) -> String {
+fn text(args: &Args, lines: &[Line], verdicts: &[Verdict], stolen: Option<f64>) -> String {
     let what = match load(args) {
         Load::File { bytes } => format!("one file of {bytes} bytes"),
         Load::Tree { files, bytes_each } => format!("{files} files of {bytes_each} bytes"),
@@ -240,6 +243,11 @@ fn text(args: &Args, lines: &[Line], verdicts: &[Verdict]) -> String {
     {
         text.push_str(PYTHON_NOTE);
     }
+    if let Some(stolen) = stolen {
+        text.push_str(&format!(
+            "taken by the host of this machine: {stolen:.1} % of processor time\n"
+        ));
+    }
     for verdict in verdicts {
         text.push_str(&format!("{verdict}\n"));
     }
@@ -250,7 +258,12 @@ fn text(args: &Args, lines: &[Line], verdicts: &[Verdict]) -> String {
 const PYTHON_NOTE: &str = "python: verified up to the 98 bytes that the tool appends to every \
                            file (its end-of-file message)\n";
 
-fn json(args: &Args, lines: &[Line], verdicts: &[Verdict]) -> serde_json::Value {
+fn json(
+    args: &Args,
+    lines: &[Line],
+    verdicts: &[Verdict],
+    stolen: Option<f64>,
+) -> serde_json::Value {
     serde_json::json!({
         "bytes": load(args).bytes(),
         "files": match load(args) { Load::File { .. } => 1, Load::Tree { files, .. } => files },
@@ -259,6 +272,7 @@ fn json(args: &Args, lines: &[Line], verdicts: &[Verdict]) -> serde_json::Value 
         "cores": std::thread::available_parallelism().map_or(0, usize::from),
         "kernel": std::fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default().trim(),
         "streamer_environment": args.streamer_env,
+        "stolen_percent": stolen,
         "lines": lines,
         "requirements": verdicts,
     })

@@ -130,9 +130,9 @@ fn run(args: &Args) -> anyhow::Result<bool> {
         "goodput of whole commands in % of the link, medians of {}; TCP has {}; offload: {}",
         args.rounds, args.tcp, args.offload
     )?;
-    let heading = ["link", "curl-tls", "download", "upload"];
-    let [link, curl, down, up] = heading;
-    writeln!(out, "{link:<18}{curl:>9}{down:>9}{up:>9}")?;
+    let heading = ["link", "curl-tls", "download", "upload", "stolen %"];
+    let [link, curl, down, up, stolen] = heading;
+    writeln!(out, "{link:<21}{curl:>9}{down:>9}{up:>9}{stolen:>9}")?;
     let mut results = Vec::new();
     let mut is_ahead = true;
     for link in links {
@@ -142,7 +142,8 @@ fn run(args: &Args) -> anyhow::Result<bool> {
         let name = format!("{} Mb {}", link.name, link.megabits);
         let show = |share: Option<f64>| share.map_or_else(|| "-".to_owned(), |s| format!("{s:.1}"));
         let (c, d, u) = (show(curl), show(down), show(up));
-        writeln!(out, "{name:<18}{c:>9}{d:>9}{u:>9}")?;
+        let s = show(result["stolen_percent"].as_f64());
+        writeln!(out, "{name:<21}{c:>9}{d:>9}{u:>9}{s:>9}")?;
         let is_fast = |ours: Option<f64>| ours.is_some() && ours >= curl;
         is_ahead &= is_fast(down) && is_fast(up);
         results.push(serde_json::json!({ "link": link.name, "result": result }));
