@@ -133,8 +133,6 @@ pub(crate) struct Datagrams {
     callers: Arc<Mutex<Vec<Caller>>>,
     /// Once this is there, the first caller is cut off.
     end: Arc<Mutex<Option<PathBuf>>>,
-    /// On the port of the same number, as an endpoint has it; nobody answers there.
-    silent: Arc<Mutex<Option<TcpListener>>>,
 }
 
 #[derive(Clone)]
@@ -149,6 +147,7 @@ struct Caller {
 impl Datagrams {
     /// As [`Relay::new`].
     pub(crate) fn new(coordinates: &str) -> (Self, String) {
+        // TCP has the port of the same number, as at an endpoint; nobody answers there.
         let (front, silent) = loop {
             let front = UdpSocket::bind(("127.0.0.1", 0)).unwrap();
             if let Ok(silent) = TcpListener::bind(front.local_addr().unwrap()) {
@@ -158,10 +157,10 @@ impl Datagrams {
         let ours = front.local_addr().unwrap().port();
         let (port, coordinates) = lead_to(ours, coordinates);
         let relay = Self::default();
-        *relay.silent.lock().unwrap() = Some(silent);
         let passing = relay.clone();
         // It ends with the process of the tests.
         std::thread::spawn(move || {
+            let _silent = silent;
             let mut buffer = vec![0; 64 << 10];
             while let Ok((count, from)) = front.recv_from(&mut buffer) {
                 let mut callers = passing.callers.lock().unwrap();
