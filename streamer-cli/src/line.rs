@@ -1,8 +1,8 @@
 //! From an endpoint that was found to something that a session runs over.
 
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU16, Ordering};
-use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use streamer_core::net::TransferError;
@@ -11,12 +11,11 @@ use streamer_core::net::dial::Dialled;
 use streamer_core::net::limit::RateLimit;
 use streamer_core::net::link::{Carrier, Lane, Link};
 use streamer_core::net::quic::Endpoint;
-use streamer_core::net::tcp::Connector;
+use streamer_core::net::tcp::{Connector, TlsStream};
 use streamer_core::session::hello;
 use streamer_core::wire::message::{Message, Role, SessionId};
 use streamer_core::{TransferSecret, Transport};
-use tokio::net::TcpStream;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{Mutex, mpsc, oneshot};
 use tokio::task::JoinSet;
 
 /// How many connections carry records.
@@ -116,17 +115,19 @@ impl Line {
             Dialled::Tls {
                 connector,
                 stream,
-                mut spare,
+                spare,
                 ..
             } => {
                 let peer = stream.peer();
                 let (mut link, more) = Link::tls(*stream, purpose.session, None);
                 link.limit.clone_from(&purpose.limit);
+                let spare = Arc::new(Mutex::new(spare));
                 for _ in 0..purpose.connections.tls() {
                     let (connector, greeting) = (connector.clone(), purpose.greeter());
-                    let open = Mutex::new(spare.pop());
+                    let spare = Arc::clone(&spare);
                     let dial = async move |lane| {
-                        let open = open.lock().ok().and_then(|mut open| open.take());
+                        let open = spare.lock().await.join_next().await;
+                        let open = open.and_then(|begun| begun.ok().flatten());
                         dial_tls(&connector, peer, open, &greeting(lane)).await
                     };
                     lanes.spawn(keep_lane(dial, numbers.clone(), more.clone()));
@@ -197,14 +198,13 @@ impl Numbers {
 async fn dial_tls(
     connector: &Connector,
     peer: SocketAddr,
-    open: Option<TcpStream>,
+    open: Option<TlsStream>,
     greeting: &Message,
 ) -> Option<Carrier> {
-    let stream = match open {
-        Some(open) => connector.shake_hands(open).await,
-        None => connector.connect(peer).await,
+    let mut stream = match open {
+        Some(open) => open,
+        None => connector.connect(peer).await.ok()?,
     };
-    let mut stream = stream.ok()?;
     write_message(&mut stream, greeting).await.ok()?;
     Some(Carrier::Tls(Box::new(stream)))
 }

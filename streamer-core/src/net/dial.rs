@@ -8,7 +8,7 @@ use std::net::SocketAddr;
 use std::pin::pin;
 use std::time::Duration;
 
-use futures_util::future::{Either, join, join_all, select};
+use futures_util::future::{Either, select};
 use tokio::net::TcpStream;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep_until, timeout};
@@ -38,8 +38,8 @@ pub enum Dialled {
         stream: Box<TlsStream>,
         /// On a path where TCP is the cheaper one, whether QUIC answers or not.
         preferred: bool,
-        /// Open already, for lanes: hands are not shaken.
-        spare: Vec<TcpStream>,
+        /// For lanes: begun along with `stream`, each `None` when it did not succeed.
+        spare: JoinSet<Option<TlsStream>>,
     },
 }
 
@@ -64,8 +64,8 @@ pub struct DialOptions {
     pub choice: Choice,
     /// At most so much will move in a second.
     pub bytes_per_second: Option<u64>,
-    /// So many lanes will be wanted over TLS. Where it is preferred, connections for them are
-    /// opened while the first one shakes hands.
+    /// So many lanes will be wanted over TLS. Connections for them are opened along with the
+    /// first one on the port that is tried first, where TLS may be preferred.
     pub tls_lanes: u16,
 }
 
@@ -220,7 +220,10 @@ impl Dialers {
                     return;
                 }
                 if let Some(endpoint) = self.quic.get(&peer.is_ipv4()).cloned() {
-                    let near = try_near(self.tls.clone(), peer, self.tls_lanes);
+                    // Elsewhere nobody is likely to listen.
+                    let is_likely = number == 0 && i == 0;
+                    let spare = if is_likely { self.tls_lanes } else { 0 };
+                    let near = try_near(self.tls.clone(), peer, spare);
                     attempts.spawn(async move {
                         wait_for(at).await;
                         Attempt {
@@ -299,21 +302,27 @@ async fn connect_quic(
 }
 
 /// Over TLS, where the path is so short that TCP is the cheaper one: `None` where it is not, or
-/// TCP does not get through.
-async fn try_near(connector: Option<Connector>, peer: SocketAddr, lanes: u16) -> Option<Dialled> {
+/// TCP does not get through. So many spare connections are begun with it, and given up with it.
+async fn try_near(connector: Option<Connector>, peer: SocketAddr, spare: u16) -> Option<Dialled> {
     let connector = connector?;
-    let connect = || async move { timeout(NEAR, TcpStream::connect(peer)).await.ok()?.ok() };
-    let socket = connect().await?;
-    let handshake = timeout(PREFER_WAIT, connector.shake_hands(socket));
-    // Over before the handshake, which takes a round trip as well and more work.
-    let spare = join_all((0..lanes.min(MAX_SPARE)).map(|_| connect()));
-    let (stream, spare) = join(handshake, spare).await;
+    let mut begun = JoinSet::new();
+    for _ in 0..spare.min(MAX_SPARE) {
+        begun.spawn(connect_near(connector.clone(), peer));
+    }
+    // Goes first: what is spawned waits for its turn.
+    let stream = connect_near(connector.clone(), peer).await?;
     Some(Dialled::Tls {
-        stream: Box::new(stream.ok()?.ok()?),
+        stream: Box::new(stream),
         connector,
         preferred: true,
-        spare: spare.into_iter().flatten().collect(),
+        spare: begun,
     })
+}
+
+async fn connect_near(connector: Connector, peer: SocketAddr) -> Option<TlsStream> {
+    let socket = timeout(NEAR, TcpStream::connect(peer)).await.ok()?.ok()?;
+    let handshake = timeout(PREFER_WAIT, connector.shake_hands(socket));
+    handshake.await.ok()?.ok()
 }
 
 pub(super) async fn try_tls(
@@ -325,7 +334,7 @@ pub(super) async fn try_tls(
             connector,
             stream: Box::new(stream),
             preferred: false,
-            spare: Vec::new(),
+            spare: JoinSet::new(),
         }),
         Ok(Err(error)) if error.kind() == io::ErrorKind::InvalidData => Err(AttemptError::Stranger),
         Ok(Err(_)) | Err(_) => Err(AttemptError::Silent),
