@@ -243,10 +243,15 @@ impl<N: FnMut(Notice<'_>)> Attempts<'_, N> {
 
     /// Looks for the endpoint, for that long, and runs one session with it.
     async fn attempt(&mut self, wait: Duration) -> Result<Attempt, ClientError> {
+        // Looked at meanwhile, by a thread of its own: the file system may be slow.
+        let vacancy = vacancy(self.local);
         let found = self.find(wait).await?;
         let started = *self.started.get_or_insert_with(Instant::now);
         match found {
-            Found::Proven(dialled) => self.run_proven(dialled, started).await,
+            Found::Proven(dialled) => {
+                let is_vacant = vacancy.await;
+                self.run_proven(dialled, is_vacant, started).await
+            }
             Found::Plain(link) => self.run_plain(*link, started).await,
         }
     }
@@ -295,6 +300,7 @@ impl<N: FnMut(Notice<'_>)> Attempts<'_, N> {
     async fn run_proven(
         &mut self,
         dialled: Dialled,
+        is_vacant: bool,
         started: Instant,
     ) -> Result<Attempt, ClientError> {
         let reason = dialled.reason(self.options.transport);
@@ -311,7 +317,8 @@ impl<N: FnMut(Notice<'_>)> Attempts<'_, N> {
         };
         let (peer, transport) = (line.link.connection.peer(), line.transport());
         (self.notify)(Notice::Connected(peer, transport));
-        let result = run_session(line.link, self.local, self.progress, self.stop.clone()).await;
+        let (local, progress, stop) = (self.local, self.progress, self.stop.clone());
+        let result = run_session(line.link, local, is_vacant, progress, stop).await;
         let elapsed = started.elapsed();
         drop(line.lanes);
         if let Some(endpoint) = line.endpoint {
@@ -340,6 +347,24 @@ async fn has_left(endpoint: SocketAddr) -> bool {
     let connect = tokio::net::TcpStream::connect(endpoint);
     let answer = tokio::time::timeout(LISTENS_WITHIN, connect).await;
     matches!(answer, Ok(Err(error)) if error.kind() == io::ErrorKind::ConnectionRefused)
+}
+
+/// Whether a file that is offered will be wanted, all of it. Not a future that has to be polled:
+/// the look at the target begins at once.
+fn vacancy(local: &Local) -> impl Future<Output = bool> + use<> {
+    let target = match local {
+        Local::Target(target, _) => Some(target.clone()),
+        Local::Source(..) => None,
+    };
+    let look = target.map(|target| tokio::task::spawn_blocking(move || target.is_vacant()));
+    async {
+        match look {
+            Some(look) => tokio::time::timeout(LOOKED_WITHIN, look)
+                .await
+                .is_ok_and(|vacant| vacant.unwrap_or(false)),
+            None => false,
+        }
+    }
 }
 
 /// Where somebody can be asked and the coordinates say what about.
@@ -443,6 +468,7 @@ impl Patience {
 async fn run_session(
     link: Link,
     local: &Local,
+    is_vacant: bool,
     progress: &Arc<Progress>,
     stop: Stop,
 ) -> Result<Transferred, TransferError> {
@@ -454,6 +480,7 @@ async fn run_session(
         Local::Target(target, wanted) => {
             let config = ReceiverConfig {
                 wanted: wanted.clone(),
+                vacant: is_vacant,
                 ..ReceiverConfig::default()
             };
             receive::receive(link, target.clone(), config, progress, stop).await
@@ -570,6 +597,9 @@ impl ClientError {
 
 /// What is lost when all is in place.
 const UNHEARD: &str = "all is in place, and the other side may not know yet";
+
+/// Longest wait for a look at the target: a round trip is all that it can save.
+const LOOKED_WITHIN: Duration = Duration::from_millis(50);
 
 /// Longest wait for a sign that nobody listens.
 const LISTENS_WITHIN: Duration = Duration::from_secs(1);

@@ -4,7 +4,7 @@
 use std::collections::{HashMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
 
 use crate::error::ErrorCode;
@@ -37,16 +37,49 @@ pub(crate) enum OpenFile {
 }
 
 /// The files that lanes write to.
-#[derive(Debug, Default)]
-pub(crate) struct OpenFiles(Mutex<HashMap<u32, OpenFile>>);
+#[derive(Debug)]
+pub(crate) struct OpenFiles {
+    files: Mutex<HashMap<u32, OpenFile>>,
+    /// The first one may have to be waited for: its records may come before it is found.
+    expects_first: watch::Sender<bool>,
+}
 
 impl OpenFiles {
+    /// None yet. `expects_first`: records of the first one may come before
+    /// [`first_found`](Self::first_found).
+    pub(crate) fn new(expects_first: bool) -> Self {
+        Self {
+            files: Mutex::default(),
+            expects_first: watch::Sender::new(expects_first),
+        }
+    }
+
     pub(crate) fn get(&self, entry: u32) -> Option<OpenFile> {
         self.lock().get(&entry).cloned()
     }
 
+    /// Whether this entry is to be waited for with [`until_first_found`](Self::until_first_found).
+    pub(crate) fn expects(&self, entry: u32) -> bool {
+        entry == 0 && *self.expects_first.borrow()
+    }
+
+    /// Waits until the first entry is among the files, or will not be. Cancel-safe.
+    pub(crate) async fn until_first_found(&self) {
+        // Never fails: the sender is ours.
+        let _ = self
+            .expects_first
+            .subscribe()
+            .wait_for(|expects| !expects)
+            .await;
+    }
+
+    /// The first entry is among the files, or will not be.
+    pub(crate) fn first_found(&self) {
+        self.expects_first.send_if_modified(std::mem::take);
+    }
+
     fn lock(&self) -> MutexGuard<'_, HashMap<u32, OpenFile>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.files.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -175,6 +208,8 @@ impl Finder {
                 next = is_short.then(|| self.files.finder.try_pop()).flatten();
             }
             self.files.tell(Event::Many(told));
+            // Not before: what a lane tells of its blocks comes after that.
+            self.files.open.first_found();
             self.open_waiting();
         }
     }

@@ -199,6 +199,22 @@ impl Sink {
         pass(limit, hung_up, bytes).await
     }
 
+    /// Waits until the first entry is found. A thread's socket does not wake it while it waits
+    /// here.
+    async fn until_first_found(&mut self, open: &OpenFiles) -> Result<(), End> {
+        match self {
+            Self::Thread { .. } => {
+                open.until_first_found().await;
+                Ok(())
+            }
+            Self::Here { hung_up, .. } => tokio::select! {
+                biased;
+                _ = hung_up => Err(End::Broken),
+                () = open.until_first_found() => Ok(()),
+            },
+        }
+    }
+
     async fn buffer(&mut self) -> Result<Vec<u8>, End> {
         match self {
             Self::Thread { empty, .. } => empty.recv().await.ok_or(End::Broken),
@@ -322,6 +338,9 @@ async fn receive_all(stream: &mut RecordStream, inlet: &Inlet, sink: &mut Sink) 
         let Some(header) = stream.header().await? else {
             return pack.hand_over(sink, inlet).await;
         };
+        if open.expects(header.entry) {
+            sink.until_first_found(open).await?;
+        }
         let file = match open.get(header.entry) {
             Some(OpenFile::Blocks(file, _)) => file,
             Some(OpenFile::Small(file)) => {

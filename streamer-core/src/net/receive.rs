@@ -46,7 +46,7 @@ pub async fn receive(
     let connection = link.connection;
     let control = ControlTasks::spawn(link.control_send, link.control_receive, link.greeting);
     let (events_tx, events) = mpsc::channel(EVENT_QUEUE);
-    let open = Arc::new(OpenFiles::default());
+    let open = Arc::new(OpenFiles::new(config.vacant));
     let keeper = Keeper::spawn(target.clone(), Arc::clone(&open), events_tx.clone());
     let mut driver = Driver {
         session: Receiver::new(link.session, config),
@@ -312,6 +312,7 @@ impl Driver {
     /// Remembers what the session refuses by itself.
     fn refuse(&mut self, entry: u32, offered: Entry) {
         self.progress.on_offered(1, 0);
+        self.open.first_found();
         let is_ours = !matches!(offered.kind, EntryKind::Unsent { .. });
         let offered = self.tally.offered(entry, offered);
         if is_ours {

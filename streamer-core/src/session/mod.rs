@@ -85,6 +85,7 @@ pub fn hello(role: Role, session: SessionId, lane: u16) -> Hello {
         software,
         wanted: Wanted::default(),
         restart: false,
+        vacant: false,
     }
 }
 

@@ -14,11 +14,13 @@ use crate::wire::message::{
 };
 
 /// State machine of the receiver. See the module for how to drive it.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Receiver {
     session: SessionId,
     state: State,
     inbound_limit_bytes: Option<u64>,
+    /// The sender was told that the first entry is wanted, if it is a file.
+    is_vacant: bool,
     outputs: VecDeque<ReceiverOutput>,
     failures: Vec<EntryFailure>,
     totals: Receipt,
@@ -31,6 +33,10 @@ pub struct ReceiverConfig {
     pub inbound_limit_bytes: Option<u64>,
     /// What the sender is asked for, of a tree.
     pub wanted: Wanted,
+    /// Nothing is at the target. The sender is told, and sends the first entry, if it is a file,
+    /// without waiting for a verdict. Only for a receiver that dials; a file that comes there
+    /// meanwhile makes the entry fail.
+    pub vacant: bool,
 }
 
 /// What happened at the receiver.
@@ -150,7 +156,7 @@ pub enum ReceiverOutput {
     Close(Conclusion),
 }
 
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 enum State {
     ExpectHello,
     Transferring(Transferring),
@@ -158,7 +164,7 @@ enum State {
     Closed,
 }
 
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 struct Transferring {
     offered: u32,
     offered_bytes: u64,
@@ -170,7 +176,7 @@ struct Transferring {
     loss: Option<Loss>,
 }
 
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 struct Loss {
     lane: u16,
     /// Of each entry, the blocks that it had been given and that had not arrived.
@@ -179,15 +185,19 @@ struct Loss {
     is_told: bool,
 }
 
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 struct Pending {
     plan: Option<BlockPlan>,
     phase: Phase,
 }
 
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 enum Phase {
     Preparing,
+    /// As before, but its verdict was said beforehand: all of it may come at any time.
+    Expected {
+        root: Option<Hash>,
+    },
     Receiving {
         proven: BlockSet,
         retries: u32,
@@ -201,11 +211,13 @@ impl Receiver {
     pub fn new(session: SessionId, config: ReceiverConfig) -> Self {
         let mut hello = hello(Role::Receiver, session, 0);
         hello.wanted = config.wanted;
+        hello.vacant = config.vacant;
         let hello = ReceiverOutput::Send(Message::Hello(hello));
         Self {
             session,
             state: State::ExpectHello,
             inbound_limit_bytes: config.inbound_limit_bytes,
+            is_vacant: config.vacant,
             outputs: VecDeque::from([hello]),
             failures: Vec::new(),
             totals: Receipt::default(),
@@ -257,7 +269,7 @@ impl Receiver {
         };
         match &pending.phase {
             Phase::Receiving { proven, .. } => !proven.contains(block),
-            Phase::Preparing | Phase::Finishing => false,
+            Phase::Preparing | Phase::Expected { .. } | Phase::Finishing => false,
         }
     }
 
@@ -270,7 +282,7 @@ impl Receiver {
         // Complete and with its root, an entry is past this phase.
         let is_owed = |pending: &Pending| match pending.phase {
             Phase::Receiving { root, .. } => root.is_some(),
-            Phase::Preparing | Phase::Finishing => false,
+            Phase::Preparing | Phase::Expected { .. } | Phase::Finishing => false,
         };
         transfer.entries.values().any(is_owed)
     }
@@ -365,13 +377,12 @@ impl Receiver {
             let entry = transfer.offered;
             transfer.offered += 1;
             let plan = offered.plan();
-            transfer.entries.insert(
-                entry,
-                Pending {
-                    plan,
-                    phase: Phase::Preparing,
-                },
-            );
+            let is_expected = self.is_vacant && entry == 0 && plan.is_some();
+            let phase = match is_expected {
+                true => Phase::Expected { root: None },
+                false => Phase::Preparing,
+            };
+            transfer.entries.insert(entry, Pending { plan, phase });
             let bytes = transfer
                 .offered_bytes
                 .saturating_add(plan.map_or(0, BlockPlan::size));
@@ -400,8 +411,10 @@ impl Receiver {
         let Some(pending) = self.pending(entry) else {
             return;
         };
-        if !matches!(pending.phase, Phase::Preparing) {
-            return;
+        match pending.phase {
+            Phase::Preparing => {}
+            Phase::Expected { root } => return self.on_expected(entry, root, preparation),
+            Phase::Receiving { .. } | Phase::Finishing => return,
         }
         let decision = match (preparation, pending.plan) {
             (Preparation::Data(held), Some(plan)) => match proven_blocks(plan, &held) {
@@ -426,6 +439,32 @@ impl Receiver {
             Decision::NoData => self.forget(entry, None),
             Decision::Refuse(code) => self.forget(entry, Some(code)),
         }
+    }
+
+    /// The sender has its verdict; anything else than that comes as an outcome.
+    fn on_expected(&mut self, entry: u32, root: Option<Hash>, preparation: Preparation) {
+        let Some(pending) = self.pending(entry) else {
+            return;
+        };
+        let code = match (preparation, pending.plan) {
+            // What is held was not there when the sender was told: it comes all the same, and
+            // is let pass.
+            (Preparation::Data(held), Some(plan)) => match proven_blocks(plan, &held) {
+                Some(proven) => {
+                    pending.phase = Phase::Receiving {
+                        proven,
+                        retries: 0,
+                        root,
+                    };
+                    return self.finish_entry_if_complete(entry);
+                }
+                None => ErrorCode::Internal,
+            },
+            (Preparation::Data(_), None) => ErrorCode::Internal,
+            (Preparation::NoData, _) => ErrorCode::TargetExists,
+            (Preparation::Refused(code), _) => code,
+        };
+        self.conclude(entry, Some(code));
     }
 
     /// Tells the sender what is held, in messages within their bound.
@@ -509,7 +548,8 @@ impl Receiver {
         match &mut pending.phase {
             Phase::Receiving {
                 root: root @ None, ..
-            } => *root = Some(theirs),
+            }
+            | Phase::Expected { root: root @ None } => *root = Some(theirs),
             _ => return Err(ProtocolError::Misbehaved("completed an entry out of order").into()),
         }
         self.finish_entry_if_complete(entry);
@@ -556,7 +596,8 @@ impl Receiver {
                 continue;
             };
             let (plan, proven) = match (&pending.phase, pending.plan) {
-                (Phase::Receiving { proven, .. }, Some(plan)) => (plan, proven),
+                (Phase::Receiving { proven, .. }, Some(plan)) => (plan, Some(proven)),
+                (Phase::Expected { .. }, Some(plan)) => (plan, None),
                 (Phase::Finishing, _) => continue,
                 _ => return misbehaved("lost blocks before the verdict"),
             };
@@ -565,7 +606,8 @@ impl Receiver {
             }
             let doubted = loss.blocks.entry(entry);
             let doubted = doubted.or_insert_with(|| BlockSet::new(plan));
-            for block in run.blocks().filter(|block| !proven.contains(*block)) {
+            let is_proven = |block| proven.is_some_and(|proven| proven.contains(block));
+            for block in run.blocks().filter(|block| !is_proven(*block)) {
                 doubted.insert(block);
             }
         }
@@ -588,12 +630,13 @@ impl Receiver {
         };
         let mut runs = Vec::new();
         for (entry, doubted) in &loss.blocks {
-            if let Some(pending) = transfer.entries.get(entry)
-                && let Phase::Receiving { proven, .. } = &pending.phase
-            {
-                let missing = doubted.without(proven).into_iter();
-                runs.extend(missing.map(|run| EntryRun { entry: *entry, run }));
-            }
+            let missing = match transfer.entries.get(entry).map(|pending| &pending.phase) {
+                Some(Phase::Receiving { proven, .. }) => doubted.without(proven),
+                Some(Phase::Expected { .. }) => doubted.runs(),
+                Some(Phase::Preparing | Phase::Finishing) | None => continue,
+            };
+            let missing = missing.into_iter();
+            runs.extend(missing.map(|run| EntryRun { entry: *entry, run }));
         }
         let batches = LaneBlocks::batches(lane, &runs).into_iter();
         let messages = batches.map(Message::Missing);
@@ -659,7 +702,7 @@ impl Receiver {
         };
         let is_complete = |pending: &Pending| match &pending.phase {
             Phase::Preparing => false,
-            Phase::Receiving { root, .. } => root.is_some(),
+            Phase::Receiving { root, .. } | Phase::Expected { root } => root.is_some(),
             Phase::Finishing => true,
         };
         if !transfer.last_offered

@@ -13,11 +13,13 @@ use crate::wire::message::{
 };
 
 /// State machine of the sender. See the module for how to drive it.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Sender {
     session: SessionId,
     /// The receiver has said `Hello`: nothing else of it is taken before.
     is_greeted: bool,
+    /// The receiver has said that it wants the first entry, if it is a file.
+    is_vacant: bool,
     state: State,
     outputs: VecDeque<SenderOutput>,
     failures: Vec<EntryFailure>,
@@ -111,14 +113,14 @@ pub enum SenderOutput {
     Close(Conclusion),
 }
 
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 enum State {
     Transferring(Transferring),
     ExpectReceipt,
     Closed,
 }
 
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 struct Transferring {
     offered: u32,
     reading: bool,
@@ -138,14 +140,14 @@ impl Transferring {
     }
 }
 
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 struct Loss {
     lane: u16,
     /// The blocks that it was given, but those that the receiver has said it lacks.
     given: BTreeMap<u32, BlockSet>,
 }
 
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 struct Pending {
     plan: Option<BlockPlan>,
     /// Blocks that the receiver asked for again.
@@ -153,7 +155,7 @@ struct Pending {
     phase: Phase,
 }
 
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 enum Phase {
     ExpectAnswer {
         held: Option<BlockSet>,
@@ -208,6 +210,7 @@ impl Sender {
         Self {
             session,
             is_greeted: false,
+            is_vacant: false,
             state: State::Transferring(Transferring::default()),
             outputs: VecDeque::from([SenderOutput::Send(hello)]),
             failures: Vec::new(),
@@ -356,11 +359,12 @@ impl Sender {
         check_control(self.session, &theirs)?;
         self.is_greeted = true;
         if self.has_begun() {
-            if !theirs.wanted.is_everything() {
-                return Err(ProtocolError::Misbehaved("listens and has a filter").into());
+            if !theirs.wanted.is_everything() || theirs.vacant {
+                return Err(ProtocolError::Misbehaved("listens and has wishes").into());
             }
             return Ok(());
         }
+        self.is_vacant = theirs.vacant;
         if !theirs.wanted.is_everything() {
             self.outputs.push_back(SenderOutput::Filter(theirs.wanted));
         }
@@ -392,6 +396,7 @@ impl Sender {
         transfer.reading = false;
         transfer.last_offered = last;
         let mut batches = offers_of(transfer.offered, entries, last);
+        let is_first = transfer.offered == 0;
         for entry in batches.iter().flat_map(|offer| &offer.entries) {
             transfer
                 .entries
@@ -401,6 +406,9 @@ impl Sender {
         }
         let offers = batches.drain(..).map(Message::Offer);
         self.outputs.extend(offers.map(SenderOutput::Send));
+        if is_first && self.is_vacant {
+            self.send_unasked(FIRST_ENTRY);
+        }
         self.read_on();
         self.finish_if_done();
         Ok(())
@@ -462,17 +470,34 @@ impl Sender {
                 }
                 (Decision::Send, Some(plan)) => {
                     let held = held.unwrap_or_else(|| BlockSet::new(plan));
-                    let unsent = plan.count() - held.len();
-                    pending.phase = Phase::Sending { unsent, checks };
-                    let runs = held.missing().into_iter();
-                    self.outputs
-                        .extend(runs.map(|run| SenderOutput::SendBlocks { entry, run }));
-                    self.seal_if_sent(entry);
+                    self.send_rest(entry, plan, &held, checks);
                 }
             }
         }
         self.finish_if_done();
         Ok(())
+    }
+
+    /// All of a file whose verdict is known beforehand.
+    fn send_unasked(&mut self, entry: u32) {
+        if let Ok(pending) = self.pending(entry)
+            && let Some(plan) = pending.plan
+        {
+            self.send_rest(entry, plan, &BlockSet::new(plan), 0);
+        }
+    }
+
+    /// What is not held, while so many messages about what is are being checked.
+    fn send_rest(&mut self, entry: u32, plan: BlockPlan, held: &BlockSet, checks: u32) {
+        let Ok(pending) = self.pending(entry) else {
+            return;
+        };
+        let unsent = plan.count() - held.len();
+        pending.phase = Phase::Sending { unsent, checks };
+        let runs = held.missing().into_iter();
+        self.outputs
+            .extend(runs.map(|run| SenderOutput::SendBlocks { entry, run }));
+        self.seal_if_sent(entry);
     }
 
     fn on_again(&mut self, Again { entry, block }: Again) -> Result<(), SessionError> {
@@ -769,6 +794,9 @@ fn encoded_bytes(entry: &Entry) -> usize {
     };
     ENTRY_OVERHEAD_BYTES + entry.path.as_bytes().len() + target
 }
+
+/// A file that is transferred alone, or the root of a tree.
+const FIRST_ENTRY: u32 = 0;
 
 /// Tag, first number, count and flag of an offer, at their longest, rounded up.
 const OFFER_OVERHEAD_BYTES: usize = 32;

@@ -130,6 +130,14 @@ impl PartialFile {
         Ok(is_whole.then_some(partial))
     }
 
+    /// Whether nothing is at `target`, and nothing that an earlier run left for it.
+    pub(crate) fn is_vacant(target: &Place) -> bool {
+        let places = Places::of(target, target.with_suffix(".part"));
+        [&places.target, &places.part, &places.journal]
+            .iter()
+            .all(|place| place.stat().is_ok_and(|stat| stat.is_none()))
+    }
+
     /// Whether `target` is a file of an earlier run whose receipt may not have been heard.
     ///
     /// # Errors

@@ -93,6 +93,13 @@ impl Target {
         self.check_existing(&place).map(|_| ())
     }
 
+    /// Whether nothing is there, and nothing that an earlier run left: a file that is offered
+    /// will be wanted, all of it, unless something comes there meanwhile.
+    pub fn is_vacant(&self) -> bool {
+        self.policy.existing != Existing::Skip
+            && Place::of(&self.path).is_ok_and(|place| PartialFile::is_vacant(&place))
+    }
+
     /// Opens or makes the directory that is offered as root of a tree.
     ///
     /// # Errors
@@ -258,6 +265,30 @@ mod tests {
                 [is_new, false]
             );
         }
+    }
+
+    #[test]
+    fn a_target_is_vacant_while_neither_it_nor_anything_of_an_earlier_run_is_there() {
+        let dir = tempfile::tempdir().unwrap();
+        let target = |existing| {
+            let policy = TargetPolicy {
+                existing,
+                restart: false,
+            };
+            Target::new(&dir.path().join("target"), policy)
+        };
+        assert!(target(Existing::Refuse).is_vacant());
+        assert!(target(Existing::Overwrite).is_vacant());
+        // What comes there meanwhile is to be kept, not to fail.
+        assert!(!target(Existing::Skip).is_vacant());
+        for name in ["target", "target.part", "target.part.journal"] {
+            let path = dir.path().join(name);
+            std::fs::write(&path, "").unwrap();
+            assert!(!target(Existing::Overwrite).is_vacant(), "{name}");
+            std::fs::remove_file(&path).unwrap();
+        }
+        let nowhere = dir.path().join("missing/target");
+        assert!(!Target::new(&nowhere, TargetPolicy::default()).is_vacant());
     }
 
     #[test]

@@ -105,6 +105,7 @@ mod tests {
                     exclude: vec!["tmp/".into()],
                 },
                 restart: true,
+                vacant: true,
             }),
             Message::Offer(Offer {
                 first: 0,

@@ -140,6 +140,9 @@ pub struct Hello {
     /// Sender: throw away what an earlier run left, before anything is looked at. Once in a
     /// session, however often it is dialled.
     pub restart: bool,
+    /// Receiver that dials: nothing is at its target. If the first entry is a file, it is wanted,
+    /// and no verdict on it will be said.
+    pub vacant: bool,
 }
 
 /// What a receiver wants of a tree: names that match a pattern of `include`, where there is

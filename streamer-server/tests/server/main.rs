@@ -5,4 +5,5 @@ mod long_life;
 mod receipt;
 mod stalled;
 mod strangers;
+mod vacant;
 mod world;

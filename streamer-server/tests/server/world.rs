@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use streamer_core::net::dial::{Choice, Dialled, dial};
 use streamer_core::net::link::Link;
-use streamer_core::net::{Progress, receive};
+use streamer_core::net::{Progress, Transferred, receive};
 use streamer_core::session::ReceiverConfig;
 use streamer_core::store::target::{Target, TargetPolicy};
 use streamer_core::wire::message::SessionId;
@@ -117,7 +117,14 @@ impl World {
 
     /// A client that gets the file, after so many that were served and left.
     pub(crate) async fn assert_serves_after(self, sessions: u32) {
-        let target = self.dir.path().join("target");
+        self.receive(ReceiverConfig::default()).await;
+        assert_eq!(std::fs::read(self.path("target")).unwrap(), CONTENT);
+        let served = tokio::time::timeout(DEADLINE, self.served).await.unwrap();
+        assert_eq!(served.unwrap().unwrap().sessions, sessions + 1);
+    }
+
+    /// A client that receives into `target`, over QUIC.
+    pub(crate) async fn receive(&self, config: ReceiverConfig) -> Transferred {
         let dialled = dial(&self.coordinates, Choice::Quic, DEADLINE)
             .await
             .unwrap();
@@ -130,15 +137,12 @@ impl World {
         };
         let control = connection.open_bi().await.unwrap();
         let (link, _lanes) = Link::quic(connection, control, SessionId([7; 16]), None);
-        let (config, progress) = (ReceiverConfig::default(), Arc::<Progress>::default());
-        let place = Target::new(&target, TargetPolicy::default());
-        receive::receive(link, place, config, progress, std::future::pending())
-            .await
-            .unwrap();
+        let progress = Arc::<Progress>::default();
+        let place = Target::new(&self.path("target"), TargetPolicy::default());
+        let received = receive::receive(link, place, config, progress, std::future::pending());
+        let transferred = received.await.unwrap();
         endpoint.close().await;
-        assert_eq!(std::fs::read(target).unwrap(), CONTENT);
-        let served = tokio::time::timeout(DEADLINE, self.served).await.unwrap();
-        assert_eq!(served.unwrap().unwrap().sessions, sessions + 1);
+        transferred
     }
 }
 

@@ -28,6 +28,9 @@ pub(super) struct Plan {
     /// Entries read from the source at a time.
     pub(super) batch: usize,
     pub(super) limit: Option<u64>,
+    /// The receiver says that its target is vacant when it is not: something has come there
+    /// since it looked.
+    pub(super) races: bool,
     /// Steps after which the link is gone.
     pub(super) cut: Option<usize>,
     /// Lanes that carry records.
@@ -59,6 +62,7 @@ impl Default for Plan {
             delay: 50,
             batch: 1024,
             limit: None,
+            races: false,
             cut: None,
             lanes: 1,
             losses: BTreeSet::new(),
@@ -136,16 +140,23 @@ impl Event {
 /// Runs one session to its end or its cut. Panics when it falls silent before.
 pub(super) fn run(source: &mut Source, store: &mut Store, plan: &Plan) -> Report {
     let session = SessionId([7; 16]);
+    let is_listening = plan.seed.is_multiple_of(2);
+    let is_vacant = source
+        .entries
+        .first()
+        .is_none_or(|entry| store.is_vacant(&entry.path));
+    let says_vacant = plan.races || (is_vacant && plan.seed.is_multiple_of(4));
     let config = ReceiverConfig {
         inbound_limit_bytes: plan.limit,
         wanted: Wanted::default(),
+        vacant: is_listening && says_vacant,
     };
     Pair {
-        sender: match plan.seed % 2 {
-            0 => Sender::new(session, false),
-            _ => Sender::dialler(session, false),
+        sender: match is_listening {
+            true => Sender::new(session, false),
+            false => Sender::dialler(session, false),
         },
-        receiver: Receiver::new(session, config),
+        receiver: Receiver::new(session, config.clone()),
         sender_end: None,
         receiver_end: None,
         events: BTreeMap::new(),
@@ -165,6 +176,8 @@ pub(super) fn run(source: &mut Source, store: &mut Store, plan: &Plan) -> Report
         read: 0,
         records: 0,
         most_open: 0,
+        expects_first: config.vacant,
+        early: Vec::new(),
         plan,
         source,
         store,
@@ -200,6 +213,10 @@ struct Pair<'a> {
     read: usize,
     records: u64,
     most_open: usize,
+    /// The first entry was promised to be wanted, and its target is not found yet.
+    expects_first: bool,
+    /// Its records, by lane, which wait for that.
+    early: Vec<(u16, Vec<u8>)>,
     plan: &'a Plan,
     source: &'a mut Source,
     store: &'a mut Store,
@@ -268,13 +285,20 @@ impl Pair<'_> {
     fn step(&mut self, event: Event) {
         match event {
             Event::Sender(input) => self.tell_sender(input),
-            Event::Receiver(input) => self.tell_receiver(input),
+            Event::Receiver(input) => {
+                let is_first = matches!(input, ReceiverInput::Prepared { entry: 0, .. });
+                self.tell_receiver(input);
+                if is_first {
+                    self.on_first_found();
+                }
+            }
             Event::FrameToSender(frame) => self.on_frame(1, &frame),
             Event::FrameToReceiver(frame) => self.on_frame(0, &frame),
             Event::Read { entry, block } => self.read_block(entry, block),
-            Event::Record { bytes, .. } => self.on_record(&bytes),
+            Event::Record { lane, bytes } => self.on_record(lane, bytes),
             Event::LaneDropped { lane } => {
                 self.events.retain(|_, event| !event.is_record_of(lane));
+                self.early.retain(|(early, _)| *early != lane);
                 self.tell_receiver(ReceiverInput::LaneDropped { lane });
             }
         }
@@ -429,6 +453,7 @@ impl Pair<'_> {
                         preparation,
                     }));
                 }
+                ReceiverOutput::Refuse { entry: 0, .. } => self.on_first_found(),
                 ReceiverOutput::Restart
                 | ReceiverOutput::Refuse { .. }
                 | ReceiverOutput::Release { .. } => {}
@@ -483,7 +508,14 @@ impl Pair<'_> {
         self.tell_sender(SenderInput::BlocksSent { entry, count: 1 });
     }
 
-    fn on_record(&mut self, record: &[u8]) {
+    fn on_first_found(&mut self) {
+        self.expects_first = false;
+        for (lane, record) in std::mem::take(&mut self.early) {
+            self.on_record(lane, record);
+        }
+    }
+
+    fn on_record(&mut self, lane: u16, record: Vec<u8>) {
         let Some((header, rest)) = record.split_first_chunk::<HEADER_BYTES>() else {
             return;
         };
@@ -493,6 +525,9 @@ impl Pair<'_> {
             length,
             ..
         } = RecordHeader::decode(*header);
+        if entry == 0 && self.expects_first {
+            return self.early.push((lane, record));
+        }
         // Of an entry that is over, or was never offered: skipped.
         let Some((path, offered)) = self.paths.get(&entry) else {
             return;

@@ -11,7 +11,9 @@ use super::world::{Source, Store};
 use crate::blocks::BlockRun;
 use crate::error::ErrorCode;
 use crate::limits::BLOCK_MIN_BYTES as MIB;
-use crate::session::{Preparation, Receiver, ReceiverConfig, ReceiverInput, Sender, SenderInput};
+use crate::session::{
+    Preparation, Receiver, ReceiverConfig, ReceiverInput, Sender, SenderInput, hello,
+};
 use crate::wire::message::*;
 
 fn size() -> impl Strategy<Value = u64> {
@@ -72,8 +74,9 @@ prop_compose! {
         losses in proptest::collection::btree_set(0..60usize, 0..6),
         damage in damage(),
         disturb in proptest::option::of((0..60usize, disturbance())),
+        races in proptest::bool::weighted(0.2),
     ) -> Plan {
-        Plan { seed, delay, batch, cut, lanes, losses, damage, disturb, ..Plan::default() }
+        Plan { seed, delay, batch, cut, lanes, losses, damage, disturb, races, ..Plan::default() }
     }
 }
 
@@ -309,13 +312,15 @@ proptest! {
         inputs in proptest::collection::vec(sender_input(), 0..60),
         dials in proptest::bool::ANY,
         greeted_after in 0..3usize,
+        vacant: bool,
     ) {
         let mut sender = match dials {
             true => Sender::dialler(SESSION, false),
             false => Sender::new(SESSION, false),
         };
-        let hello = messages(Role::Receiver).swap_remove(0);
-        let greeted = SenderInput::Message(hello);
+        let mut hello = hello(Role::Receiver, SESSION, 0);
+        hello.vacant = vacant;
+        let greeted = SenderInput::Message(Message::Hello(hello));
         let mut inputs = inputs;
         inputs.insert(greeted_after.min(inputs.len()), greeted);
         let mut over = false;
@@ -332,8 +337,10 @@ proptest! {
     fn no_sequence_of_inputs_panics_or_floods_the_receiver(
         inputs in proptest::collection::vec(receiver_input(), 0..60),
         limit in proptest::option::of(number()),
+        vacant: bool,
     ) {
-        let config = ReceiverConfig { inbound_limit_bytes: limit, ..ReceiverConfig::default() };
+        let config =
+            ReceiverConfig { inbound_limit_bytes: limit, vacant, ..ReceiverConfig::default() };
         let mut receiver = Receiver::new(SESSION, config);
         let hello = messages(Role::Sender).swap_remove(0);
         receiver.handle(ReceiverInput::Message(hello)).unwrap();

@@ -91,6 +91,12 @@ fn from_receiver(kind: usize) -> SenderInput {
     SenderInput::Message(messages(Role::Receiver).swap_remove(kind))
 }
 
+fn hello_of_a_vacant_target() -> SenderInput {
+    let mut hello = hello(Role::Receiver, SESSION, 0);
+    hello.vacant = true;
+    SenderInput::Message(Message::Hello(hello))
+}
+
 fn from_sender(kind: usize) -> ReceiverInput {
     ReceiverInput::Message(messages(Role::Sender).swap_remove(kind))
 }
@@ -118,7 +124,20 @@ pub(super) fn sender_after(inputs: Vec<SenderInput>) -> Sender {
 }
 
 pub(super) fn receiver_after(inputs: Vec<ReceiverInput>) -> Receiver {
-    let mut receiver = Receiver::new(SESSION, ReceiverConfig::default());
+    receiver_with(ReceiverConfig::default(), inputs)
+}
+
+/// The same, which has said that its target is vacant.
+fn vacant_receiver_after(inputs: Vec<ReceiverInput>) -> Receiver {
+    let config = ReceiverConfig {
+        vacant: true,
+        ..ReceiverConfig::default()
+    };
+    receiver_with(config, inputs)
+}
+
+fn receiver_with(config: ReceiverConfig, inputs: Vec<ReceiverInput>) -> Receiver {
+    let mut receiver = Receiver::new(SESSION, config);
     for input in inputs {
         receiver.handle(input).unwrap();
     }
@@ -161,6 +180,10 @@ pub(super) fn sender_paths() -> Vec<(&'static str, Vec<SenderInput>)> {
         ("nothing offered", opening[..1].to_vec()),
         ("expecting Answer", opening.clone()),
         ("entry failed", [opening.clone(), vec![failed]].concat()),
+        (
+            "sending unasked",
+            vec![hello_of_a_vacant_target(), opening[1].clone()],
+        ),
     ];
     let mut inputs = opening;
     for (name, input) in way {
@@ -206,6 +229,89 @@ pub(super) fn receiver_paths() -> Vec<(&'static str, Vec<ReceiverInput>)> {
     paths
 }
 
+/// States of one that has said that its target is vacant.
+fn vacant_receiver_paths() -> Vec<(&'static str, Vec<ReceiverInput>)> {
+    let opening = vec![from_sender(HELLO), from_sender(OFFER)];
+    let rooted = [opening.clone(), vec![from_sender(COMPLETE)]].concat();
+    vec![("expected", opening), ("expected, rooted", rooted)]
+}
+
+#[test]
+fn a_vacant_target_takes_its_file_without_a_verdict() {
+    let found = |preparation| ReceiverInput::Prepared {
+        entry: 0,
+        preparation,
+    };
+    let outputs = |mut receiver: Receiver| -> Vec<String> {
+        let outputs = std::iter::from_fn(|| receiver.poll_output());
+        outputs.map(|output| receiver_says(&output)).collect()
+    };
+    for (name, path) in vacant_receiver_paths() {
+        let mut receiver = vacant_receiver_after(path);
+        let failing = receiver.clone();
+        receiver
+            .handle(found(Preparation::Data(Vec::new())))
+            .unwrap();
+        assert_eq!(outputs(receiver.clone()), [""; 0], "{name}");
+        receiver
+            .handle(ReceiverInput::BlockProven { entry: 0, block: 0 })
+            .unwrap();
+        let is_rooted = name == "expected, rooted";
+        let expected: &[&str] = if is_rooted { &["finish 0"] } else { &[] };
+        assert_eq!(outputs(receiver), expected, "{name}");
+        // What is there by now makes it fail; the sender hears of it as of any outcome.
+        for (preparation, code) in [
+            (Preparation::NoData, ErrorCode::TargetExists),
+            (Preparation::Refused(ErrorCode::NoSpace), ErrorCode::NoSpace),
+        ] {
+            let mut receiver = failing.clone();
+            receiver.handle(found(preparation)).unwrap();
+            let done = Done {
+                outcomes: vec![Outcome {
+                    entry: 0,
+                    failure: Some(code),
+                }],
+            };
+            let outputs: Vec<_> = std::iter::from_fn(|| receiver.poll_output()).collect();
+            let expected = [
+                ReceiverOutput::Release {
+                    entry: 0,
+                    failure: Some(code),
+                },
+                ReceiverOutput::Send(Message::Done(done)),
+            ];
+            assert_eq!(outputs, expected, "{name}");
+        }
+    }
+}
+
+#[test]
+fn a_sender_sends_the_file_of_a_vacant_target_at_once_and_no_tree() {
+    let outputs = |entry: Entry| {
+        let mut sender = Sender::new(SESSION, false);
+        sender.handle(hello_of_a_vacant_target()).unwrap();
+        let (entries, last) = (vec![entry], true);
+        sender
+            .handle(SenderInput::Manifest { entries, last })
+            .unwrap();
+        let outputs = std::iter::from_fn(|| sender.poll_output());
+        outputs
+            .map(|output| sender_says(&output))
+            .collect::<Vec<_>>()
+    };
+    let run = BlockRun { first: 0, count: 1 };
+    let send = sender_says(&SenderOutput::SendBlocks { entry: 0, run });
+    let read = sender_says(&SenderOutput::ReadManifest);
+    assert_eq!(outputs(file(1)), ["Hello", &read, "Offer", &send]);
+    let seal = sender_says(&SenderOutput::Seal { entry: 0 });
+    assert_eq!(outputs(file(0)), ["Hello", &read, "Offer", &seal]);
+    let directory = Entry {
+        kind: EntryKind::Directory,
+        ..file(0)
+    };
+    assert_eq!(outputs(directory), ["Hello", &read, "Offer"]);
+}
+
 #[test]
 fn a_sender_that_dials_offers_before_it_is_greeted_and_goes_on_as_any_other() {
     let mut early = Sender::dialler(SESSION, false);
@@ -228,19 +334,23 @@ fn a_sender_that_dials_offers_before_it_is_greeted_and_goes_on_as_any_other() {
 }
 
 #[test]
-fn a_filter_that_comes_after_the_offer_is_a_fault() {
-    let mut sender = sender_after(vec![SenderInput::Manifest {
+fn a_wish_that_comes_after_the_offer_is_a_fault() {
+    let sender = sender_after(vec![SenderInput::Manifest {
         entries: vec![file(1)],
         last: true,
     }]);
     let mut late = hello(Role::Receiver, SESSION, 0);
     late.wanted.exclude.push("x".to_owned());
-    let error = sender.handle(SenderInput::Message(Message::Hello(late)));
-    assert_eq!(
-        error.unwrap_err().code(),
-        ErrorCode::ProtocolViolation,
-        "{sender:?}"
-    );
+    let late = SenderInput::Message(Message::Hello(late));
+    for wish in [late, hello_of_a_vacant_target()] {
+        let mut sender = sender.clone();
+        let error = sender.handle(wish);
+        assert_eq!(
+            error.unwrap_err().code(),
+            ErrorCode::ProtocolViolation,
+            "{sender:?}"
+        );
+    }
 }
 
 #[test]
@@ -321,9 +431,13 @@ fn every_message_in_every_state_has_the_outcome_of_the_table() {
         }
     }
     table.push_str("\nRECEIVER\n");
-    for (name, path) in receiver_paths() {
+    let vacant = vacant_receiver_paths().into_iter();
+    let vacant = vacant.map(|(name, path)| (name, vacant_receiver_after(path)));
+    let paths = receiver_paths().into_iter();
+    let paths = paths.map(|(name, path)| (name, receiver_after(path)));
+    for (name, receiver) in paths.chain(vacant) {
         for message in messages(Role::Sender) {
-            let mut receiver = receiver_after(path.clone());
+            let mut receiver = receiver.clone();
             let was_closed = receiver.state_name() == "closed";
             let result = receiver.handle(ReceiverInput::Message(message.clone()));
             let outputs: Vec<_> = std::iter::from_fn(|| receiver.poll_output()).collect();

@@ -85,6 +85,11 @@ pub(super) struct Partial {
 }
 
 impl Store {
+    /// Whether there is nothing, and nothing of it.
+    pub(super) fn is_vacant(&self, path: &RelPath) -> bool {
+        !self.named.contains_key(path) && !self.partials.contains_key(path)
+    }
+
     pub(super) fn prepare(&mut self, entry: &Entry) -> Preparation {
         if let Some(code) = self.refused.get(&entry.path) {
             return Preparation::Refused(*code);
