@@ -27,6 +27,9 @@ pub(super) struct Control {
     round: Round,
     phase: Phase,
     window: u64,
+    in_flight: u64,
+    lateness: Lateness,
+    arrears: Arrears,
     /// How much more than the path holds is tried, as loss allows.
     headroom: f64,
 }
@@ -76,6 +79,39 @@ enum Phase {
     },
 }
 
+/// How late this thread is where others want its processor: the worst of the last while.
+#[derive(Debug, Clone, Copy, Default)]
+struct Lateness {
+    worst: Duration,
+    seen: Duration,
+}
+
+impl Lateness {
+    fn note(&mut self, now: Duration, by: Duration) {
+        if by >= self.worst || now.saturating_sub(self.seen) > LATENESS_LIFE {
+            *self = Self {
+                worst: by,
+                seen: now,
+            };
+        }
+    }
+
+    /// What has to be reckoned with; zero where it is what timers and a busy peer explain.
+    fn bound(self) -> Duration {
+        match self.worst {
+            worst if worst < LATENESS_SEEN => Duration::ZERO,
+            worst => worst,
+        }
+    }
+}
+
+/// What the pacer would have let leave if this thread had come when it was due.
+#[derive(Debug, Clone, Copy, Default)]
+struct Arrears {
+    bytes: u64,
+    since: Duration,
+}
+
 impl Control {
     /// For a path that takes packets of this many bytes.
     pub(super) fn new(packet: u16) -> Self {
@@ -88,6 +124,9 @@ impl Control {
             round: Round::default(),
             phase: STARTUP,
             window: packet * INITIAL_PACKETS,
+            in_flight: 0,
+            lateness: Lateness::default(),
+            arrears: Arrears::default(),
             headroom: UP_GAIN,
         }
     }
@@ -102,9 +141,24 @@ impl Control {
         self.packet * INITIAL_PACKETS
     }
 
+    /// Whether more may leave at once than a pacer lets that looks every few milliseconds: this
+    /// thread came late, and the window has room for what it has missed.
+    pub(super) fn may_catch_up(&self) -> bool {
+        let batch = self.packet * BATCH_PACKETS;
+        self.arrears.bytes >= batch && self.in_flight + batch <= self.window
+    }
+
     /// Packets leave.
-    pub(super) fn on_sent(&mut self, now: Duration) {
+    pub(super) fn on_sent(&mut self, now: Duration, bytes: u64) {
         self.sampler.on_sent(now);
+        self.in_flight += bytes;
+        self.accrue(now);
+        self.arrears.bytes = self.arrears.bytes.saturating_sub(bytes);
+    }
+
+    /// A timer of this thread went off so much too late.
+    pub(super) fn on_late(&mut self, now: Duration, by: Duration) {
+        self.lateness.note(now, by);
     }
 
     /// Bytes arrived; [`on_acknowledgement`](Self::on_acknowledgement) follows.
@@ -122,6 +176,8 @@ impl Control {
         in_flight: u64,
         app_limited: bool,
     ) {
+        self.in_flight = in_flight;
+        self.accrue(now);
         self.on_rtt(now, now.saturating_sub(sent));
         if let Some(sample) = self.sampler.sample(now, sent, in_flight, app_limited) {
             self.on_sample(sample);
@@ -132,6 +188,7 @@ impl Control {
 
     /// Packets did not arrive. No bytes: they arrived, but the path marked them.
     pub(super) fn on_lost(&mut self, bytes: u64) {
+        self.in_flight = self.in_flight.saturating_sub(bytes);
         self.round.lost += match bytes {
             0 => self.packet * LOST_PACKETS_SEEN,
             lost => lost,
@@ -270,7 +327,8 @@ impl Control {
     fn is_crowded(&self) -> bool {
         match (self.min_rtt, self.round.min_rtt) {
             (Some(min), Some(now)) => {
-                self.round.acknowledgements >= CROWD && now > min.rtt + min.rtt / 4 + CROWDED_DELAY
+                let noise = CROWDED_DELAY + self.late();
+                self.round.acknowledgements >= CROWD && now > min.rtt + min.rtt / 4 + noise
             }
             _ => false,
         }
@@ -281,9 +339,36 @@ impl Control {
             .is_some_and(|min| now.saturating_sub(min.seen) > MIN_RTT_LIFE)
     }
 
-    /// This much of what the path holds, in bytes.
+    /// For how long this thread may have to wait for its turn, as far as the path can make up for
+    /// it: what leaves then all at once has to find room in its queue, and less of it where
+    /// packets are lost.
+    fn late(&self) -> Duration {
+        let most = self.min_rtt.map_or(Duration::ZERO, |min| min.rtt / 2);
+        let room = (self.headroom - 1.0) / (UP_GAIN - 1.0);
+        self.lateness.bound().min(most).mul_f64(room)
+    }
+
+    /// What could have left since it was asked last, at the rate of the pacer, and for no longer
+    /// than this thread has to wait for its turn.
+    fn accrue(&mut self, now: Duration) {
+        let since = std::mem::replace(&mut self.arrears.since, now);
+        let (Some(min), late) = (self.min_rtt, self.late()) else {
+            return;
+        };
+        if late.is_zero() {
+            self.arrears.bytes = 0;
+            return;
+        }
+        let rate = PACER_GAIN * self.window as f64 / min.rtt.as_secs_f64().max(SHORTEST_RTT);
+        let bytes = |time: Duration| (rate * time.as_secs_f64()) as u64;
+        let gained = self.arrears.bytes + bytes(now.saturating_sub(since));
+        self.arrears.bytes = gained.min(bytes(late));
+    }
+
+    /// This much of what the path holds, in bytes, and of what arrives while this thread waits.
     fn held(&self, gain: f64) -> u64 {
-        let rtt = self.min_rtt.map_or(Duration::ZERO, |min| min.rtt) + HOST_DELAY;
+        let rtt = self.min_rtt.map_or(Duration::ZERO, |min| min.rtt);
+        let rtt = rtt + HOST_DELAY + self.late();
         (self.bandwidth.max() as f64 * rtt.as_secs_f64() * gain) as u64
     }
 
@@ -367,6 +452,21 @@ const RTT_NOISE: Duration = Duration::from_micros(100);
 
 /// Added to the round trip of the path: two turns of a busy thread, with timers of 1 ms.
 const HOST_DELAY: Duration = Duration::from_millis(1);
+
+/// Lateness that is worth more than [`HOST_DELAY`] …
+const LATENESS_SEEN: Duration = Duration::from_millis(8);
+
+/// … and for how long it counts.
+const LATENESS_LIFE: Duration = Duration::from_secs(2);
+
+/// What quinn's pacer lets leave in a round trip, in windows.
+const PACER_GAIN: f64 = 1.25;
+
+/// In seconds; of a shorter one nothing would be gained.
+const SHORTEST_RTT: f64 = 0.000_1;
+
+/// Packets that quinn makes before it says that they were sent.
+const BATCH_PACKETS: u64 = 10;
 
 /// A queue that is none: late threads, acknowledgements in bunches.
 const CROWDED_DELAY: Duration = Duration::from_millis(2);

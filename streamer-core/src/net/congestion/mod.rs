@@ -1,11 +1,13 @@
 //! Congestion control for QUIC: how many bytes may be on the way.
 //!
 //! [`rate`] measures how fast bytes arrive, [`filter`] remembers the best of it, [`control`]
-//! decides about the window, all without a clock; this file lets quinn drive them. Why not
+//! decides about the window, all without a clock; this file lets quinn drive them, and
+//! [`punctuality`] tells them how late their thread is. Why not
 //! one of quinn's own: `docs/design/0004-congestion.md`.
 
 mod control;
 mod filter;
+mod punctuality;
 mod rate;
 #[cfg(test)]
 mod simulation;
@@ -20,6 +22,7 @@ use quinn::congestion::{Controller, ControllerFactory};
 use quinn_proto::RttEstimator;
 
 use control::Control;
+use punctuality::Punctuality;
 
 /// Makes a controller for each path.
 #[derive(Debug, Default, Clone, Copy)]
@@ -30,6 +33,7 @@ impl ControllerFactory for RateBased {
         Box::new(Adapter {
             epoch: now,
             newest_acked: None,
+            punctuality: Punctuality::watch(),
             control: Control::new(current_mtu),
         })
     }
@@ -42,6 +46,7 @@ struct Adapter {
     epoch: Instant,
     /// When the newest packet of this acknowledgement was sent.
     newest_acked: Option<Duration>,
+    punctuality: Arc<Punctuality>,
     control: Control,
 }
 
@@ -49,11 +54,19 @@ impl Adapter {
     fn time(&self, at: Instant) -> Duration {
         at.saturating_duration_since(self.epoch)
     }
+
+    /// Asks how late this thread is, once in a while.
+    fn look_at_clock(&mut self, now: Instant) {
+        if let Some(late) = self.punctuality.news() {
+            self.control.on_late(self.time(now), late);
+        }
+    }
 }
 
 impl Controller for Adapter {
-    fn on_sent(&mut self, now: Instant, _bytes: u64, _last_packet_number: u64) {
-        self.control.on_sent(self.time(now));
+    fn on_sent(&mut self, now: Instant, bytes: u64, _last_packet_number: u64) {
+        self.look_at_clock(now);
+        self.control.on_sent(self.time(now), bytes);
     }
 
     fn on_ack(
@@ -76,6 +89,7 @@ impl Controller for Adapter {
         app_limited: bool,
         _largest_packet_num_acked: Option<u64>,
     ) {
+        self.look_at_clock(now);
         if let Some(sent) = self.newest_acked.take() {
             self.control
                 .on_acknowledgement(self.time(now), sent, in_flight, app_limited);
@@ -100,8 +114,12 @@ impl Controller for Adapter {
         self.control.on_packet_size(new_mtu);
     }
 
+    /// quinn's pacer does nothing where the window is larger than 32 bits.
     fn window(&self) -> u64 {
-        self.control.window()
+        match self.control.may_catch_up() {
+            true => u64::MAX,
+            false => self.control.window(),
+        }
     }
 
     fn clone_box(&self) -> Box<dyn Controller> {

@@ -53,8 +53,17 @@ impl Record {
     }
 }
 
+/// A processor that the sender has for a millisecond and then waits for.
+#[derive(Debug, Clone, Copy)]
+struct Host {
+    longest_wait: Duration,
+    away_from: Duration,
+    back_at: Duration,
+}
+
 struct Flow {
     control: Control,
+    host: Option<Host>,
     begins: Duration,
     /// Bytes a second that the application has to send.
     supply: f64,
@@ -105,6 +114,7 @@ impl Simulation {
         let index = self.flows.len();
         self.flows.push(Flow {
             control: Control::new(PACKET as u16),
+            host: None,
             begins,
             supply,
             in_flight: 0,
@@ -115,6 +125,15 @@ impl Simulation {
         });
         self.schedule(begins, index, Event::Wake);
         index
+    }
+
+    /// Lets a flow run for a millisecond at a time, with waits of 10 ms to this long between.
+    pub(super) fn share_processor(&mut self, flow: usize, longest_wait: Duration) {
+        self.flows[flow].host = Some(Host {
+            longest_wait,
+            away_from: Duration::ZERO,
+            back_at: Duration::ZERO,
+        });
     }
 
     pub(super) fn change(&mut self, path: Path) {
@@ -137,6 +156,11 @@ impl Simulation {
                 self.schedule(at, flow, event);
                 break;
             }
+            let runs_at = self.has_processor(flow, at);
+            if runs_at > at {
+                self.schedule(runs_at, flow, event);
+                continue;
+            }
             self.now = at;
             self.on_event(flow, event);
             self.send(flow);
@@ -150,6 +174,32 @@ impl Simulation {
         let waits = self.waits.iter().filter(|(at, _)| *at >= since);
         let (sum, count) = waits.fold((Duration::ZERO, 0), |(sum, n), (_, w)| (sum + *w, n + 1));
         sum / count.max(1)
+    }
+
+    /// When the flow runs that has something to do at `at`.
+    fn has_processor(&mut self, index: usize, at: Duration) -> Duration {
+        const RUN: Duration = Duration::from_millis(1);
+        const SHORTEST_WAIT: Duration = Duration::from_millis(10);
+        let Some(mut host) = self.flows[index].host else {
+            return at;
+        };
+        while at >= host.back_at {
+            if at < host.back_at + RUN {
+                return at;
+            }
+            let scatter = host.longest_wait - SHORTEST_WAIT;
+            let wait = SHORTEST_WAIT + scatter.mul_f64(self.random());
+            host.away_from = host.back_at + RUN;
+            host.back_at = host.away_from + wait;
+            let flow = &mut self.flows[index];
+            flow.host = Some(host);
+            flow.control.on_late(host.back_at, wait);
+        }
+        if at < host.away_from {
+            at
+        } else {
+            host.back_at
+        }
     }
 
     fn on_event(&mut self, index: usize, event: Event) {
@@ -180,10 +230,10 @@ impl Simulation {
         while self.may_send(index) {
             let (now, path) = (self.now, self.path);
             let flow = &mut self.flows[index];
-            flow.tokens -= PACKET as f64;
+            flow.tokens = (flow.tokens - PACKET as f64).max(0.0);
             flow.in_flight += PACKET;
             flow.record.sent += PACKET;
-            flow.control.on_sent(now);
+            flow.control.on_sent(now, PACKET);
             let wait = self.free.saturating_sub(now);
             self.waits.push_back((now, wait));
             let full = wait.as_secs_f64() * path.rate > path.queue;
@@ -204,6 +254,7 @@ impl Simulation {
     /// in bursts of 2 ms.
     fn may_send(&mut self, index: usize) -> bool {
         let (now, flow) = (self.now, &mut self.flows[index]);
+        let catches_up = flow.control.may_catch_up();
         let window = flow.control.window() as f64;
         if now < flow.begins || (flow.in_flight + PACKET) as f64 > window {
             return false;
@@ -213,6 +264,9 @@ impl Simulation {
             let next = Duration::from_millis(1);
             self.schedule(now + next, index, Event::Wake);
             return false;
+        }
+        if catches_up {
+            return true;
         }
         let a_second = 1.25 * window / flow.smoothed.as_secs_f64();
         let capacity = (a_second / 1.25 * 0.002).clamp(10.0, 256.0 * PACKET as f64);

@@ -106,6 +106,45 @@ fn a_slow_application_does_not_make_the_path_look_slow() {
 }
 
 #[test]
+fn a_sender_that_waits_for_its_processor_fills_most_of_the_path() {
+    for (longest_wait, least, most_lost) in [(20, 0.95, 0.03), (60, 0.9, 0.04), (200, 0.5, 0.07)] {
+        let path = Path::new(500.0, 150, 0.001);
+        let mut simulation = Simulation::new(path);
+        let flow = simulation.add(AT_ONCE, f64::INFINITY);
+        simulation.share_processor(flow, Duration::from_millis(longest_wait));
+        simulation.run_until(20.0);
+        let record = simulation.record(flow);
+        let share = record.rate(5.0, 19.0) / path.rate;
+        assert!(share > least, "{longest_wait} ms: {share}");
+        let lost = record.lost as f64 / record.sent as f64;
+        assert!(lost < most_lost, "{longest_wait} ms: {lost}");
+    }
+}
+
+#[test]
+fn lateness_of_a_moment_is_forgotten_and_that_of_a_timer_does_not_count() {
+    let path = Path::new(200.0, 40, 0.0);
+    let (mut simulation, flow) = alone(path, 3.0);
+    let at = |seconds: u64| Duration::from_secs(seconds);
+    let window = simulation.control(flow).window();
+    simulation
+        .control(flow)
+        .on_late(at(3), Duration::from_millis(4));
+    simulation.run_until(3.2);
+    assert!(simulation.control(flow).window() <= window * 2);
+    assert!(!simulation.control(flow).may_catch_up());
+    simulation
+        .control(flow)
+        .on_late(at(4), Duration::from_millis(500));
+    simulation.run_until(5.0);
+    let held = path.rate * path.round_trip.as_secs_f64();
+    assert!(simulation.control(flow).window() as f64 > 1.5 * held);
+    simulation.control(flow).on_late(at(7), Duration::ZERO);
+    simulation.run_until(12.0);
+    assert!(simulation.mean_wait(9.0) < path.round_trip / 2);
+}
+
+#[test]
 fn persistent_congestion_starts_from_next_to_nothing() {
     let path = Path::new(400.0, 40, 0.0);
     let (mut simulation, flow) = alone(path, 3.0);
