@@ -11,7 +11,7 @@ use crate::error::ErrorCode;
 use crate::hash::Hash;
 use crate::net::lane::Event;
 use crate::net::queue::WorkQueue;
-use crate::session::Preparation;
+use crate::session::{FIRST_ENTRY, Preparation};
 use crate::store::StoreError;
 use crate::store::partial::{HeldRuns, PartialFile};
 use crate::store::small::SmallFile;
@@ -60,7 +60,7 @@ impl OpenFiles {
 
     /// Whether this entry is to be waited for with [`until_first_found`](Self::until_first_found).
     pub(crate) fn expects(&self, entry: u32) -> bool {
-        entry == 0 && *self.expects_first.borrow()
+        entry == FIRST_ENTRY && *self.expects_first.borrow()
     }
 
     /// Waits until the first entry is among the files, or will not be. Cancel-safe.

@@ -31,6 +31,9 @@ use crate::error::{ErrorCode, ProtocolError};
 use crate::wire::VERSION;
 use crate::wire::message::{EntryFailure, Hello, Receipt, Role, SessionId, Wanted};
 
+/// A file that is transferred alone, or the root of a tree.
+pub const FIRST_ENTRY: u32 = 0;
+
 /// How a session ended.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Conclusion {

@@ -6,7 +6,7 @@ use crate::blocks::{BlockPlan, BlockSet};
 use crate::error::{ErrorCode, ProtocolError};
 use crate::hash::Hash;
 use crate::limits;
-use crate::session::{Conclusion, SessionError, check_control, check_hello, hello};
+use crate::session::{Conclusion, FIRST_ENTRY, SessionError, check_control, check_hello, hello};
 use crate::wire::message::{
     Abort, Again, Answer, Complete, Decision, Done, Entry, EntryFailure, EntryKind, EntryRoot,
     EntryRun, Finish, Held, Hello, LaneBlocks, Message, Offer, Outcome, Receipt, Role, SessionId,
@@ -377,7 +377,7 @@ impl Receiver {
             let entry = transfer.offered;
             transfer.offered += 1;
             let plan = offered.plan();
-            let is_expected = self.is_vacant && entry == 0 && plan.is_some();
+            let is_expected = self.is_vacant && entry == FIRST_ENTRY && plan.is_some();
             let phase = match is_expected {
                 true => Phase::Expected { root: None },
                 false => Phase::Preparing,
@@ -411,20 +411,25 @@ impl Receiver {
         let Some(pending) = self.pending(entry) else {
             return;
         };
-        match pending.phase {
-            Phase::Preparing => {}
-            Phase::Expected { root } => return self.on_expected(entry, root, preparation),
+        // The verdict on what is expected was said beforehand, and its root may be known.
+        let (is_said, root) = match pending.phase {
+            Phase::Preparing => (false, None),
+            Phase::Expected { root } => (true, root),
             Phase::Receiving { .. } | Phase::Finishing => return,
-        }
+        };
         let decision = match (preparation, pending.plan) {
             (Preparation::Data(held), Some(plan)) => match proven_blocks(plan, &held) {
                 Some(proven) => {
                     pending.phase = Phase::Receiving {
                         proven,
                         retries: 0,
-                        root: None,
+                        root,
                     };
-                    self.announce(entry, &held);
+                    // Held blocks that were not there when the verdict was said come all the
+                    // same, and are let pass.
+                    if !is_said {
+                        self.announce(entry, &held);
+                    }
                     Decision::Send
                 }
                 None => Decision::Refuse(ErrorCode::Internal),
@@ -433,38 +438,20 @@ impl Receiver {
             (Preparation::NoData, _) => Decision::NoData,
             (Preparation::Refused(code), _) => Decision::Refuse(code),
         };
+        if is_said {
+            // Anything else than what was said comes as an outcome.
+            return match decision {
+                Decision::Send => self.finish_entry_if_complete(entry),
+                Decision::NoData => self.conclude(entry, Some(ErrorCode::TargetExists)),
+                Decision::Refuse(code) => self.conclude(entry, Some(code)),
+            };
+        }
         self.answer(Verdict { entry, decision });
         match decision {
             Decision::Send => {}
             Decision::NoData => self.forget(entry, None),
             Decision::Refuse(code) => self.forget(entry, Some(code)),
         }
-    }
-
-    /// The sender has its verdict; anything else than that comes as an outcome.
-    fn on_expected(&mut self, entry: u32, root: Option<Hash>, preparation: Preparation) {
-        let Some(pending) = self.pending(entry) else {
-            return;
-        };
-        let code = match (preparation, pending.plan) {
-            // What is held was not there when the sender was told: it comes all the same, and
-            // is let pass.
-            (Preparation::Data(held), Some(plan)) => match proven_blocks(plan, &held) {
-                Some(proven) => {
-                    pending.phase = Phase::Receiving {
-                        proven,
-                        retries: 0,
-                        root,
-                    };
-                    return self.finish_entry_if_complete(entry);
-                }
-                None => ErrorCode::Internal,
-            },
-            (Preparation::Data(_), None) => ErrorCode::Internal,
-            (Preparation::NoData, _) => ErrorCode::TargetExists,
-            (Preparation::Refused(code), _) => code,
-        };
-        self.conclude(entry, Some(code));
     }
 
     /// Tells the sender what is held, in messages within their bound.

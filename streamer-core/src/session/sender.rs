@@ -6,7 +6,7 @@ use crate::blocks::{BlockPlan, BlockRun, BlockSet};
 use crate::error::{ErrorCode, ProtocolError};
 use crate::hash::Hash;
 use crate::limits;
-use crate::session::{Conclusion, SessionError, check_control, check_hello, hello};
+use crate::session::{Conclusion, FIRST_ENTRY, SessionError, check_control, check_hello, hello};
 use crate::wire::message::{
     Abort, Again, Answer, Complete, Decision, Done, Entry, EntryFailure, EntryKind, EntryRoot,
     EntryRun, Finish, Held, Hello, LaneBlocks, Message, Offer, Receipt, Role, SessionId, Wanted,
@@ -794,9 +794,6 @@ fn encoded_bytes(entry: &Entry) -> usize {
     };
     ENTRY_OVERHEAD_BYTES + entry.path.as_bytes().len() + target
 }
-
-/// A file that is transferred alone, or the root of a tree.
-const FIRST_ENTRY: u32 = 0;
 
 /// Tag, first number, count and flag of an offer, at their longest, rounded up.
 const OFFER_OVERHEAD_BYTES: usize = 32;
