@@ -1,7 +1,7 @@
 //! All tools in turn, round after round.
 
 use std::fs;
-use std::io;
+use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -115,6 +115,7 @@ impl Settings<'_> {
     /// One verified run, with nothing left of it.
     fn run(&self, peer: &dyn Peer) -> Result<Cost, String> {
         let (target, scratch) = (self.dir.join("target"), self.dir.join("scratch"));
+        touch_memory(&target, self.bytes).map_err(|e| format!("{}: {e}", target.display()))?;
         fs::create_dir(&scratch).map_err(|e| format!("{}: {e}", scratch.display()))?;
         let result = self.run_in(peer, &target, &scratch);
         for leftover in [&target, &scratch] {
@@ -186,6 +187,21 @@ impl Runner {
             outcome,
         }
     }
+}
+
+/// Writes and removes a file of `bytes`, and some more, so that who writes next finds pages that
+/// this machine has. A virtual machine gives free memory back to its host, and `cp` takes up to
+/// three times as long where it has to be fetched again: luck that would decide a round.
+///
+/// # Errors
+/// If there is no room or no permission.
+pub(crate) fn touch_memory(path: &Path, bytes: u64) -> io::Result<()> {
+    let mut file = fs::File::create(path)?;
+    let piece = [0; 1 << 16];
+    let pieces = (bytes + bytes / 8).div_ceil(piece.len() as u64);
+    let written = (0..pieces).try_for_each(|_| file.write_all(&piece));
+    fs::remove_file(path)?;
+    written
 }
 
 fn remove(path: &Path) -> io::Result<()> {

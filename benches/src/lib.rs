@@ -6,6 +6,7 @@
 //! cargo run --release -p streamer-benches --bin side-by-side -- --set ethernet    # as root
 //! cargo run --release -p streamer-benches --bin side-by-side -- --set small-files
 //! cargo run --release -p streamer-benches --bin wan -- --wanem PATH              # as root
+//! cargo run --release -p streamer-benches --bin parts        # what this machine allows
 //! cargo bench -p streamer-benches                            # hashing, coordinates, messages
 //! ```
 //!
@@ -51,6 +52,7 @@ pub mod interrupt;
 pub mod lineup;
 pub mod measure;
 pub mod network;
+pub mod parts;
 pub mod peers;
 pub mod relay;
 pub mod report;
