@@ -84,7 +84,8 @@ pub(crate) fn of_code(code: ErrorCode) -> Option<&'static str> {
         ErrorCode::WrongDirection => "use the other verb: 'streamer send' or 'streamer receive'",
         ErrorCode::UnsupportedVersion => "update streamer on the older side",
         ErrorCode::SourceChanged => {
-            "the partial is kept; the same client command with --restart throws it away and starts over"
+            "the partial is kept; run the same client command with --restart to throw it away and start over; \
+             where the endpoint is gone, request the transfer again first"
         }
         ErrorCode::HashMismatch => "run the same command again: what is proven is kept",
         ErrorCode::Terminated => {
@@ -93,6 +94,17 @@ pub(crate) fn of_code(code: ErrorCode) -> Option<&'static str> {
         ErrorCode::Interrupted => RESUME,
         _ => return None,
     })
+}
+
+/// About an entry of a tree whose others are in place.
+pub(crate) fn of_entry(code: ErrorCode) -> Option<&'static str> {
+    match code {
+        ErrorCode::SourceChanged => Some(
+            "request the transfer again and receive it with --overwrite; add --restart where it \
+             still says so: what has arrived of such a file is kept until then",
+        ),
+        other => of_code(other),
+    }
 }
 
 const RESUME: &str = "the same command continues from what arrived";

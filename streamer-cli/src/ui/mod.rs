@@ -118,7 +118,7 @@ impl Printer {
                 }
                 // Each of them was told when it failed.
                 let hint = transferred.conclusion.failures.first();
-                let hint = hint.and_then(|failure| hint::of_code(failure.code));
+                let hint = hint.and_then(|failure| hint::of_entry(failure.code));
                 let text = match counts.failed {
                     1 => "1 entry failed; the others are in place".to_owned(),
                     failed => format!("{failed} entries failed; the others are in place"),

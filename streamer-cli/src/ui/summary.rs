@@ -41,7 +41,7 @@ pub(crate) struct Summary {
     root: Option<String>,
     /// The target existed and was kept.
     skipped: bool,
-    /// The receiver has proven what it has.
+    /// The receiver has proven what it has: of a tree every file that was moved, and none failed.
     verified: bool,
 }
 
@@ -78,7 +78,10 @@ impl Summary {
             retries: 0,
             root: transferred.root.map(|root| root.to_string()),
             skipped: transferred.tree.is_none() && transferred.root.is_none(),
-            verified: transferred.root.is_some(),
+            verified: match transferred.tree {
+                Some(tree) => tree.failed == 0,
+                None => transferred.root.is_some(),
+            },
         }
     }
 

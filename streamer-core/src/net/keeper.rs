@@ -20,7 +20,7 @@ use crate::store::tree::{Directory, LargePlace, Located, TreeTarget};
 use crate::wire::message::{Entry, EntryKind};
 
 /// What an entry was at when it failed.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum During {
     Prepare,
     Write,

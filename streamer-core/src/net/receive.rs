@@ -356,7 +356,7 @@ impl Driver {
                 error,
             } => {
                 let code = error.code;
-                if self.ends_all(entry, code) {
+                if self.ends_all(entry, during, code) {
                     // What has arrived stays, and the same command goes on from there.
                     let _ = self.give_up(code);
                     return Err(error.into());
@@ -384,13 +384,15 @@ impl Driver {
     }
 
     /// Whether nothing can go on without this entry: there is no room, for the others either,
-    /// until somebody makes some and comes back; or it is the root of a tree.
-    fn ends_all(&self, entry: u32, code: ErrorCode) -> bool {
+    /// until somebody makes some and comes back; or it is the root of a tree, or the one file, and
+    /// nothing of it was asked for. Whoever sends keeps its place for the next attempt then.
+    fn ends_all(&self, entry: u32, during: During, code: ErrorCode) -> bool {
         let is_root = self
             .tally
             .entry(entry)
             .is_some_and(|entry| entry.path.is_root());
-        code == ErrorCode::NoSpace || (self.tally.is_tree() && is_root)
+        code == ErrorCode::NoSpace
+            || (is_root && (self.tally.is_tree() || during == During::Prepare))
     }
 
     /// Says the last words, waits for the peer to close, and puts partials away. Whether the

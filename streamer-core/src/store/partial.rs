@@ -1,11 +1,11 @@
 //! A file that is being received: `NAME.part` and its journal, until it is `NAME`.
 
 use std::fs::File;
-use std::os::unix::fs::{FileExt as _, MetadataExt as _, PermissionsExt as _};
+use std::os::unix::fs::{FileExt as _, MetadataExt as _};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use rustix::fs::{FallocateFlags, FileType, FlockOperation, OFlags, Stat, Timespec, Timestamps};
+use rustix::fs::{FallocateFlags, FileType, FlockOperation, OFlags, Stat};
 use rustix::io::Errno;
 
 use crate::blocks::BlockPlan;
@@ -13,10 +13,11 @@ use crate::error::ErrorCode;
 use crate::hash::{BlockHasher, Hash, root_of};
 use crate::limits;
 use crate::store::StoreError;
+use crate::store::attributes::{Attributes, is_same_time};
 use crate::store::journal::{self, Journal, SourceStamp};
 use crate::store::place::Place;
 use crate::store::sparse;
-use crate::wire::message::{Entry, Timestamp};
+use crate::wire::message::Entry;
 
 /// Blocks that a partial holds: runs of hashes, each with its first block.
 pub type HeldRuns = Vec<(u64, Vec<Hash>)>;
@@ -287,7 +288,8 @@ impl PartialFile {
                 target,
             ));
         }
-        self.dress()
+        Attributes::of(&self.offered)
+            .apply(&self.file, target)
             .map_err(|error| StoreError::target(error, "finish", self.places.part.shown()))
     }
 
@@ -364,12 +366,14 @@ impl PartialFile {
         };
         let failed = |error| StoreError::target(error, "write", place.shown());
         // Written anew, so that torn records do not hide those that follow.
-        file.set_len(0).map_err(failed)?;
-        journal::write_header(&file, stamp).map_err(failed)?;
-        for (block, hash) in &held {
-            journal::append(&file, *block, *hash).map_err(failed)?;
-        }
-        self.journal = Some(file);
+        self.journal = Some(if held.is_empty() {
+            place.with_suffix(NEW).remove()?;
+            file.set_len(0).map_err(failed)?;
+            journal::write_header(&file, stamp).map_err(failed)?;
+            file
+        } else {
+            self.places.replace_journal(stamp, &held)?
+        });
         Ok(runs(held.into_iter()))
     }
 
@@ -444,22 +448,6 @@ impl PartialFile {
             .map_err(|error| StoreError::target(error, "write", part))
     }
 
-    /// Mode and time as offered. Never setuid, setgid or sticky.
-    fn dress(&self) -> std::io::Result<()> {
-        let mode = std::fs::Permissions::from_mode(self.offered.mode & 0o777);
-        self.file.set_permissions(mode)?;
-        let modified = self.offered.modified;
-        let time = Timespec {
-            tv_sec: modified.seconds,
-            tv_nsec: i64::from(modified.nanos),
-        };
-        let times = Timestamps {
-            last_access: time,
-            last_modification: time,
-        };
-        Ok(rustix::fs::futimens(&self.file, &times)?)
-    }
-
     fn hashes(&self) -> MutexGuard<'_, Vec<Option<Hash>>> {
         self.hashes.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -492,12 +480,34 @@ impl Places {
         let file = self.journal.open(OFlags::RDONLY)?;
         let journal = Journal::read(&file, plan)
             .map_err(|error| StoreError::target(error, "read", self.journal.shown()))?;
-        let modified = Timestamp {
-            seconds: target.st_mtime,
-            nanos: u32::try_from(target.st_mtime_nsec).unwrap_or_default(),
+        Ok(journal.filter(|journal| {
+            let SourceStamp {
+                size: noted,
+                modified,
+            } = journal.stamp;
+            journal.is_whole && noted == size && is_same_time(&target, modified)
+        }))
+    }
+
+    /// Puts a journal with these blocks in the place of the one that is there, in one step: who
+    /// is killed meanwhile leaves one of the two.
+    fn replace_journal(
+        &self,
+        stamp: SourceStamp,
+        held: &[(u64, Hash)],
+    ) -> Result<File, StoreError> {
+        let new = self.journal.with_suffix(NEW);
+        let flags = OFlags::CREATE | OFlags::TRUNC | OFlags::RDWR | OFlags::APPEND;
+        let file = new.open(flags)?;
+        let write = || {
+            journal::write_header(&file, stamp)?;
+            held.iter()
+                .try_for_each(|(block, hash)| journal::append(&file, *block, *hash))?;
+            file.sync_data()
         };
-        let stamp = SourceStamp { size, modified };
-        Ok(journal.filter(|journal| journal.is_whole && journal.stamp == stamp))
+        write().map_err(|error| StoreError::target(error, "write", new.shown()))?;
+        new.rename_to(&self.journal, true)?;
+        Ok(file)
     }
 
     /// Opens `NAME.part`, which must be a plain file of ours that no other transfer writes.
@@ -536,6 +546,9 @@ fn runs(blocks: impl Iterator<Item = (u64, Hash)>) -> HeldRuns {
     runs
 }
 
+/// Of a journal until it replaces the one of an earlier run.
+const NEW: &str = ".new";
+
 /// Read at a time while a partial is checked.
 const REHASH_BYTES: usize = 1 << 20;
 
@@ -547,7 +560,7 @@ mod tests {
     use super::*;
     use crate::limits::BLOCK_MIN_BYTES;
     use crate::path::RelPath;
-    use crate::wire::message::EntryKind;
+    use crate::wire::message::{EntryKind, Timestamp};
     use std::path::Path;
 
     const SIZE: u64 = 2 * BLOCK_MIN_BYTES + 100;
@@ -687,6 +700,33 @@ mod tests {
         drop(partial);
         let (_, held) = open(&path, &offered(SIZE)).unwrap();
         assert_eq!(held.iter().map(|(b, _)| *b).collect::<Vec<_>>(), [2]);
+    }
+
+    #[test]
+    fn whoever_fails_or_is_killed_while_taking_up_a_partial_loses_nothing_of_it() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("target");
+        let (partial, _) = open(&path, &offered(SIZE)).unwrap();
+        [0, 1].into_iter().for_each(|block| put(&partial, block));
+        drop(partial);
+        let journal = dir.path().join("target.part.journal");
+        let before = std::fs::read(&journal).unwrap();
+        let in_the_way = dir.path().join("target.part.journal.new");
+        std::fs::create_dir(&in_the_way).unwrap();
+        open(&path, &offered(SIZE)).unwrap_err();
+        assert_eq!(std::fs::read(&journal).unwrap(), before);
+        std::fs::remove_dir(&in_the_way).unwrap();
+        // As a kill leaves it.
+        std::fs::write(&in_the_way, &before[..50]).unwrap();
+        let (partial, held) = open(&path, &offered(SIZE)).unwrap();
+        assert_eq!(
+            held.iter().map(|(_, hashes)| hashes.len()).sum::<usize>(),
+            2
+        );
+        put(&partial, 2);
+        partial.finish(Hash::of(&bytes(SIZE))).unwrap();
+        partial.settle().unwrap();
+        assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 1);
     }
 
     #[test]

@@ -9,7 +9,7 @@ use std::os::unix::ffi::{OsStrExt as _, OsStringExt as _};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use rustix::fs::{AtFlags, CWD, Mode, OFlags, RenameFlags, Stat};
+use rustix::fs::{AtFlags, CWD, FileType, Mode, OFlags, RenameFlags, Stat};
 use rustix::io::Errno;
 
 use crate::error::ErrorCode;
@@ -33,7 +33,11 @@ impl Place {
     /// When its directory is missing or cannot be opened, or the path has no final name.
     pub fn of(path: &Path) -> Result<Self, StoreError> {
         let Some(name) = path.file_name() else {
-            return Err(StoreError::refused(ErrorCode::NameRefused, "create", path));
+            // Such as `.`: what is there has a name.
+            return match path.canonicalize() {
+                Ok(named) if named.file_name().is_some() => Self::of(&named),
+                _ => Err(StoreError::refused(ErrorCode::NameRefused, "create", path)),
+            };
         };
         let parent = match path.parent() {
             Some(parent) if !parent.as_os_str().is_empty() => parent,
@@ -127,6 +131,14 @@ impl Place {
         }
     }
 
+    /// The file system of the directory that it is in.
+    ///
+    /// # Errors
+    /// As the operating system says.
+    pub(crate) fn device(&self) -> Result<u64, Errno> {
+        rustix::fs::fstat(&self.directory).map(|stat| stat.st_dev)
+    }
+
     /// Opens or makes a file with mode 0600, never through a symlink.
     ///
     /// # Errors
@@ -150,7 +162,7 @@ impl Place {
         }
     }
 
-    /// Gives the file here the name of `target`, in one step.
+    /// Gives the file or directory here the name of `target`, in one step.
     ///
     /// # Errors
     /// [`ErrorCode::TargetExists`] when something has that name and `replace` is false.
@@ -163,11 +175,28 @@ impl Place {
         let (from, to) = (&self.directory, &target.directory);
         let mut result = rustix::fs::renameat_with(from, self.name(), to, target.name(), flags);
         if matches!(result, Err(Errno::INVAL | Errno::NOSYS)) && !replace {
-            // Some file systems know no NOREPLACE; a hard link refuses as well.
-            result = rustix::fs::linkat(from, self.name(), to, target.name(), AtFlags::empty())
-                .and_then(|()| rustix::fs::unlinkat(from, self.name(), AtFlags::empty()));
+            result = self.rename_without_noreplace(target);
         }
         result.map_err(|error| StoreError::target(error, "create", &target.shown))
+    }
+
+    /// Some file systems know no NOREPLACE, NFS among them.
+    fn rename_without_noreplace(&self, target: &Self) -> Result<(), Errno> {
+        let (from, to) = (&self.directory, &target.directory);
+        let stat = |place: &Self| {
+            rustix::fs::statat(&place.directory, place.name(), AtFlags::SYMLINK_NOFOLLOW)
+        };
+        if FileType::from_raw_mode(stat(self)?.st_mode) != FileType::Directory {
+            // A hard link refuses as well.
+            rustix::fs::linkat(from, self.name(), to, target.name(), AtFlags::empty())?;
+            return rustix::fs::unlinkat(from, self.name(), AtFlags::empty());
+        }
+        match stat(target) {
+            // What comes here meanwhile is not replaced either, unless it is an empty directory.
+            Err(Errno::NOENT) => rustix::fs::renameat(from, self.name(), to, target.name()),
+            Ok(_) => Err(Errno::EXIST),
+            Err(error) => Err(error),
+        }
     }
 
     /// Makes names in the directory durable.
@@ -249,6 +278,25 @@ mod tests {
     }
 
     #[test]
+    fn without_noreplace_neither_file_nor_directory_replaces_anything() {
+        let dir = tempfile::tempdir().unwrap();
+        let place = |name: &str| Place::of(&dir.path().join(name)).unwrap();
+        std::fs::write(dir.path().join("file"), "f").unwrap();
+        std::fs::create_dir(dir.path().join("directory")).unwrap();
+        std::fs::write(dir.path().join("directory/inner"), "i").unwrap();
+        std::fs::create_dir(dir.path().join("taken")).unwrap();
+        for name in ["file", "directory"] {
+            let taken = place(name).rename_without_noreplace(&place("taken"));
+            assert_eq!(taken, Err(Errno::EXIST), "{name}");
+            let free = place(name).rename_without_noreplace(&place(&format!("{name}-new")));
+            assert_eq!(free, Ok(()), "{name}");
+            assert!(place(name).stat().unwrap().is_none());
+        }
+        let inner = std::fs::read(dir.path().join("directory-new/inner")).unwrap();
+        assert_eq!(inner, b"i");
+    }
+
+    #[test]
     fn a_symlink_is_not_written_through() {
         let dir = tempfile::tempdir().unwrap();
         std::os::unix::fs::symlink(dir.path().join("victim"), dir.path().join("a")).unwrap();
@@ -269,5 +317,7 @@ mod tests {
             Place::of(Path::new("/")).unwrap_err().code,
             ErrorCode::NameRefused
         );
+        let here = Place::of(Path::new(".")).unwrap();
+        assert_eq!(here.shown(), std::env::current_dir().unwrap());
     }
 }

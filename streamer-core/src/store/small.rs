@@ -10,9 +10,10 @@ use rustix::fs::{Mode, OFlags};
 use crate::error::ErrorCode;
 use crate::hash::Hash;
 use crate::store::StoreError;
+use crate::store::attributes::Attributes;
 use crate::store::place::Place;
 use crate::store::sparse;
-use crate::store::tree::{Attributes, Directory};
+use crate::store::tree::Directory;
 
 /// A file that arrives in one record. Until it has its name it lies with what is not finished.
 #[derive(Debug)]
@@ -84,7 +85,8 @@ impl SmallFile {
         } else {
             file.write_all(bytes)?;
         }
-        Ok(self.attributes.apply(&file)?)
+        let shown = self.parent.shared.shown(&self.parent.path, &self.name);
+        Ok(self.attributes.apply(&file, &shown)?)
     }
 
     /// Whether all of it was written, and it is what the sender has.

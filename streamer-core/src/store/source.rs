@@ -10,6 +10,7 @@ use rustix::fs::FileType;
 use crate::blocks::BlockPlan;
 use crate::error::ErrorCode;
 use crate::hash::{BlockHasher, Hash, root_of};
+use crate::limits;
 use crate::path::RelPath;
 use crate::store::StoreError;
 use crate::store::sparse;
@@ -198,17 +199,42 @@ impl SourceFile {
     /// The root of the file, once every block was read and if it did not change meanwhile.
     ///
     /// # Errors
-    /// [`ErrorCode::SourceChanged`] when size, time of modification or identity differ from
+    /// [`ErrorCode::SourceChanged`] when size, time of modification or content differ from
     /// when it was opened.
     pub fn seal(&self) -> Result<Hash, StoreError> {
-        let open = self.file.metadata();
-        let now = open.map_err(|error| StoreError::source(error, "read", &self.path))?;
+        let look = || {
+            let now = self.file.metadata();
+            now.map_err(|error| StoreError::source(error, "read", &self.path))
+        };
+        let mut seen = touched(&self.opened);
+        let mut now = look()?;
         if now.len() != self.opened.len() || modified(&now) != modified(&self.opened) {
             return Err(self.changed());
         }
         let hashes: Option<Vec<Hash>> = self.hashes().iter().copied().collect();
         // Local invariant: the session seals only when every block was sent or checked.
-        Ok(root_of(&hashes.ok_or_else(|| self.changed())?))
+        let hashes = hashes.ok_or_else(|| self.changed())?;
+        // Whoever writes can set the time of modification back, but not this one. It also moves
+        // with a new name or mode, so only the bytes tell, and may be changed while they do.
+        for _ in 0..COMPARISONS {
+            if touched(&now) == seen {
+                return Ok(root_of(&hashes));
+            }
+            seen = touched(&now);
+            self.compare(&hashes)?;
+            now = look()?;
+        }
+        Err(self.changed())
+    }
+
+    fn compare(&self, hashes: &[Hash]) -> Result<(), StoreError> {
+        let mut buffer = vec![0; limits::BLOCK_MIN_BYTES as usize];
+        for (block, sent) in (0..).zip(hashes) {
+            if self.hash_block(block, &mut buffer)? != *sent {
+                return Err(self.changed());
+            }
+        }
+        Ok(())
     }
 
     fn changed(&self) -> StoreError {
@@ -229,6 +255,11 @@ fn modified(metadata: &Metadata) -> Timestamp {
     }
 }
 
+/// When the file last changed in any way: `st_ctime`, which the system alone sets.
+fn touched(metadata: &Metadata) -> (i64, i64) {
+    (metadata.ctime(), metadata.ctime_nsec())
+}
+
 /// Reads a small file of a tree in one visit: fills `buffer` with all of it. Its root.
 ///
 /// # Errors
@@ -242,6 +273,7 @@ pub(crate) fn read_whole(
     let failed = |error: rustix::io::Errno| StoreError::source(error, "read", &shown());
     let changed = || StoreError::refused(ErrorCode::SourceChanged, "send", &shown());
     let file = File::from(tree.open_file(&entry.path)?);
+    let before = rustix::fs::fstat(&file).map_err(failed)?;
     let mut filled = 0;
     while filled < buffer.len() {
         match rustix::io::read(&file, &mut buffer[filled..]) {
@@ -258,11 +290,17 @@ pub(crate) fn read_whole(
         seconds: now.st_mtime,
         nanos: u32::try_from(now.st_mtime_nsec).unwrap_or_default(),
     };
-    if !is_file || now.st_size as u64 != buffer.len() as u64 || modified != entry.modified {
+    // The time of modification can be set back.
+    let is_same = (now.st_ctime, now.st_ctime_nsec) == (before.st_ctime, before.st_ctime_nsec);
+    let length = now.st_size as u64;
+    if !is_file || !is_same || length != buffer.len() as u64 || modified != entry.modified {
         return Err(changed());
     }
     Ok(Hash::of(buffer))
 }
+
+/// Of a file that goes on changing without other bytes.
+const COMPARISONS: usize = 3;
 
 #[cfg(test)]
 mod tests {
@@ -310,6 +348,29 @@ mod tests {
         assert_eq!(source.seal().unwrap_err().code, ErrorCode::SourceChanged);
         let error = source.read_exact_at(&mut [0; 10], 0).unwrap_err();
         assert_eq!(error.code, ErrorCode::SourceChanged);
+    }
+
+    #[test]
+    fn a_change_whose_time_was_set_back_is_noticed_by_the_bytes() {
+        let (_dir, path, bytes) = file_of(2 * BLOCK_MIN_BYTES as usize + 5);
+        let source = SourceFile::open(&path).unwrap();
+        let mut buffer = vec![0; 100_000];
+        for block in 0..3 {
+            let hash = source.hash_block(block, &mut buffer).unwrap();
+            source.put_hash(block, hash);
+        }
+        let file = File::options().write(true).open(&path).unwrap();
+        let time = file.metadata().unwrap().modified().unwrap();
+        let opened = touched(&file.metadata().unwrap());
+        // The clock of the file system may be coarse.
+        while touched(&file.metadata().unwrap()) == opened {
+            file.set_permissions(file.metadata().unwrap().permissions())
+                .unwrap();
+        }
+        assert_eq!(source.seal().unwrap(), Hash::of(&bytes), "only its mode");
+        file.write_all_at(b"other", 7).unwrap();
+        file.set_modified(time).unwrap();
+        assert_eq!(source.seal().unwrap_err().code, ErrorCode::SourceChanged);
     }
 
     #[test]

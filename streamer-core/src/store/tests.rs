@@ -4,9 +4,11 @@ use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _, symlink};
 use std::path::{Path, PathBuf};
 
 use crate::error::ErrorCode;
-use crate::hash::Hash;
+use crate::hash::{BlockHasher, Hash};
+use crate::limits::BLOCK_MIN_BYTES;
 use crate::path::RelPath;
 use crate::store::StoreError;
+use crate::store::partial::PartialFile;
 use crate::store::place::Place;
 use crate::store::small::SmallFile;
 use crate::store::target::{Existing, TargetPolicy};
@@ -331,6 +333,111 @@ fn what_is_not_ours_is_left_alone_and_a_restart_begins_anew() {
     tree.finish().unwrap();
     tree.settle().unwrap();
     assert!(!world.path("tree/old").exists() && world.path("tree/new").exists());
+}
+
+#[test]
+fn what_an_earlier_run_received_and_is_no_longer_offered_goes_when_its_directory_is_complete() {
+    let world = World::new();
+    let tree = world.open();
+    put(&tree, 1, "old").unwrap();
+    tree.locate(2, &directory("a")).unwrap();
+    put(&tree, 3, "a/kept").unwrap();
+    put(&tree, 4, "a/old").unwrap();
+    tree.locate(5, &directory("b")).unwrap();
+    put(&tree, 6, "b/late").unwrap();
+    drop(tree);
+    // Cut off while something may still be offered in `b` and beside it.
+    let tree = world.open();
+    tree.locate(1, &directory("a")).unwrap();
+    assert!(matches!(
+        tree.locate(2, &file("a/kept")),
+        Ok(Located::Present)
+    ));
+    tree.locate(3, &directory("b")).unwrap();
+    drop(tree);
+    let part = |name: &str| world.path("tree.part").join(name).exists();
+    assert_eq!(
+        ["old", "a/kept", "a/old", "b/late"].map(part),
+        [true, true, false, true]
+    );
+    let tree = world.open();
+    symlink("../../outside", world.path("tree.part/b/away")).unwrap();
+    std::fs::write(world.path("outside/mine"), "").unwrap();
+    tree.locate(1, &directory("a")).unwrap();
+    put(&tree, 2, "a/new").unwrap();
+    tree.locate(3, &directory("b")).unwrap();
+    tree.finish().unwrap();
+    tree.settle().unwrap();
+    let in_tree = |name: &str| names(&world.path("tree").join(name));
+    assert_eq!(in_tree(""), ["a", "b"]);
+    assert_eq!((in_tree("a"), in_tree("b")), (vec!["new".into()], vec![]));
+    assert_eq!(names(&world.path("outside")), ["mine"]);
+}
+
+fn names(directory: &Path) -> Vec<String> {
+    let entries = std::fs::read_dir(directory).unwrap();
+    let mut names: Vec<String> = entries
+        .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+        .collect();
+    names.sort_unstable();
+    names
+}
+
+#[test]
+fn a_mount_point_is_refused_before_anything_is_made() {
+    let policy = TargetPolicy {
+        existing: Existing::Overwrite,
+        restart: false,
+    };
+    let place = Place::of(Path::new("/dev/shm")).unwrap();
+    let result = TreeTarget::open(&place, &directory(""), policy);
+    assert_eq!(refused(result), ErrorCode::NameRefused);
+    assert!(!Path::new("/dev/shm.part.journal").exists());
+}
+
+#[test]
+fn what_arrived_of_a_file_that_failed_stays_when_the_tree_is_settled() {
+    let world = World::new();
+    let tree = world.open();
+    let size = 3 * BLOCK_MIN_BYTES;
+    let large = |path: &str| entry(path, EntryKind::File { size });
+    let open = |tree: &TreeTarget, path: &str| match tree.locate(1, &large(path)).unwrap() {
+        Located::Large(place) => place.open().unwrap(),
+        other => panic!("not in blocks: {other:?}"),
+    };
+    let block = vec![7; BLOCK_MIN_BYTES as usize];
+    let prove = |file: &PartialFile, block_number: u64| {
+        let offset = block_number * BLOCK_MIN_BYTES;
+        file.write_all_at(&block, offset).unwrap();
+        let mut hasher = BlockHasher::new(file.plan(), block_number);
+        hasher.update(&block);
+        file.prove(block_number, hasher.finish()).unwrap();
+    };
+    // Of a file that the source had when an earlier run was cut off.
+    prove(&open(&tree, "gone").0, 0);
+    drop(tree);
+    let tree = world.open();
+    let (failed, _) = open(&tree, "failed");
+    prove(&failed, 1);
+    failed.suspend().unwrap();
+    drop(failed);
+    put(&tree, 2, "small").unwrap();
+    tree.finish().unwrap();
+    tree.settle().unwrap();
+    assert_eq!(names(&world.path("tree")), ["small"]);
+    let left = names(&world.path("tree.part.journal"));
+    assert_eq!(left.len(), 2, "a partial and its journal: {left:?}");
+    let tree = world.merge(Existing::Overwrite);
+    let (file, held) = open(&tree, "failed");
+    assert_eq!(held.len(), 1);
+    (0..3).filter(|b| *b != 1).for_each(|b| prove(&file, b));
+    file.accept(Hash::of(&block.repeat(3))).unwrap();
+    file.give_name().unwrap();
+    drop(file);
+    tree.finish().unwrap();
+    tree.settle().unwrap();
+    assert_eq!(names(&world.path("")), ["outside", "tree"]);
+    assert_eq!(names(&world.path("tree")), ["failed", "small"]);
 }
 
 #[test]

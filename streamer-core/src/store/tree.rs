@@ -6,9 +6,10 @@
 //! need not ask for again (`docs/design/0006-trees.md`). A directory that existed before is
 //! filled in place, by the same rule.
 
-use std::collections::VecDeque;
+use std::collections::{HashSet, VecDeque};
 use std::ffi::OsStr;
 use std::fs::File;
+use std::hash::{DefaultHasher, Hasher as _};
 use std::io::{Read, Write as _};
 use std::os::fd::{AsFd as _, OwnedFd};
 use std::os::unix::ffi::OsStrExt as _;
@@ -23,6 +24,7 @@ use rustix::io::Errno;
 use crate::error::ErrorCode;
 use crate::hash::Hash;
 use crate::path::RelPath;
+use crate::store::attributes::{Attributes, is_same_time, make_writable};
 use crate::store::partial::{HeldRuns, PartialFile};
 use crate::store::place::Place;
 use crate::store::small::SmallFile;
@@ -58,6 +60,8 @@ pub(crate) struct Shared {
     opened: Mutex<VecDeque<(RelPath, Arc<OwnedFd>)>>,
     /// Directories that are over and not durable; `None` when there are too many to name.
     unsynced: Mutex<Option<Vec<RelPath>>>,
+    /// Hashes of the names of partials that were opened: of files that did not succeed they stay.
+    partials: Mutex<HashSet<u64>>,
     /// Tells the files of one session from those of another.
     pub(crate) run: u64,
     _lock: File,
@@ -72,16 +76,19 @@ pub(crate) struct Directory {
     attributes: Option<Attributes>,
     /// Made by us just now: nothing is in it that we did not put there.
     is_fresh: bool,
+    /// `None` where what is not offered stays: in a directory that is fresh, or not ours alone.
+    offered: Option<Mutex<Offered>>,
     /// What is above waits for what is below.
     _parent: Option<Arc<Self>>,
 }
 
-/// Mode and time, as offered.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct Attributes {
-    pub(crate) mode: u32,
-    pub(crate) modified: Timestamp,
-    pub(crate) has_holes: bool,
+/// What was offered in a directory of an earlier run, whose other names go when it is complete:
+/// they are of a source that was changed since, or of another one.
+#[derive(Debug, Default)]
+struct Offered {
+    /// Hashes of the names. Two with the same one would keep a name too many, and no less.
+    names: HashSet<u64>,
+    is_complete: bool,
 }
 
 /// How an entry of a tree was found.
@@ -131,6 +138,9 @@ impl TreeTarget {
                 return Err(StoreError::refused(code, "create", shown));
             }
         };
+        if exists {
+            check_one_file_system(target)?;
+        }
         let part = (!exists).then(|| target.with_suffix(".part"));
         let journal = target.with_suffix(".part.journal");
         let (work, lock) = take_up(&journal, part.as_ref())?;
@@ -138,7 +148,7 @@ impl TreeTarget {
             part.iter().try_for_each(Place::remove_all)?;
         }
         let place = part.as_ref().unwrap_or(target);
-        place.make_directory()?;
+        let is_new = place.make_directory()?;
         let root = place.open_directory()?;
         make_writable(&root);
         let keep_existing = exists && policy.existing == Existing::Skip;
@@ -149,6 +159,7 @@ impl TreeTarget {
             work: Arc::new(work),
             opened: Mutex::default(),
             unsynced: Mutex::new(Some(Vec::new())),
+            partials: Mutex::default(),
             run: RUNS.fetch_add(1, Ordering::Relaxed),
             _lock: lock,
         });
@@ -157,6 +168,7 @@ impl TreeTarget {
             shared: Arc::clone(&shared),
             attributes: None,
             is_fresh: false,
+            offered: (part.is_some() && !is_new).then(Mutex::default),
             _parent: None,
         });
         Ok(Self {
@@ -181,6 +193,7 @@ impl TreeTarget {
             return Err(self.refused(ErrorCode::TargetExists, &offered.path));
         };
         let parent = self.enter(&parent, &offered.path)?;
+        parent.note_offered(name);
         match &offered.kind {
             EntryKind::Directory => self.make_directory(&parent, name, offered),
             EntryKind::Symlink { target } => self.make_link(&parent, name, offered, target, number),
@@ -210,7 +223,7 @@ impl TreeTarget {
     fn enter(&self, parent: &RelPath, path: &RelPath) -> Result<Arc<Directory>, StoreError> {
         let mut stack = self.stack();
         while stack.len() > 1 && stack.last().is_some_and(|top| !path.is_in(&top.path)) {
-            stack.pop();
+            stack.pop().iter().for_each(|over| over.note_complete());
         }
         match stack.last() {
             Some(top) if top.path == *parent => Ok(Arc::clone(top)),
@@ -248,6 +261,7 @@ impl TreeTarget {
             shared: Arc::clone(&self.shared),
             attributes,
             is_fresh,
+            offered: (self.part.is_some() && !is_fresh).then(Mutex::default),
             _parent: Some(Arc::clone(parent)),
         }));
         Ok(Located::Present)
@@ -315,7 +329,7 @@ impl TreeTarget {
         if is_file && stat.st_mode & 0o7777 != offered.mode & 0o777 {
             let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOFOLLOW | OFlags::CLOEXEC;
             rustix::fs::openat(&within, name, flags, Mode::empty())
-                .and_then(|file| rustix::fs::fchmod(file, mode_of(offered.mode)))
+                .and_then(|file| rustix::fs::fchmod(file, Attributes::of(offered).mode()))
                 .map_err(failed)?;
         }
         Ok(Found::Kept)
@@ -366,7 +380,11 @@ impl TreeTarget {
     /// The usual file errors.
     pub(crate) fn forget(target: &Place) -> Result<(), StoreError> {
         match Self::awaits_receipt(target)? {
-            true => target.with_suffix(".part.journal").remove_all(),
+            true => {
+                let journal = target.with_suffix(".part.journal");
+                let work = Arc::new(journal.open_directory()?);
+                clear_away(&work, &journal, |_| true)
+            }
             false => Ok(()),
         }
     }
@@ -381,12 +399,16 @@ impl TreeTarget {
         file.sync_data().map_err(failed)
     }
 
-    /// Nobody will ask for the receipt again.
+    /// Nobody will ask for the receipt again. What arrived of files that did not succeed stays,
+    /// for a later run.
     ///
     /// # Errors
     /// As the operating system says.
     pub(crate) fn settle(&self) -> Result<(), StoreError> {
-        self.journal.remove_all()
+        let partials = self.shared.partials();
+        clear_away(&self.shared.work, &self.journal, |part| {
+            partials.contains(&hash_of(part))
+        })
     }
 
     /// Gives the tree its name, once everything in it has its own, and makes all durable. The
@@ -395,7 +417,10 @@ impl TreeTarget {
     /// # Errors
     /// [`ErrorCode::TargetExists`] when somebody took the name meanwhile.
     pub(crate) fn finish(&self) -> Result<(), StoreError> {
-        self.stack().clear();
+        let over = std::mem::take(&mut *self.stack());
+        over.iter().for_each(|directory| directory.note_complete());
+        // What is below goes first.
+        over.into_iter().rev().for_each(drop);
         self.sync_directories()?;
         self.note_complete()?;
         if let Some(part) = &self.part {
@@ -403,7 +428,8 @@ impl TreeTarget {
         }
         if let Some(attributes) = self.attributes {
             let failed = |error| self.failed(error, "finish", &RelPath::root());
-            attributes.apply(&self.shared.root).map_err(failed)?;
+            let shown = self.target.shown();
+            attributes.apply(&self.shared.root, shown).map_err(failed)?;
             rustix::fs::fsync(&self.shared.root).map_err(failed)?;
         }
         self.target.sync_directory()
@@ -449,7 +475,8 @@ impl LargePlace {
             |error| StoreError::target(error, "create", &beneath::shown(&shared.path, path));
         let name = path.split_last().map_or(&b""[..], |(_, name)| name);
         let target = self.parent.place(name).map_err(failed)?;
-        let work_name = format!("{}.part", Hash::of(path.as_bytes()));
+        let work_name = format!("{}{PART}", Hash::of(path.as_bytes()));
+        shared.partials().insert(hash_of(work_name.as_bytes()));
         let shown = target.shown().to_owned();
         let part = Place::within(Arc::clone(&shared.work), work_name.as_bytes(), shown);
         PartialFile::open_as(&target, part, &self.offered, self.replace, self.restart)
@@ -466,6 +493,10 @@ impl Shared {
 
     pub(crate) fn shown(&self, directory: &RelPath, name: &[u8]) -> PathBuf {
         beneath::shown(&self.path, directory).join(OsStr::from_bytes(name))
+    }
+
+    fn partials(&self) -> MutexGuard<'_, HashSet<u64>> {
+        self.partials.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn unsynced(&self) -> MutexGuard<'_, Option<Vec<RelPath>>> {
@@ -491,6 +522,44 @@ impl Directory {
         self.shared.directory(&self.path)
     }
 
+    fn note_offered(&self, name: &[u8]) {
+        if let Some(offered) = &self.offered {
+            let mut offered = offered.lock().unwrap_or_else(PoisonError::into_inner);
+            offered.names.insert(hash_of(name));
+        }
+    }
+
+    /// Everything in it was offered.
+    fn note_complete(&self) {
+        if let Some(offered) = &self.offered {
+            let mut offered = offered.lock().unwrap_or_else(PoisonError::into_inner);
+            offered.is_complete = true;
+        }
+    }
+
+    /// Removes what was not offered, where that is known.
+    fn prune(&self) -> Result<(), StoreError> {
+        let Some(offered) = &self.offered else {
+            return Ok(());
+        };
+        let offered = offered.lock().unwrap_or_else(PoisonError::into_inner);
+        if !offered.is_complete {
+            return Ok(());
+        }
+        let shown = beneath::shown(&self.shared.path, &self.path);
+        let failed = |error: Errno| StoreError::target(error, "look at", &shown);
+        let directory = Arc::new(
+            beneath::open_directory(self.shared.root.as_fd(), &self.path).map_err(failed)?,
+        );
+        for name in names_in(&directory).map_err(failed)? {
+            if !offered.names.contains(&hash_of(&name)) {
+                let shown = self.shared.shown(&self.path, &name);
+                Place::within(Arc::clone(&directory), &name, shown).remove_all()?;
+            }
+        }
+        Ok(())
+    }
+
     /// A name in it.
     pub(crate) fn place(&self, name: &[u8]) -> Result<Place, Errno> {
         let shown = self.shared.shown(&self.path, name);
@@ -500,6 +569,9 @@ impl Directory {
 
 impl Drop for Directory {
     fn drop(&mut self) {
+        if let Err(error) = self.prune() {
+            tracing::warn!(%error, "a file that is no longer in the source is left");
+        }
         let mut unsynced = self.shared.unsynced();
         match &mut *unsynced {
             Some(paths) if paths.len() < SYNCED_ONE_BY_ONE => paths.push(self.path.clone()),
@@ -509,43 +581,12 @@ impl Drop for Directory {
         let Some(attributes) = self.attributes else {
             return;
         };
+        let shown = beneath::shown(&self.shared.path, &self.path);
         let opened = beneath::open_directory(self.shared.root.as_fd(), &self.path);
-        if let Err(error) = opened.and_then(|directory| attributes.apply(directory)) {
-            let path = beneath::shown(&self.shared.path, &self.path);
-            tracing::warn!(path = %path.display(), %error, "mode or time of a directory is not kept");
+        if let Err(error) = opened.and_then(|directory| attributes.apply(directory, &shown)) {
+            tracing::warn!(path = %shown.display(), %error, "mode or time of a directory is not kept");
         }
     }
-}
-
-impl Attributes {
-    pub(crate) fn of(offered: &Entry) -> Self {
-        Self {
-            mode: offered.mode,
-            modified: offered.modified,
-            has_holes: offered.has_holes,
-        }
-    }
-
-    pub(crate) fn times(self) -> rustix::fs::Timestamps {
-        let time = rustix::fs::Timespec {
-            tv_sec: self.modified.seconds,
-            tv_nsec: i64::from(self.modified.nanos),
-        };
-        rustix::fs::Timestamps {
-            last_access: time,
-            last_modification: time,
-        }
-    }
-
-    /// Never setuid, setgid or sticky.
-    pub(crate) fn apply(self, file: impl std::os::fd::AsFd) -> Result<(), Errno> {
-        rustix::fs::fchmod(&file, mode_of(self.mode))?;
-        rustix::fs::futimens(&file, &self.times())
-    }
-}
-
-fn mode_of(mode: u32) -> Mode {
-    Mode::from_raw_mode(mode & 0o777)
 }
 
 fn is_directory(stat: &Stat) -> bool {
@@ -555,18 +596,7 @@ fn is_directory(stat: &Stat) -> bool {
 fn is_same_file(stat: &Stat, size: u64, modified: Timestamp) -> bool {
     FileType::from_raw_mode(stat.st_mode) == FileType::RegularFile
         && stat.st_size as u64 == size
-        && stat.st_mtime == modified.seconds
-        && stat.st_mtime_nsec == u64::from(modified.nanos)
-}
-
-/// What is ours must be open to us until it gets its own mode.
-fn make_writable(directory: &OwnedFd) {
-    if let Ok(stat) = rustix::fs::fstat(directory)
-        && stat.st_mode & 0o700 != 0o700
-    {
-        // Where it is not ours, what is created in it will say so.
-        let _ = rustix::fs::fchmod(directory, Mode::from_raw_mode(stat.st_mode & 0o777 | 0o700));
-    }
+        && is_same_time(stat, modified)
 }
 
 /// Opens the directory of what is not finished, or makes it, and locks it. It also marks
@@ -618,6 +648,58 @@ fn take_up(journal: &Place, part: Option<&Place>) -> Result<(OwnedFd, File), Sto
     Ok((work, file))
 }
 
+/// What is finished beside a directory is renamed into it.
+fn check_one_file_system(target: &Place) -> Result<(), StoreError> {
+    let failed = |error: Errno| StoreError::target(error, "look at", target.shown());
+    let root = rustix::fs::fstat(target.open_directory()?).map_err(failed)?;
+    if root.st_dev == target.device().map_err(failed)? {
+        return Ok(());
+    }
+    let action = "fill the mount point (name a directory in it instead)";
+    let code = ErrorCode::NameRefused;
+    Err(StoreError::refused(code, action, target.shown()))
+}
+
+/// Removes a journal, but for the partials that are to be kept.
+fn clear_away(
+    work: &Arc<OwnedFd>,
+    journal: &Place,
+    keep: impl Fn(&[u8]) -> bool,
+) -> Result<(), StoreError> {
+    let names =
+        names_in(work).map_err(|error| StoreError::target(error, "look at", journal.shown()))?;
+    let is_kept = |name: &[u8]| name.ends_with(PART.as_bytes()) && keep(name);
+    if !names.iter().any(|name| is_kept(name)) {
+        return journal.remove_all();
+    }
+    for name in &names {
+        let of = name.strip_suffix(b".journal").unwrap_or(name);
+        if !is_kept(of) {
+            let shown = journal.shown().join(OsStr::from_bytes(name));
+            Place::within(Arc::clone(work), name, shown).remove_all()?;
+        }
+    }
+    Ok(())
+}
+
+fn names_in(directory: &OwnedFd) -> Result<Vec<Vec<u8>>, Errno> {
+    let mut names = Vec::new();
+    for found in rustix::fs::Dir::read_from(directory)? {
+        let name = found?.file_name().to_bytes().to_vec();
+        if name != b"." && name != b".." {
+            names.push(name);
+        }
+    }
+    Ok(names)
+}
+
+fn hash_of(name: &[u8]) -> u64 {
+    // With the same keys everywhere, so that it can be compared.
+    let mut hasher = DefaultHasher::new();
+    hasher.write(name);
+    hasher.finish()
+}
+
 /// Where it is noted that a tree is complete.
 fn complete_place(work: Arc<OwnedFd>, journal: &Place) -> Place {
     Place::within(work, b"complete", journal.shown().join("complete"))
@@ -631,6 +713,9 @@ fn identity(directory: &Stat) -> Vec<u8> {
     ]
     .concat()
 }
+
+/// How the names of partials in a journal end.
+const PART: &str = ".part";
 
 /// What the lock of a tree of ours says.
 const MAGIC: &[u8] = b"FSTREE01";
