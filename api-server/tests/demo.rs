@@ -74,7 +74,7 @@ fn check_config_names_the_key() {
     assert_eq!(bad.status.code(), Some(1));
     let text = String::from_utf8(bad.stderr).unwrap();
     assert!(
-        text.contains("auth.authentication.token_url: invalid type: integer `5`"),
+        text.contains("auth.authentication.token_url: invalid type: integer, expected a string"),
         "{text}"
     );
 }

@@ -158,9 +158,16 @@ fn read_yaml(path: &Path) -> Result<Value, ConfigError> {
     };
     let mut text = zeroize::Zeroizing::new(String::new());
     let file = std::fs::File::open(path).map_err(unreadable)?;
-    file.take(limits::CONFIG_MAX_BYTES)
+    let read = file
+        .take(limits::CONFIG_MAX_BYTES + 1)
         .read_to_string(&mut text)
         .map_err(unreadable)?;
+    if read as u64 > limits::CONFIG_MAX_BYTES {
+        // Its beginning alone could be valid, without users or systems.
+        let mebibytes = limits::CONFIG_MAX_BYTES >> 20;
+        let message = format!("longer than {mebibytes} MiB");
+        return Err(unreadable(std::io::Error::other(message)));
+    }
     let not_yaml = |message| ConfigError::NotYaml {
         path: path.to_owned(),
         message,
@@ -170,6 +177,8 @@ fn read_yaml(path: &Path) -> Result<Value, ConfigError> {
     let options = serde_saphyr::options! {
         strict_booleans: true,
         duplicate_keys: serde_saphyr::DuplicateKeyPolicy::LastWins,
+        // The lines around an error may hold keys and passwords.
+        with_snippet: false,
     };
     serde_saphyr::from_str_with_options(&text, options).map_err(|error| not_yaml(error.to_string()))
 }
@@ -227,7 +236,7 @@ fn parse(settings: Map<String, Value>) -> Result<Config, ConfigError> {
         let (path, cause) = (error.path().to_string(), error.into_inner());
         invalid(
             if path == "." { "configuration" } else { &path },
-            cause.to_string(),
+            values::without_value(&cause.to_string()),
         )
     })
 }

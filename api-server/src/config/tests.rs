@@ -47,6 +47,44 @@ fn system(extra: &str) -> String {
 }
 
 #[test]
+fn no_error_shows_a_value_that_may_be_secret() {
+    let near_a_secret = system("").replace("secret: y", "secret: \"hush\n  bad: [");
+    let not_yaml = load(&near_a_secret).unwrap_err();
+    assert!(not_yaml.contains("is not valid YAML"), "{not_yaml}");
+    assert!(
+        !not_yaml.contains("hush") && !not_yaml.contains('\n'),
+        "{not_yaml}"
+    );
+    let in_the_wrong_place = [
+        ("secret: y", "secret: 84123"),
+        ("secret: y", "secret: [84123]"),
+        (
+            "{type: SSHService, url: http://keys}",
+            "{type: SSHStaticKeys, keys: {bob: \"84123, expected x\"}}",
+        ),
+        ("{type: SSHService, url: http://keys}", "84123"),
+        ("port: 22", "port: \"84123\""),
+    ];
+    for (right, wrong) in in_the_wrong_place {
+        let error = load(&system("").replace(right, wrong)).unwrap_err();
+        assert!(!error.contains("84123"), "{error}");
+        assert!(
+            error.contains("expected") || error.contains("match"),
+            "{error}"
+        );
+    }
+}
+
+#[test]
+fn a_file_that_is_too_long_is_not_cut() {
+    let long = format!("{}# {}\n", system(""), "x".repeat(4 << 20));
+    let files = Files::new(&long);
+    let error = files.sources().load().unwrap_err();
+    let why = std::error::Error::source(&error).unwrap().to_string();
+    assert_eq!(why, "longer than 4 MiB");
+}
+
+#[test]
 fn defaults() {
     let config = load(&system("")).unwrap();
     let one = &config.clusters[0];

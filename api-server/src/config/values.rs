@@ -140,6 +140,21 @@ pub(super) fn expand_home(path: &str) -> PathBuf {
     }
 }
 
+/// What serde says of a value that does not fit, without the value: it may be a key or a password
+/// in the wrong place.
+pub(super) fn without_value(message: &str) -> String {
+    let is_about_value = ["invalid type: ", "invalid value: "]
+        .iter()
+        .any(|begin| message.starts_with(begin));
+    match (message.find(['`', '"']), message.rfind(", expected ")) {
+        // Such as: invalid type: integer `5`, expected a string
+        (Some(value), Some(expected)) if is_about_value && value < expected => {
+            format!("{}{}", message[..value].trim_end(), &message[expected..])
+        }
+        _ => message.to_owned(),
+    }
+}
+
 /// Reads one alternative of a union, naming the path inside it in errors.
 pub(super) fn alternative<T, E>(value: serde_json::Value) -> Result<T, E>
 where
@@ -148,6 +163,7 @@ where
 {
     serde_path_to_error::deserialize(value).map_err(|error| {
         let (path, cause) = (error.path().to_string(), error.into_inner());
+        let cause = without_value(&cause.to_string());
         if path == "." {
             E::custom(cause)
         } else {

@@ -13,6 +13,7 @@ use tokio::process::Child;
 use tokio_util::sync::CancellationToken;
 
 use super::table::End;
+use crate::command::quote;
 use crate::executor::{GroupGuard, RunAs, command_as};
 use crate::scheduler::JobDescription;
 
@@ -31,21 +32,26 @@ pub(super) struct Launch {
 pub(super) struct Running {
     child: Child,
     group: GroupGuard,
-    _script: ScriptFile,
+    _files: [SpoolFile; 2],
 }
 
 /// Directory and redirections are made as the user, by the user's own shell: the service
 /// opens no path that a user named. Then the shell becomes the interpreter.
+///
+/// The user's variables are taken in here as well, from a file: what changes the user does its
+/// work as the service, which may be root, and must not find them.
 const LAUNCHER: &str = r#"cd -- "$1" || exit 1
 exec <"$2" >"$3" || exit 1
 if [ -n "$4" ]; then exec 2>"$4" || exit 1; else exec 2>&1; fi
-shift 4
+. "$5"
+shift 5
 exec "$@""#;
 
 /// Starts a job.
 pub(super) async fn start(launch: &Launch, spool: &Path) -> std::io::Result<Running> {
-    let script = ScriptFile::write(launch, spool)?;
     let job = &launch.job;
+    let script = SpoolFile::write(launch, spool, "script", &launch.script)?;
+    let variables = SpoolFile::write(launch, spool, "environment", &environment(launch))?;
     let expand = |name: &str| name.replace("%j", &launch.id.to_string());
     let stdout = job.standard_output.as_deref().unwrap_or("slurm-%j.out");
     let stderr = job
@@ -58,13 +64,9 @@ pub(super) async fn start(launch: &Launch, spool: &Path) -> std::io::Result<Runn
     command.arg(job.standard_input.as_deref().unwrap_or("/dev/null"));
     command
         .args([expand(stdout), stderr])
+        .arg(&variables.0)
         .args(&launch.interpreter)
         .arg(&script.0);
-    command
-        .envs(&job.environment)
-        .env("SLURM_JOB_ID", launch.id.to_string());
-    command.env("SLURM_JOB_NAME", job.name.as_deref().unwrap_or("batch"));
-    command.env("SLURM_SUBMIT_DIR", &job.working_directory);
     command
         .current_dir("/")
         .stdin(Stdio::null())
@@ -75,8 +77,26 @@ pub(super) async fn start(launch: &Launch, spool: &Path) -> std::io::Result<Runn
     Ok(Running {
         child,
         group,
-        _script: script,
+        _files: [script, variables],
     })
+}
+
+/// Shell text that sets a job's variables: the user's, then those that every job has.
+fn environment(launch: &Launch) -> String {
+    let job = &launch.job;
+    let id = launch.id.to_string();
+    let own = [
+        ("SLURM_JOB_ID", id.as_str()),
+        ("SLURM_JOB_NAME", job.name.as_deref().unwrap_or("batch")),
+        ("SLURM_SUBMIT_DIR", &job.working_directory),
+    ];
+    let users = job.environment.iter();
+    let users = users.map(|(name, value)| (name.as_str(), value.as_str()));
+    // With `command`, a name that the shell keeps for itself is left out instead of ending it.
+    users
+        .chain(own)
+        .map(|(name, value)| format!("command export {}\n", quote(&format!("{name}={value}"))))
+        .collect()
 }
 
 impl Running {
@@ -120,20 +140,20 @@ impl Running {
     }
 }
 
-/// The copy of a script, readable by its user only, removed with the job.
+/// A file for a job, readable by its user only, removed with the job.
 #[derive(Debug)]
-struct ScriptFile(PathBuf);
+struct SpoolFile(PathBuf);
 
-impl ScriptFile {
-    fn write(launch: &Launch, spool: &Path) -> std::io::Result<Self> {
-        let file = Self(spool.join(format!("job{}", launch.id)));
+impl SpoolFile {
+    fn write(launch: &Launch, spool: &Path, kind: &str, text: &str) -> std::io::Result<Self> {
+        let file = Self(spool.join(format!("job{}-{kind}", launch.id)));
         let mut options = std::fs::OpenOptions::new();
         let mut out = options
             .write(true)
             .create_new(true)
             .mode(0o400)
             .open(&file.0)?;
-        out.write_all(launch.script.as_bytes())?;
+        out.write_all(text.as_bytes())?;
         if let RunAs::Other(account) = &launch.run_as {
             std::os::unix::fs::chown(&file.0, Some(account.uid), Some(account.gid))?;
         }
@@ -141,7 +161,7 @@ impl ScriptFile {
     }
 }
 
-impl Drop for ScriptFile {
+impl Drop for SpoolFile {
     fn drop(&mut self) {
         // Gone with the spool directory at the latest.
         let _ = std::fs::remove_file(&self.0);

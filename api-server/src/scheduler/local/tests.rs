@@ -323,3 +323,43 @@ async fn a_root_service_runs_jobs_as_their_users_and_opens_nothing_for_them() {
     assert_eq!(bench.ended(&id).await.status.state, "FAILED");
     assert_eq!(std::fs::read_to_string(&precious).unwrap(), "of root\n");
 }
+
+/// A root service starts what changes the user: a job's variables must come after that.
+#[tokio::test]
+async fn variables_are_not_seen_by_what_still_is_root() {
+    if !rustix::process::geteuid().is_root() {
+        eprintln!("not run: only root changes users");
+        return;
+    }
+    let mut bench = Bench::new(|_| {}).await;
+    let accounts = Accounts::new(UserPolicy::SameName).await.unwrap();
+    bench.scheduler =
+        LocalScheduler::new("here", bench.scheduler.limits.clone(), Arc::new(accounts)).unwrap();
+    bench.caller = Caller::for_tests("nobody");
+    let directory = bench.directory.path();
+    process::set_mode(directory, 0o777).unwrap();
+    let trap = directory.join("setpriv");
+    let sprung = directory.join("sprung");
+    std::fs::write(&trap, format!("#!/bin/sh\nid -u > {}\n", sprung.display())).unwrap();
+    process::set_mode(&trap, 0o755).unwrap();
+    let mut job = bench.job(r#"/usr/bin/id -u; echo "$PATH"; echo "$LD_PRELOAD""#);
+    let path = format!("{}:/usr/bin:/bin", directory.display());
+    let unusual = "no such 'library'\n$(exit 1)";
+    for (name, value) in [
+        ("PATH", path.as_str()),
+        ("LD_PRELOAD", unusual),
+        ("UID", "7"),
+    ] {
+        job.environment.insert(name.into(), value.into());
+    }
+    job.standard_output = Some("out".into());
+    job.standard_error = Some("err".into());
+    let id = bench.submit(job).await;
+    let view = bench.ended(&id).await;
+    assert_eq!(view.status.state, "COMPLETED");
+    assert_eq!(
+        bench.file("out").await,
+        format!("65534\n{path}\n{unusual}\n")
+    );
+    assert!(!sprung.exists(), "the user's PATH was searched by root");
+}
