@@ -68,10 +68,6 @@ fn no_error_shows_a_value_that_may_be_secret() {
     for (right, wrong) in in_the_wrong_place {
         let error = load(&system("").replace(right, wrong)).unwrap_err();
         assert!(!error.contains("84123"), "{error}");
-        assert!(
-            error.contains("expected") || error.contains("match"),
-            "{error}"
-        );
     }
 }
 
