@@ -15,10 +15,11 @@ use tokio::time::{Instant, sleep_until, timeout};
 
 use crate::coordinates::{Coordinates, Transport};
 use crate::dial_plan::{DialPlan, PORT_STAGGER, Round};
-use crate::limits;
 use crate::net::quic::{BindError, Endpoint};
+use crate::net::resolve::{Names, by_system};
 use crate::net::tcp::{Connector, TlsStream};
 use crate::port_order::port_order;
+use crate::secret::TransferSecret;
 
 /// An endpoint that proved to hold the secret.
 #[derive(Debug)]
@@ -93,21 +94,36 @@ pub enum Choice {
 
 /// Tries the ports of all addresses, in the order that follows from the secret, until one
 /// answers as the endpoint or `wait` has passed. TLS starts a little after QUIC, and when it
-/// is first it lets QUIC catch up for a moment (as RFC 8305 does with addresses).
+/// is first it lets QUIC catch up for a moment (as RFC 8305 does with addresses). Names are
+/// looked up again meanwhile.
 ///
 /// Cancel-safe: dropping it ends all attempts.
 ///
 /// # Errors
-/// When no name resolves, no socket can be made, or nobody answered in time.
+/// When no socket can be made, or no name resolved or nobody answered in time.
 pub async fn dial(
     coordinates: &Coordinates,
     wanted: impl Into<DialOptions>,
     wait: Duration,
 ) -> Result<Dialled, DialError> {
-    let start = Instant::now();
+    let names = Names::new(&coordinates.ips, by_system);
+    dial_named(coordinates, names, wanted.into(), wait).await
+}
+
+async fn dial_named<L, F>(
+    coordinates: &Coordinates,
+    mut names: Names<L>,
+    wanted: DialOptions,
+    wait: Duration,
+) -> Result<Dialled, DialError>
+where
+    L: Fn(String) -> F,
+    F: Future<Output = io::Result<Vec<SocketAddr>>> + Send + 'static,
+{
+    let mut start = Instant::now();
     let deadline = start + wait;
-    let hosts = resolve(&coordinates.ips).await?;
-    let dialers = Dialers::new(coordinates, wanted.into(), &hosts)?;
+    let mut dialers = Dialers::new(coordinates, wanted)?;
+    dialers.open(names.hosts())?;
     let ports = port_order(&coordinates.secret, coordinates.ports);
     let mut attempts: JoinSet<Attempt> = JoinSet::new();
     let mut plan = DialPlan::new(ports.len()).enumerate();
@@ -127,11 +143,19 @@ pub async fn dial(
                 }
             }
             () = sleep_until(deadline), if second_best.is_none() => {
-                return Err(failures.into_error(&hosts, coordinates, wait));
+                let unresolved = names.failure();
+                let unreachable = || failures.into_error(names.hosts(), coordinates, wait);
+                return Err(unresolved.unwrap_or_else(unreachable));
+            }
+            () = names.changed() => {
+                dialers.open(names.hosts())?;
+                start = Instant::now();
+                plan = DialPlan::new(ports.len()).enumerate();
+                round = plan.next();
             }
             () = sleep_until(next), if next < deadline => {
                 if let Some((number, round)) = round.take() {
-                    dialers.begin(&mut attempts, &hosts, &ports, number, &round);
+                    dialers.begin(&mut attempts, names.hosts(), &ports, number, &round);
                 }
                 round = plan.next();
             }
@@ -169,39 +193,44 @@ pub(super) enum AttemptError {
 struct Dialers {
     /// One socket for each family of addresses; none where QUIC is not wanted.
     quic: HashMap<bool, Endpoint>,
+    wants_quic: bool,
     tls: Option<Connector>,
-    tls_lanes: u16,
+    wanted: DialOptions,
+    secret: TransferSecret,
 }
 
 impl Dialers {
-    fn new(
-        coordinates: &Coordinates,
-        wanted: DialOptions,
-        hosts: &[SocketAddr],
-    ) -> Result<Self, BindError> {
+    fn new(coordinates: &Coordinates, wanted: DialOptions) -> Result<Self, BindError> {
         let choice = wanted.choice;
         let offered = |transport| {
             // Not said: by an older service, whose job may run our endpoint all the same.
             coordinates.transports.is_empty() || coordinates.transports.contains(&transport)
         };
-        let mut quic = HashMap::new();
-        if choice != Choice::Tls && offered(Transport::Quic) {
-            for host in hosts {
-                if let Entry::Vacant(vacant) = quic.entry(host.is_ipv4()) {
-                    let rate = wanted.bytes_per_second;
-                    vacant.insert(Endpoint::slow_dialer(*host, &coordinates.secret, rate)?);
-                }
-            }
-        }
         let tls = match choice != Choice::Quic && offered(Transport::Tls) {
             true => Some(Connector::new(&coordinates.secret)?),
             false => None,
         };
         Ok(Self {
-            quic,
+            quic: HashMap::new(),
+            wants_quic: choice != Choice::Tls && offered(Transport::Quic),
             tls,
-            tls_lanes: wanted.tls_lanes,
+            wanted,
+            secret: coordinates.secret.clone(),
         })
+    }
+
+    /// Makes the sockets that these need.
+    fn open(&mut self, hosts: &[SocketAddr]) -> Result<(), BindError> {
+        if !self.wants_quic {
+            return Ok(());
+        }
+        for host in hosts {
+            if let Entry::Vacant(vacant) = self.quic.entry(host.is_ipv4()) {
+                let rate = self.wanted.bytes_per_second;
+                vacant.insert(Endpoint::slow_dialer(*host, &self.secret, rate)?);
+            }
+        }
+        Ok(())
     }
 
     fn begin(
@@ -222,7 +251,7 @@ impl Dialers {
                 if let Some(endpoint) = self.quic.get(&peer.is_ipv4()).cloned() {
                     // Elsewhere nobody is likely to listen.
                     let is_likely = number == 0 && i == 0;
-                    let spare = if is_likely { self.tls_lanes } else { 0 };
+                    let spare = if is_likely { self.wanted.tls_lanes } else { 0 };
                     let near = try_near(self.tls.clone(), peer, spare);
                     attempts.spawn(async move {
                         wait_for(at).await;
@@ -338,24 +367,6 @@ pub(super) async fn try_tls(
         }),
         Ok(Err(error)) if error.kind() == io::ErrorKind::InvalidData => Err(AttemptError::Stranger),
         Ok(Err(_)) | Err(_) => Err(AttemptError::Silent),
-    }
-}
-
-pub(super) async fn resolve(names: &[String]) -> Result<Vec<SocketAddr>, DialError> {
-    let mut hosts: Vec<SocketAddr> = Vec::new();
-    let mut failure = None;
-    for name in names {
-        match tokio::net::lookup_host((name.as_str(), 0)).await {
-            Ok(found) => hosts.extend(found.take(limits::COORDINATES_MAX_IPS)),
-            Err(error) => failure = Some((name.clone(), error)),
-        }
-    }
-    hosts.sort_unstable();
-    hosts.dedup();
-    hosts.truncate(limits::COORDINATES_MAX_IPS);
-    match (hosts.is_empty(), failure) {
-        (true, Some((name, source))) => Err(DialError::Resolve { name, source }),
-        _ => Ok(hosts),
     }
 }
 
@@ -498,6 +509,62 @@ const MAX_ATTEMPTS: usize = 256;
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::coordinates::PortRange;
+    use crate::net::tcp::Acceptor;
+    use std::future::ready;
+    use std::sync::atomic::{AtomicBool, Ordering};
+    use tokio::net::TcpListener;
+
+    /// Of an endpoint that only a name leads to.
+    fn named(port: u16) -> Coordinates {
+        Coordinates {
+            ports: PortRange::new(port, port).unwrap(),
+            ips: vec!["node".to_owned()],
+            secret: TransferSecret::generate().unwrap(),
+            operation: None,
+            transports: Vec::new(),
+            job: None,
+        }
+    }
+
+    fn no_such_name() -> io::Result<Vec<SocketAddr>> {
+        Err(io::Error::other("no such name"))
+    }
+
+    #[tokio::test]
+    async fn a_name_that_resolves_late_leads_to_the_endpoint() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let coordinates = named(listener.local_addr().unwrap().port());
+        let acceptor = Acceptor::new(&coordinates.secret).unwrap();
+        let accepted = tokio::spawn(async move {
+            let (stream, _) = listener.accept().await.unwrap();
+            acceptor.accept(stream).await.unwrap()
+        });
+        let was_asked = AtomicBool::new(false);
+        let names = Names::new(&coordinates.ips, move |_| {
+            ready(match was_asked.swap(true, Ordering::Relaxed) {
+                true => Ok(vec![([127, 0, 0, 1], 0).into()]),
+                false => no_such_name(),
+            })
+        });
+        let wait = Duration::from_secs(60);
+        let dialled = dial_named(&coordinates, names, Choice::Tls.into(), wait).await;
+        assert!(matches!(dialled, Ok(Dialled::Tls { .. })), "{dialled:?}");
+        accepted.await.unwrap();
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn that_a_name_does_not_resolve_is_said_at_the_deadline() {
+        let coordinates = named(1);
+        let names = Names::new(&coordinates.ips, |_| ready(no_such_name()));
+        let (begun, wait) = (Instant::now(), Duration::from_secs(60));
+        let dialled = dial_named(&coordinates, names, Choice::Tls.into(), wait).await;
+        assert!(
+            matches!(dialled, Err(DialError::Resolve { .. })),
+            "{dialled:?}"
+        );
+        assert!(begun.elapsed() >= wait, "given up early");
+    }
 
     #[test]
     fn tcp_is_preferred_on_short_paths_only() {

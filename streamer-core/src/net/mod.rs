@@ -22,6 +22,7 @@ pub mod progress;
 mod queue;
 pub mod quic;
 pub mod receive;
+mod resolve;
 pub mod send;
 mod socket;
 mod stall;

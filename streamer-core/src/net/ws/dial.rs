@@ -3,14 +3,16 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use futures_util::FutureExt as _;
 use tokio::net::TcpStream;
 use tokio::task::JoinSet;
-use tokio::time::{Instant, sleep, sleep_until, timeout};
+use tokio::time::{Instant, sleep, sleep_until, timeout, timeout_at};
 
 use crate::coordinates::Coordinates;
 use crate::error::ErrorCode;
 use crate::net::TransferError;
 use crate::net::dial::{self, ATTEMPT_TIMEOUT, DialError, DialOptions, Dialled, dial};
+use crate::net::resolve::{Names, by_system};
 use crate::net::tcp::Connector;
 use crate::net::ws::{ConnectError, PlainLink, connect};
 use crate::port_order::port_order;
@@ -77,25 +79,32 @@ async fn search(
 ) -> Result<Found, FindError> {
     let deadline = Instant::now() + wait;
     sleep_until(deadline.min(Instant::now() + head_start)).await;
-    let hosts = dial::resolve(&coordinates.ips).await?;
+    let mut names = Names::new(&coordinates.ips, by_system);
     let bearer = coordinates.secret.bearer();
     let mut refused_by = None;
     loop {
+        if names.hosts().is_empty() {
+            // There is nobody else to ask. In time, or said below.
+            let _ = timeout_at(deadline, names.changed()).await;
+        } else {
+            let _ = names.changed().now_or_never();
+        }
         let round = ask_around(
-            &hosts,
+            names.hosts(),
             coordinates,
             guard.as_ref(),
             &bearer,
             &mut refused_by,
         );
-        match tokio::time::timeout_at(deadline, round).await {
+        match timeout_at(deadline, round).await {
             Ok(Ok(Some(found))) => return Ok(found),
             Ok(Ok(None)) if Instant::now() + ROUND_PAUSE < deadline => sleep(ROUND_PAUSE).await,
             Ok(Err(busy)) => return Err(busy),
             Ok(Ok(None)) | Err(_) => {
                 let stranger = refused_by.map(|peer| DialError::Stranger { peer });
-                let unreachable = || DialError::unreachable(&hosts, coordinates, wait);
-                return Err(stranger.unwrap_or_else(unreachable).into());
+                let error = stranger.or_else(|| names.failure());
+                let unreachable = || DialError::unreachable(names.hosts(), coordinates, wait);
+                return Err(error.unwrap_or_else(unreachable).into());
             }
         }
     }
