@@ -163,7 +163,7 @@ where
                 Ok(Attempt { result: Ok(dialled), .. }) => match dialled {
                     Dialled::Tls {
                         preferred: false, ..
-                    } if !dialers.quic.is_empty() => {
+                    } if dialers.has_quic() => {
                         second_best
                             .get_or_insert_with(|| (Instant::now() + HEAD_START, dialled));
                     }
@@ -189,10 +189,27 @@ pub(super) enum AttemptError {
     Local(String),
 }
 
+/// Of addresses.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+enum Family {
+    V4,
+    V6,
+}
+
+impl Family {
+    fn of(address: &SocketAddr) -> Self {
+        match address {
+            SocketAddr::V4(_) => Self::V4,
+            SocketAddr::V6(_) => Self::V6,
+        }
+    }
+}
+
 /// What attempts are made with.
 struct Dialers {
-    /// One socket for each family of addresses; none where QUIC is not wanted.
-    quic: HashMap<bool, Endpoint>,
+    /// One socket for each family of addresses, or none where the machine has none of that
+    /// family. Empty where QUIC is not wanted.
+    quic: HashMap<Family, Option<Endpoint>>,
     wants_quic: bool,
     tls: Option<Connector>,
     wanted: DialOptions,
@@ -221,16 +238,44 @@ impl Dialers {
 
     /// Makes the sockets that these need.
     fn open(&mut self, hosts: &[SocketAddr]) -> Result<(), BindError> {
+        let (secret, rate) = (self.secret.clone(), self.wanted.bytes_per_second);
+        self.open_with(hosts, |host| Endpoint::slow_dialer(host, &secret, rate))
+    }
+
+    /// The same, by `make`. A family of addresses that the machine does not have is left out:
+    /// the endpoint may answer on the other one, or over TLS.
+    fn open_with(
+        &mut self,
+        hosts: &[SocketAddr],
+        make: impl Fn(SocketAddr) -> Result<Endpoint, BindError>,
+    ) -> Result<(), BindError> {
         if !self.wants_quic {
             return Ok(());
         }
+        let mut failure = None;
         for host in hosts {
-            if let Entry::Vacant(vacant) = self.quic.entry(host.is_ipv4()) {
-                let rate = self.wanted.bytes_per_second;
-                vacant.insert(Endpoint::slow_dialer(*host, &self.secret, rate)?);
+            if let Entry::Vacant(vacant) = self.quic.entry(Family::of(host)) {
+                let family = *vacant.key();
+                match make(*host) {
+                    Ok(endpoint) => {
+                        vacant.insert(Some(endpoint));
+                    }
+                    Err(error) => {
+                        tracing::info!(?family, %error, "no socket for QUIC");
+                        vacant.insert(None);
+                        failure = Some(error);
+                    }
+                }
             }
         }
-        Ok(())
+        match failure {
+            Some(error) if !self.has_quic() && self.tls.is_none() => Err(error),
+            _ => Ok(()),
+        }
+    }
+
+    fn has_quic(&self) -> bool {
+        self.quic.values().any(Option::is_some)
     }
 
     fn begin(
@@ -248,7 +293,9 @@ impl Dialers {
                 if attempts.len() >= MAX_ATTEMPTS {
                     return;
                 }
-                if let Some(endpoint) = self.quic.get(&peer.is_ipv4()).cloned() {
+                let quic = self.quic.get(&Family::of(&peer)).cloned().flatten();
+                let has_quic = quic.is_some();
+                if let Some(endpoint) = quic {
                     // Elsewhere nobody is likely to listen.
                     let is_likely = number == 0 && i == 0;
                     let spare = if is_likely { self.wanted.tls_lanes } else { 0 };
@@ -262,11 +309,7 @@ impl Dialers {
                     });
                 }
                 // The first round is QUIC's head start.
-                if let Some(connector) = self
-                    .tls
-                    .clone()
-                    .filter(|_| number > 0 || self.quic.is_empty())
-                {
+                if let Some(connector) = self.tls.clone().filter(|_| number > 0 || !has_quic) {
                     attempts.spawn(async move {
                         wait_for(at).await;
                         Attempt {
@@ -551,6 +594,26 @@ mod tests {
         let dialled = dial_named(&coordinates, names, Choice::Tls.into(), wait).await;
         assert!(matches!(dialled, Ok(Dialled::Tls { .. })), "{dialled:?}");
         accepted.await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn a_family_of_addresses_without_a_socket_is_left_out() {
+        let coordinates = named(1);
+        let hosts: [SocketAddr; 2] = [([127, 0, 0, 1], 0).into(), ([0u16; 8], 0).into()];
+        let v4_only = |host: SocketAddr| match host.is_ipv4() {
+            true => Endpoint::slow_dialer(host, &coordinates.secret, None),
+            false => Err(io::Error::from(io::ErrorKind::Unsupported).into()),
+        };
+        for choice in [Choice::Quic, Choice::Auto] {
+            let mut dialers = Dialers::new(&coordinates, choice.into()).unwrap();
+            dialers.open_with(&hosts, v4_only).unwrap();
+            assert!(dialers.quic[&Family::V4].is_some() && dialers.quic[&Family::V6].is_none());
+        }
+        // Nothing is left of QUIC alone.
+        let mut dialers = Dialers::new(&coordinates, Choice::Quic.into()).unwrap();
+        assert!(dialers.open_with(&hosts[1..], v4_only).is_err());
+        let mut dialers = Dialers::new(&coordinates, Choice::Auto.into()).unwrap();
+        dialers.open_with(&hosts[1..], v4_only).unwrap();
     }
 
     #[tokio::test(start_paused = true)]
