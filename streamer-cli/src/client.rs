@@ -112,7 +112,7 @@ impl Options {
         DialOptions {
             choice: self.transport,
             bytes_per_second: self.limit_rate,
-            tls_lanes: self.connections.tls(),
+            tls_lanes: self.connections.tls(self.limit_rate),
         }
     }
 }

@@ -38,14 +38,16 @@ impl Connections {
     }
 
     /// Over TCP each is slowed by its own losses only, and has threads of its own; more than
-    /// there are cores wait for each other.
-    pub(crate) fn tls(self) -> u16 {
+    /// there are cores wait for each other. Under a limit each has to get something of it.
+    pub(crate) fn tls(self, limit_rate: Option<u64>) -> u16 {
         let cores = || std::thread::available_parallelism().map_or(1, usize::from);
-        match self {
+        let count = match self {
             // Local invariant: clamped to 16 bits.
             Self::Auto => cores().clamp(2, TLS_LANES_AUTO) as u16,
             Self::Count(count) => count,
-        }
+        };
+        let shares = limit_rate.map_or(u64::MAX, |rate| (rate / TLS_LANE_MIN_RATE).max(1));
+        u16::try_from(shares).map_or(count, |shares| count.min(shares))
     }
 }
 
@@ -122,7 +124,8 @@ impl Line {
                 let (mut link, more) = Link::tls(*stream, purpose.session, None);
                 link.limit.clone_from(&purpose.limit);
                 let spare = Arc::new(Mutex::new(spare));
-                for _ in 0..purpose.connections.tls() {
+                let rate = purpose.limit.as_ref().map(|limit| limit.bytes_per_second());
+                for _ in 0..purpose.connections.tls(rate) {
                     let (connector, greeting) = (connector.clone(), purpose.greeter());
                     let spare = Arc::clone(&spare);
                     let dial = async move |lane| {
@@ -225,3 +228,20 @@ const REDIAL_PAUSE_MAX: Duration = Duration::from_secs(5);
 /// TCP connections for data at most, unless asked for: four fill what one does not after a
 /// loss.
 const TLS_LANES_AUTO: usize = 4;
+
+/// Bytes a second for a TCP connection, at least. A kernel opens the window of one that is read
+/// slowly again when up to 64 KiB are free, and the peer may wait for that for two minutes.
+const TLS_LANE_MIN_RATE: u64 = 4 << 10;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_low_limit_is_not_shared_by_more_connections_than_it_feeds() {
+        let lanes = |rate| Connections::Count(8).tls(rate);
+        assert_eq!([None, Some(u64::MAX), Some(40_000)].map(lanes), [8; 3]);
+        assert_eq!([Some(1), Some(9_000)].map(lanes), [1, 2]);
+        assert_eq!(Connections::Auto.tls(Some(1)), 1);
+    }
+}

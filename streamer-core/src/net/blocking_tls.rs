@@ -15,6 +15,8 @@ use crate::net::tls_channel::Channel;
 pub(crate) struct BlockingTls {
     channel: Channel,
     socket: TcpStream,
+    /// Read from the socket at a time, at most.
+    read_bytes: usize,
 }
 
 /// Whoever drops it wakes the thread that waits for the connection, with an error, and the one
@@ -63,7 +65,18 @@ impl BlockingTls {
             socket: socket.try_clone()?,
             _told: told,
         };
-        Ok((Self { channel, socket }, hang_up, hung_up))
+        let this = Self {
+            channel,
+            socket,
+            read_bytes: READ_BYTES,
+        };
+        Ok((this, hang_up, hung_up))
+    }
+
+    /// Reads at most so many bytes ahead. What is read ahead of a limit leaves the socket at
+    /// once; then nothing is read for long, and all that the peer sees is a window that is shut.
+    pub(crate) fn read_little(&mut self, bytes: usize) {
+        self.read_bytes = bytes.clamp(1, READ_BYTES);
     }
 
     /// Whether bytes are here, or are about to be.
@@ -108,7 +121,7 @@ impl BlockingTls {
             return Err(io::ErrorKind::UnexpectedEof.into());
         }
         let space = self.channel.space();
-        let most = space.len().min(READ_BYTES);
+        let most = space.len().min(self.read_bytes);
         let read = loop {
             match self.socket.read(&mut space[..most]) {
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
@@ -149,6 +162,21 @@ impl BlockingTls {
         self.socket.write_all(self.channel.outgoing())?;
         self.channel.sent(self.channel.outgoing().len());
         Ok(())
+    }
+}
+
+#[cfg(test)]
+impl BlockingTls {
+    /// Plaintext that was read and not consumed.
+    pub(super) fn buffered(&self) -> usize {
+        self.channel.plain().len()
+    }
+}
+
+#[cfg(test)]
+impl std::os::fd::AsFd for BlockingTls {
+    fn as_fd(&self) -> std::os::fd::BorrowedFd<'_> {
+        self.socket.as_fd()
     }
 }
 

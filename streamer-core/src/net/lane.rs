@@ -69,6 +69,14 @@ pub(crate) struct Inlet {
     pub(crate) events: mpsc::Sender<Event>,
 }
 
+impl Inlet {
+    /// Bytes to take at a time, at most.
+    fn piece_bytes(&self) -> usize {
+        let limited = |limit: &Arc<RateLimit>| limit.piece_bytes(BUFFER_BYTES);
+        self.limit.as_ref().map_or(BUFFER_BYTES, limited)
+    }
+}
+
 /// Receives what comes over one lane until it ends, or `dropped` says that nothing more is to
 /// be taken from it. What came until then has been told when it returns.
 ///
@@ -120,9 +128,12 @@ async fn receive_here(
     dropped: oneshot::Receiver<()>,
 ) -> Result<(), ProtocolError> {
     // Dropped with this future at the latest, which ends the thread.
-    let Ok((stream, hang_up, hung_up)) = stream.into_blocking() else {
+    let Ok((mut stream, hang_up, hung_up)) = stream.into_blocking() else {
         return Ok(());
     };
+    if inlet.limit.is_some() {
+        stream.read_little(inlet.piece_bytes());
+    }
     let runtime = Handle::current();
     let mut thread = tokio::task::spawn_blocking(move || {
         let mut stream = RecordStream::Tls(Box::new(stream));
@@ -323,12 +334,8 @@ fn write_all(mut full: mpsc::Receiver<Step>, empty: &mpsc::Sender<Vec<u8>>, inle
 }
 
 async fn receive_all(stream: &mut RecordStream, inlet: &Inlet, sink: &mut Sink) -> Result<(), End> {
-    let Inlet {
-        open,
-        arrivals,
-        limit,
-        ..
-    } = inlet;
+    let Inlet { open, arrivals, .. } = inlet;
+    let most = inlet.piece_bytes() as u64;
     let mut pack = Pack::default();
     loop {
         if !stream.has_more().await {
@@ -348,7 +355,6 @@ async fn receive_all(stream: &mut RecordStream, inlet: &Inlet, sink: &mut Sink) 
                 if !is_whole || header.length == 0 || header.is_hole {
                     return Err(End::Misbehaved("sent what is no block of the file"));
                 }
-                sink.pass(limit.as_deref(), header.length as usize).await?;
                 pack.add(stream, header, file, sink, inlet).await?;
                 continue;
             }
@@ -376,7 +382,7 @@ async fn receive_all(stream: &mut RecordStream, inlet: &Inlet, sink: &mut Sink) 
             offset = end;
         }
         while offset < end {
-            let length = (end - offset).min(BUFFER_BYTES as u64) as usize;
+            let length = (end - offset).min(most) as usize;
             sink.take(stream, length, offset, inlet).await?;
             offset += length as u64;
         }
@@ -430,8 +436,16 @@ impl Pack {
             self.buffer = sink.buffer().await?;
             self.buffer.clear();
         }
-        stream.extend(&mut self.buffer, length).await?;
-        inlet.arrivals.on_bytes(length);
+        let mut left = length;
+        while left > 0 {
+            let piece = left.min(inlet.piece_bytes());
+            // The hash behind the file is none of its bytes.
+            let payload = piece.min(left.saturating_sub(TRAILER_BYTES));
+            sink.pass(inlet.limit.as_deref(), payload).await?;
+            stream.extend(&mut self.buffer, piece).await?;
+            inlet.arrivals.on_bytes(piece);
+            left -= piece;
+        }
         self.files.push((header.entry, file));
         Ok(())
     }

@@ -58,6 +58,14 @@ impl RateLimit {
         self.bytes_per_second
     }
 
+    /// How many bytes to wait for at a time, at most `most`: so few that no lane waits for long,
+    /// and sits on what it has while its peer hears nothing. Whole pages.
+    pub(crate) fn piece_bytes(&self, most: usize) -> usize {
+        let piece = self.bytes_per_second / PIECES_A_SECOND / PAGE_BYTES * PAGE_BYTES;
+        // Local invariant: what does not fit is more than `most`.
+        usize::try_from(piece.max(PAGE_BYTES)).map_or(most, |piece| piece.min(most))
+    }
+
     /// Waits until so many bytes may move. Dropped while it waits, it has taken them.
     pub(crate) async fn pass(&self, bytes: usize) {
         let wait = {
@@ -72,6 +80,12 @@ impl RateLimit {
 
 /// What a bucket saves up at most: late timers are made up for, pauses are not.
 const SAVED: Duration = Duration::from_millis(50);
+
+/// Waited for by all lanes together, about, unless that makes them smaller than pages.
+const PIECES_A_SECOND: u64 = 16;
+
+/// Pages of zeros become holes only as a whole.
+const PAGE_BYTES: u64 = 4 << 10;
 
 #[cfg(test)]
 mod tests {
@@ -112,6 +126,21 @@ mod tests {
         let hour = Duration::from_secs(3600);
         assert_eq!(bucket.take(50, hour), Duration::ZERO);
         assert_eq!(bucket.take(1000, hour), Duration::from_secs(1));
+    }
+
+    #[test]
+    fn nobody_waits_for_long_at_any_rate() {
+        let most = 256 << 10;
+        for rate in [1, 1 << 10, 40_000, 1 << 20, 50 << 20, u64::MAX] {
+            let limit = RateLimit::new(rate);
+            let piece = limit.piece_bytes(most);
+            assert!(piece > 0 && piece <= most && piece.is_multiple_of(PAGE_BYTES as usize));
+            let wait = Duration::from_secs_f64(piece as f64 / rate as f64);
+            assert!(
+                wait < Duration::from_millis(110) || piece == PAGE_BYTES as usize,
+                "{rate}"
+            );
+        }
     }
 
     #[tokio::test(start_paused = true)]

@@ -58,6 +58,7 @@ impl TlsStream {
     /// When the socket is gone.
     pub(crate) fn into_blocking(self) -> io::Result<(BlockingTls, HangUp, HungUp)> {
         let socket = self.socket.into_std()?;
+        sockopt::set_tcp_user_timeout(&socket, LANE_IDLE_TIMEOUT.as_millis() as u32)?;
         if socket.local_addr()?.ip() == self.peer.ip() {
             // Best effort, as it is about speed only.
             let _ = sockopt::set_socket_send_buffer_size(&socket, LOCAL_SEND_BUFFER_BYTES);
@@ -234,6 +235,11 @@ const KEEP_ALIVE: Duration = Duration::from_secs(5);
 /// A connection whose bytes are not acknowledged for this long is taken for dead.
 const IDLE_TIMEOUT: Duration = Duration::from_secs(30);
 
+/// The same of a lane. Linux counts also the time for which the peer is there and takes nothing: it
+/// waits for its limit, or its disk stands still. That the peer is gone the connection that controls
+/// notices earlier.
+pub(crate) const LANE_IDLE_TIMEOUT: Duration = Duration::from_secs(120);
+
 /// From here on BBR is wanted: what most systems use takes every lost packet for congestion,
 /// and on long paths needs minutes to recover. On short ones it has less to do.
 const FAR: Duration = Duration::from_millis(5);
@@ -245,3 +251,56 @@ const LOCAL_SEND_BUFFER_BYTES: usize = 64 << 10;
 
 /// Encrypted at a time, at most.
 const WRITE_BYTES: usize = 64 << 10;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use tokio::net::TcpListener;
+
+    /// Two ends of a connection.
+    async fn pair() -> (TlsStream, TlsStream) {
+        let secret = TransferSecret::generate().unwrap();
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let (acceptor, connector) = (Acceptor::new(&secret), Connector::new(&secret));
+        let accept = async {
+            let (stream, _) = listener.accept().await.unwrap();
+            acceptor.unwrap().accept(stream).await.unwrap()
+        };
+        let connector = connector.unwrap();
+        let (accepted, connected) = tokio::join!(accept, connector.connect(address));
+        (accepted, connected.unwrap())
+    }
+
+    #[tokio::test]
+    async fn a_lane_may_be_kept_waiting_for_longer_than_what_controls() {
+        let (ours, _theirs) = pair().await;
+        let timeout = |socket: &dyn std::os::fd::AsFd| {
+            let millis = sockopt::tcp_user_timeout(socket.as_fd()).unwrap();
+            Duration::from_millis(millis.into())
+        };
+        assert_eq!(timeout(&ours.socket), IDLE_TIMEOUT);
+        let (lane, _hang_up, _hung_up) = ours.into_blocking().unwrap();
+        assert_eq!(timeout(&lane), LANE_IDLE_TIMEOUT);
+    }
+
+    /// Otherwise the socket is empty and its window open, and then shut for as long as the limit
+    /// takes to let all of it pass.
+    #[tokio::test]
+    async fn who_waits_for_a_limit_reads_little_ahead() {
+        let (ours, theirs) = pair().await;
+        let (mut ours, _hang_up, _hung_up) = ours.into_blocking().unwrap();
+        let (mut theirs, _hang_up, _hung_up) = theirs.into_blocking().unwrap();
+        tokio::task::spawn_blocking(move || {
+            let sent = [7; 40_000];
+            theirs.write_all([&sent, &[]]).unwrap();
+            ours.read_little(4096);
+            assert_eq!(ours.peek(1).unwrap(), [7]);
+            // Of a record it takes all of it to read a byte.
+            assert!(ours.buffered() <= 20_000, "{}", ours.buffered());
+            ours.read_exact(&mut [0; 40_000]).unwrap();
+        })
+        .await
+        .unwrap();
+    }
+}

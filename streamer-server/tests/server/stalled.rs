@@ -41,7 +41,7 @@ async fn a_sender_that_keeps_a_block_to_itself_is_given_up_and_the_rest_is_kept(
 
     let told = tokio::spawn(async move { read_message(&mut control).await });
     tokio::time::pause();
-    // The connection is as alive as can be: only its minute passes.
+    // The connection is as alive as can be: only its minutes pass.
     while !told.is_finished() {
         tokio::time::advance(Duration::from_secs(1)).await;
         let real = || std::thread::sleep(Duration::from_millis(1));
