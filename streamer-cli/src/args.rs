@@ -137,9 +137,10 @@ pub struct OutputArgs {
 /// What of a tree is moved.
 #[derive(Debug, clap::Args)]
 pub struct FilterArgs {
-    /// Of a directory, move only files that match; may be repeated. A pattern without a slash
-    /// matches a name at any depth, one with a slash the path below the directory, one that
-    /// ends in a slash directories; * and ? stay within a name, ** does not
+    /// Of a directory, move only what matches, of a directory in it all that is in there; may be
+    /// repeated. A pattern without a slash matches a name at any depth, one with a slash the path
+    /// below the directory, one that ends in a slash directories; * and ? stay within a name,
+    /// ** does not
     #[arg(long, value_name = "GLOB")]
     pub include: Vec<String>,
     /// Of a directory, leave out what matches, with all that is in it; may be repeated, and

@@ -18,7 +18,7 @@ use streamer_core::net::ws::{self, PlainLink};
 use streamer_core::net::{Progress, TransferError, Transferred, receive, send};
 use streamer_core::session::ReceiverConfig;
 use streamer_core::store::StoreError;
-use streamer_core::store::filter::FilterError;
+use streamer_core::store::filter::{Filter, FilterError};
 use streamer_core::store::source::Source;
 use streamer_core::store::target::Target;
 use streamer_core::wire::message::{Role, SessionId, Wanted};
@@ -43,6 +43,14 @@ impl Local {
         match self {
             Self::Source(..) => Role::Sender,
             Self::Target(..) => Role::Receiver,
+        }
+    }
+
+    /// Whether only some files are wanted.
+    pub fn selects(&self) -> bool {
+        match self {
+            Self::Source(_, config) => config.filter.as_ref().is_some_and(Filter::selects),
+            Self::Target(_, wanted) => !wanted.include.is_empty(),
         }
     }
 

@@ -144,6 +144,10 @@ async fn try_run(
     )
     .await;
     ticker.finish();
+    let counts = result.as_ref().ok().and_then(|o| o.transferred.tree);
+    if counts.is_some_and(|c| c.files + c.links + c.failed == 0) && local.selects() {
+        printer.warning("nothing matches --include: the directory arrives empty");
+    }
     result
 }
 

@@ -250,6 +250,26 @@ fn only_what_is_wanted_is_moved() {
     run(client("x", &options, "send", world.dir())).assert(2, &["'a['"]);
 }
 
+#[test]
+fn a_directory_that_is_included_comes_with_what_is_in_it_and_nothing_at_all_is_warned_of() {
+    for verb in ["receive", "send"] {
+        let world = World::new();
+        plant(&world.path("source"));
+        let [exit, _] = move_tree(&world, verb, &["--include", "er/"]);
+        exit.assert(0, &[]);
+        assert!(!exit.stderr.contains("nothing matches"), "{exit:#?}");
+        let arrived = world.path("target/deep/er");
+        assert_eq!(names(&arrived), names(&world.path("source/deep/er")));
+        assert_eq!(names(&world.path("target")), ["deep"]);
+
+        let world = World::new();
+        plant(&world.path("source"));
+        let [exit, _] = move_tree(&world, verb, &["--include", "misspelt"]);
+        exit.assert(0, &["warning: nothing matches --include"]);
+        assert!(names(&world.path("target")).is_empty());
+    }
+}
+
 /// Enough to be caught in the middle.
 fn plant_many(root: &Path) {
     for directory in 0..20 {

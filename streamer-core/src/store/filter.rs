@@ -2,7 +2,8 @@
 //!
 //! A pattern without a slash matches a name at any depth; one with a slash, at its start or in
 //! its middle, matches the whole path below the root; one that ends in a slash matches
-//! directories only. `*` and `?` match within a name, `**` across names.
+//! directories only. `*` and `?` match within a name, `**` across names. A directory that
+//! matches stands for all that is in it.
 
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt as _;
@@ -70,10 +71,7 @@ impl Filter {
 
     /// Whether a file or link is wanted.
     pub fn wants(&self, path: &RelPath) -> bool {
-        let included = self
-            .include
-            .as_ref()
-            .is_none_or(|p| p.match_path(path, false));
+        let included = self.include.as_ref().is_none_or(|p| p.cover(path));
         let by_other = self.other.as_ref().is_none_or(|other| other.wants(path));
         included && by_other && !self.excludes(path, false)
     }
@@ -86,7 +84,7 @@ impl Filter {
 
     fn excludes(&self, path: &RelPath, is_directory: bool) -> bool {
         let mut exclude = self.exclude.iter();
-        exclude.any(|patterns| patterns.match_path(path, is_directory))
+        exclude.any(|patterns| patterns.match_path(path.as_bytes(), is_directory))
     }
 }
 
@@ -138,8 +136,16 @@ impl Patterns {
         }))
     }
 
-    fn match_path(&self, path: &RelPath, is_directory: bool) -> bool {
-        let candidate = Candidate::new(Path::new(OsStr::from_bytes(path.as_bytes())));
+    /// Whether a file or link matches, or a directory that it is in.
+    fn cover(&self, path: &RelPath) -> bool {
+        let path = path.as_bytes();
+        let slashes = path.iter().enumerate().filter(|(_, byte)| **byte == b'/');
+        let mut directories = slashes.map(|(end, _)| &path[..end]);
+        self.match_path(path, false) || directories.any(|path| self.match_path(path, true))
+    }
+
+    fn match_path(&self, path: &[u8], is_directory: bool) -> bool {
+        let candidate = Candidate::new(Path::new(OsStr::from_bytes(path)));
         self.anything.is_match_candidate(&candidate)
             || (is_directory && self.directories.is_match_candidate(&candidate))
     }
@@ -179,6 +185,27 @@ mod tests {
             let filter = filter(&[pattern], &[]);
             assert_eq!(filter.wants(&path(name)), wanted, "{pattern} {name:?}");
         }
+    }
+
+    #[test]
+    fn a_directory_that_matches_stands_for_what_is_in_it() {
+        let cases: [(&str, &[u8], bool); 9] = [
+            ("run/", b"run/1", true),
+            ("run/", b"deep/run/er/1", true),
+            ("run/", b"run", false),
+            ("run", b"run/er/1", true),
+            ("run", b"runs/1", false),
+            ("/run", b"deep/run/1", false),
+            ("deep/run/", b"deep/run/er/1", true),
+            ("deep/*", b"deep/run/1", true),
+            ("*.zarr", b"a.zarr/0/0", true),
+        ];
+        for (pattern, name, wanted) in cases {
+            let filter = filter(&[pattern], &[]);
+            assert_eq!(filter.wants(&path(name)), wanted, "{pattern} {name:?}");
+        }
+        let filter = filter(&["run/"], &["*.log"]);
+        assert!(filter.wants(&path(b"run/1")) && !filter.wants(&path(b"run/1.log")));
     }
 
     #[test]
