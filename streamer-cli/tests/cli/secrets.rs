@@ -1,10 +1,13 @@
 //! Where secrets may be seen, and where not.
 
+use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
+use std::os::unix::process::ExitStatusExt as _;
+
 use rustix::process::Signal;
 
 use crate::coordinates::decode;
 use crate::harness::{
-    ANNOUNCEMENT, Exit, Process, World, announced, client, run, wait_for_partial,
+    ANNOUNCEMENT, Exit, Process, World, announced, client, run, streamer_by, wait_for_partial,
 };
 
 const SECRET: &str = "a-secret-of-more-than-22-characters";
@@ -98,6 +101,39 @@ fn secrets_are_in_no_log_and_no_argument() {
                 });
         }
     }
+}
+
+#[test]
+fn a_crash_leaves_no_core() {
+    let world = World::new();
+    let source = world.file("source", 1);
+    // As another user, whose processes belong to them unless they are not to be looked into.
+    let (program, options) = match rustix::process::getuid().is_root() {
+        true => {
+            let public = std::fs::Permissions::from_mode(0o755);
+            std::fs::set_permissions(world.dir(), public).unwrap();
+            let ids = ["--reuid=65534", "--regid=65534", "--clear-groups", "--"];
+            ("setpriv", ids.to_vec())
+        }
+        false => ("env", Vec::new()),
+    };
+    let script = "ulimit -S -c $(ulimit -H -c); exec \"$@\"";
+    let options = [&options[..], &["sh", "-c", script, "sh"]].concat();
+    let server = world.server_by(streamer_by(program, &options), &[], "send", &source);
+    let (endpoint, _) = announced(server);
+    let about = |name: &str| format!("/proc/{}/{name}", endpoint.id());
+    let limits = std::fs::read_to_string(about("limits")).unwrap();
+    let core = limits.lines().find(|line| line.contains("core file"));
+    let core: Vec<&str> = core.unwrap().split_whitespace().collect();
+    assert_eq!(core[4..6], ["0", "0"], "{limits}");
+    // What it holds in memory is not for its user's other programs either.
+    assert_eq!(std::fs::metadata(about("mem")).unwrap().uid(), 0);
+    endpoint.signal(Signal::ABORT);
+    let status = endpoint.wait().status;
+    assert!(
+        status.signal().is_some() && !status.core_dumped(),
+        "{status:?}"
+    );
 }
 
 #[track_caller]
