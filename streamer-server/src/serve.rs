@@ -117,6 +117,7 @@ pub async fn serve(
         sessions: 0,
         started: None,
         unheard: None,
+        no_room: None,
     };
     let result = life.run(&mut notify).await;
     drop(life);
@@ -201,6 +202,8 @@ struct Life {
     started: Option<Instant>,
     /// A transfer that is complete, whose client may have missed the receipt.
     unheard: Option<Served>,
+    /// What did not fit when the last client was served: it may come back when there is room.
+    no_room: Option<StoreError>,
 }
 
 type Session = Result<Transferred, TransferError>;
@@ -214,11 +217,15 @@ impl Life {
                 None => match self.wait().await {
                     Ok(arrival) => arrival,
                     // Nobody asked for the receipt again: what arrived is in place.
-                    Err(error) => return self.unheard.take().ok_or(error),
+                    Err(error) => {
+                        let error = self.ended_by(error);
+                        return self.unheard.take().ok_or(error);
+                    }
                 },
             };
             let started = *self.started.get_or_insert_with(Instant::now);
             self.sessions += 1;
+            self.no_room = None;
             let (peer, transport) = match &next {
                 Arrival::Proven(caller) => (caller.peer(), caller.transport()),
                 Arrival::Plain(link) => (link.peer(), Transport::Ws),
@@ -253,12 +260,26 @@ impl Life {
                     if let Some(code) = *self.stop.borrow() {
                         return Err(ServeError::Stopped(code));
                     }
-                    if let TransferError::Store(error) = error {
-                        return Err(error.into());
-                    }
+                    let error = match error {
+                        TransferError::Store(error) if !can_be_mended(&error, transport) => {
+                            return Err(error.into());
+                        }
+                        error => error,
+                    };
                     notify(Notice::Lost { error: &error });
+                    if let TransferError::Store(error) = error {
+                        self.no_room = Some(error);
+                    }
                 }
             }
+        }
+    }
+
+    /// When nobody made room, that is why.
+    fn ended_by(&mut self, error: ServeError) -> ServeError {
+        match (error, self.no_room.take()) {
+            (ServeError::DidNotComeBack(_), Some(no_room)) => no_room.into(),
+            (error, _) => error,
         }
     }
 
@@ -432,6 +453,12 @@ impl Life {
             }
         }
     }
+}
+
+/// Whether somebody can make room, after which the same client goes on. Over a WebSocket it
+/// does not.
+fn can_be_mended(error: &StoreError, transport: Transport) -> bool {
+    error.code == ErrorCode::NoSpace && transport != Transport::Ws
 }
 
 /// Tells a caller that it is not served, without waiting for it.

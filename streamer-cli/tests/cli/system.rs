@@ -42,8 +42,12 @@ fn no_space() {
     let exit = run(client_by(small(), &coordinates, &[], "receive", &target));
     exit.assert(13, &["target.part'", "space", "hint: free some space"]);
     let _ = endpoint.is_running();
-    let (endpoint, coordinates) = announced(world.server_by(small(), &[], "receive", &target));
+    // An endpoint waits for somebody to make room; when nobody does, that is why it fails.
+    let options = ["--wait-timeout", "2"];
+    let server = world.server_by(small(), &options, "receive", &target);
+    let (mut endpoint, coordinates) = announced(server);
     run(client(&coordinates, &[], "send", &source)).assert(13, &["the other side", "no space"]);
+    endpoint.wait_for(|line| line.contains("lost the client") && line.contains("space"));
     endpoint
         .wait()
         .assert(13, &["target.part'", "space", "hint: free some space"]);

@@ -2,6 +2,7 @@
 #![expect(clippy::unwrap_used, reason = "helpers of tests fail by panicking too")]
 
 mod long_life;
+mod no_space;
 mod receipt;
 mod stalled;
 mod strangers;

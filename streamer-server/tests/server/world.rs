@@ -48,12 +48,34 @@ impl World {
         Self::of(Operation::Receive, CONTENT, DEADLINE).await
     }
 
+    /// One that receives however much, and waits for so long.
+    pub(crate) async fn receiving_anything(wait_timeout: Duration) -> Self {
+        let config = |path| Config {
+            wait_timeout,
+            inbound_limit_bytes: u64::MAX,
+            ..config(Operation::Receive, path)
+        };
+        Self::with(Operation::Receive, CONTENT, config).await
+    }
+
     /// One that waits for so long.
     pub(crate) async fn waiting(wait_timeout: Duration) -> Self {
         Self::of(Operation::Send, CONTENT, wait_timeout).await
     }
 
     async fn of(operation: Operation, content: &[u8], wait_timeout: Duration) -> Self {
+        let config = |path| Config {
+            wait_timeout,
+            ..config(operation, path)
+        };
+        Self::with(operation, content, config).await
+    }
+
+    async fn with(
+        operation: Operation,
+        content: &[u8],
+        config: impl FnOnce(PathBuf) -> Config,
+    ) -> Self {
         let dir = tempfile::tempdir().unwrap();
         std::fs::write(dir.path().join("source"), content).unwrap();
         let path = dir.path().join(match operation {
@@ -79,11 +101,7 @@ impl World {
             Notice::Lost { .. } => losses.try_send(()).unwrap(),
             _ => {}
         };
-        let config = Config {
-            wait_timeout,
-            ..config(operation, path)
-        };
-        let served = tokio::spawn(serve(config, Arc::default(), notify, stopped));
+        let served = tokio::spawn(serve(config(path), Arc::default(), notify, stopped));
         let (address, coordinates) = listening.await.unwrap();
         Self {
             dir,
@@ -107,6 +125,12 @@ impl World {
             .await
             .unwrap();
         served.unwrap().unwrap()
+    }
+
+    /// Waits until the endpoint has left, and why.
+    pub(crate) async fn left(self) -> ServeError {
+        let served = tokio::time::timeout(DEADLINE, self.served).await.unwrap();
+        served.unwrap().unwrap_err()
     }
 
     /// A client that gets the file, after strangers.
