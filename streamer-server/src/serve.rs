@@ -117,7 +117,7 @@ pub async fn serve(
         sessions: 0,
         started: None,
         unheard: None,
-        no_room: None,
+        unmended: None,
     };
     let result = life.run(&mut notify).await;
     drop(life);
@@ -202,8 +202,8 @@ struct Life {
     started: Option<Instant>,
     /// A transfer that is complete, whose client may have missed the receipt.
     unheard: Option<Served>,
-    /// What did not fit when the last client was served: it may come back when there is room.
-    no_room: Option<StoreError>,
+    /// Why the last client could not be served, which it can mend, and come back.
+    unmended: Option<StoreError>,
 }
 
 type Session = Result<Transferred, TransferError>;
@@ -225,7 +225,7 @@ impl Life {
             };
             let started = *self.started.get_or_insert_with(Instant::now);
             self.sessions += 1;
-            self.no_room = None;
+            self.unmended = None;
             let (peer, transport) = match &next {
                 Arrival::Proven(caller) => (caller.peer(), caller.transport()),
                 Arrival::Plain(link) => (link.peer(), Transport::Ws),
@@ -268,17 +268,17 @@ impl Life {
                     };
                     notify(Notice::Lost { error: &error });
                     if let TransferError::Store(error) = error {
-                        self.no_room = Some(error);
+                        self.unmended = Some(error);
                     }
                 }
             }
         }
     }
 
-    /// When nobody made room, that is why.
+    /// When nobody mended it, that is why.
     fn ended_by(&mut self, error: ServeError) -> ServeError {
-        match (error, self.no_room.take()) {
-            (ServeError::DidNotComeBack(_), Some(no_room)) => no_room.into(),
+        match (error, self.unmended.take()) {
+            (ServeError::DidNotComeBack(_), Some(unmended)) => unmended.into(),
             (error, _) => error,
         }
     }
@@ -455,10 +455,15 @@ impl Life {
     }
 }
 
-/// Whether somebody can make room, after which the same client goes on. Over a WebSocket it
-/// does not.
+/// Whether somebody can mend it, after which the same client goes on: make room, wait for another
+/// transfer, send with `--restart`. Over a WebSocket it does not.
 fn can_be_mended(error: &StoreError, transport: Transport) -> bool {
-    error.code == ErrorCode::NoSpace && transport != Transport::Ws
+    let codes = [
+        ErrorCode::NoSpace,
+        ErrorCode::SourceChanged,
+        ErrorCode::TargetBusy,
+    ];
+    codes.contains(&error.code) && transport != Transport::Ws
 }
 
 /// Tells a caller that it is not served, without waiting for it.
