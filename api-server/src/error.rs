@@ -392,6 +392,7 @@ impl From<TransferError> for ApiError {
             | TransferError::AccountRequired
             | TransferError::BadAccount
             | TransferError::BadPath { .. } => StatusCode::BAD_REQUEST,
+            TransferError::OverInboundLimit { .. } => StatusCode::PAYLOAD_TOO_LARGE,
             TransferError::NoRoom { .. } | TransferError::OverQuota { .. } => {
                 StatusCode::INSUFFICIENT_STORAGE
             }

@@ -34,6 +34,17 @@ pub enum TransferError {
         /// Which quota.
         quota: Quota,
     },
+    /// The file is larger than an endpoint here takes.
+    #[error(
+        "A file of {size} bytes is over the limit (inboundTransferLimit) of {limit} bytes for one \
+         upload by streamer."
+    )]
+    OverInboundLimit {
+        /// How large it is.
+        size: u64,
+        /// What is configured.
+        limit: u64,
+    },
     /// An upload to an object store says how large the file is.
     #[error("The size of the file (fileSize) is required for transfers by s3.")]
     NoFileSize,

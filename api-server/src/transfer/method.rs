@@ -28,6 +28,14 @@ pub trait TransferMethod: Send + Sync + std::fmt::Debug {
         true
     }
 
+    /// Refuses what can never succeed by this method, before anything is asked of the system.
+    ///
+    /// # Errors
+    /// When it cannot.
+    fn check(&self, _: &TransferRequest) -> Result<(), TransferError> {
+        Ok(())
+    }
+
     /// What the job runs and what the client is told.
     ///
     /// # Errors

@@ -92,6 +92,7 @@ impl Transfers {
         request.path = request.path.under(&work_directory);
         // What the directives ask of the request is known before anything is done.
         batch_script(&self.directives, request.account.as_deref(), "")?;
+        method.check(&request)?;
         let directory = format!("{work_directory}/{PRIVATE_DIRECTORY}");
         // At the same time: each is a round trip to the system.
         let found = async {

@@ -3,7 +3,7 @@
 //! The secret reaches the job in a file that only its user can read: never argv, script,
 //! environment (which schedulers store), log or URL.
 
-use streamer_core::{Coordinates, TransferSecret, Transport};
+use streamer_core::{Coordinates, Operation, TransferSecret, Transport};
 
 use super::{JobFiles, TransferError, TransferMethod, TransferPlan, TransferRequest};
 use crate::Secret;
@@ -78,6 +78,17 @@ impl TransferMethod for StreamerMethod {
 
     fn clients_try_once(&self) -> bool {
         self.config.allow_websocket
+    }
+
+    /// Endpoints are told the limit and hold to it: their jobs would fail at the first contact.
+    fn check(&self, request: &TransferRequest) -> Result<(), TransferError> {
+        let limit = self.config.inbound_transfer_limit;
+        match (request.operation, request.directive.file_size) {
+            (Operation::Receive, Some(size)) if size > limit => {
+                Err(TransferError::OverInboundLimit { size, limit })
+            }
+            _ => Ok(()),
+        }
     }
 
     fn plan<'a>(

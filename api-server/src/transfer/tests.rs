@@ -5,7 +5,7 @@ use crate::config::StreamerConfig;
 use crate::executor::{Accounts, LocalExecutor, UserPolicy};
 use crate::model::jobs::Job;
 use crate::model::transfer::{TransferDirectiveRequest, TransferMethodName};
-use crate::scheduler::{JobId, LocalLimits, LocalScheduler};
+use crate::scheduler::{JobFilter, JobId, LocalLimits, LocalScheduler};
 use serde_json::json;
 use streamer_core::Coordinates;
 
@@ -223,6 +223,34 @@ async fn checks_come_before_the_job() {
         refused.await,
         Err(TransferError::MethodNotAvailable)
     ));
+}
+
+#[tokio::test]
+async fn an_upload_over_the_limit_is_refused_before_a_job_is_queued() {
+    let mut bench = Bench::new().await;
+    let limited = config(json!({"inbound_transfer_limit": 1000}));
+    bench.transfers.methods = vec![Arc::new(StreamerMethod::new(limited))];
+    std::fs::write(bench.directory.path().join("bob/a"), "x").unwrap();
+    let ask = async |operation, path: &str, size| {
+        let mut request = request(operation, path);
+        request.directive.file_size = size;
+        bench.transfers.start(bench.on_system(), request).await
+    };
+    let refused = ask(Operation::Receive, "b", Some(1001)).await.unwrap_err();
+    assert_eq!(
+        refused.to_string(),
+        "A file of 1001 bytes is over the limit (inboundTransferLimit) of 1000 bytes for one \
+         upload by streamer."
+    );
+    let status = crate::error::ApiError::from(refused).status();
+    assert_eq!(status, axum::http::StatusCode::PAYLOAD_TOO_LARGE);
+    let queued = bench.scheduler.jobs(&bench.caller, JobFilter::default());
+    assert!(queued.await.unwrap().is_empty());
+    assert!(!bench.directory.path().join("bob/.f7t_transfers").exists());
+    ask(Operation::Receive, "b", Some(1000)).await.unwrap();
+    ask(Operation::Receive, "c", None).await.unwrap();
+    // What goes out is not limited.
+    ask(Operation::Send, "a", Some(1001)).await.unwrap();
 }
 
 #[tokio::test]
