@@ -5,6 +5,24 @@ use std::time::Duration;
 /// Largest request body read, in bytes: a job script fits many times over.
 pub const REQUEST_BODY_MAX_BYTES: usize = 8 * 1024 * 1024;
 
+/// How much of a request body is read before its sender must have shown a good token, in bytes:
+/// so much has its syntax looked at first, as clients can observe.
+pub const UNKNOWN_BODY_MAX_BYTES: usize = 64 * 1024;
+
+/// How long a request body may take to arrive.
+pub const REQUEST_BODY_TIMEOUT: Duration = Duration::from_secs(60);
+
+/// Slowest upload that is waited for: files of a form may be large.
+pub const UPLOAD_MIN_BYTES_PER_SECOND: u64 = 16 * 1024;
+
+/// How long the head of a request may take to arrive, and how long a connection may rest
+/// before it: longer than proxies keep theirs, which is 60 s for nginx.
+pub const HEAD_READ_TIMEOUT: Duration = Duration::from_secs(75);
+
+/// Open connections at once; more wait to be accepted. Where the process may not have twice as
+/// many files, half of those.
+pub const CONNECTIONS_MAX: usize = 4096;
+
 /// Longest bearer token looked at, in bytes; real ones are under 8 KiB.
 pub const TOKEN_MAX_BYTES: usize = 32 * 1024;
 

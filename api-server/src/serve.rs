@@ -1,12 +1,15 @@
 //! Running the service, from a listener to the last job.
 
-use std::future::IntoFuture as _;
+mod connections;
+
 use std::io;
 use std::pin::pin;
 use std::time::Duration;
 
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
+
+use connections::Bounds;
 
 use crate::app::app;
 use crate::state::AppState;
@@ -17,7 +20,7 @@ use crate::{health, limits};
 /// the jobs of local systems.
 ///
 /// # Errors
-/// When accepting connections fails for good.
+/// None at present: what prevents accepting is logged and tried again.
 pub async fn run(
     listener: TcpListener,
     state: AppState,
@@ -29,7 +32,7 @@ pub async fn run(
 /// As [`run`], with another time for open requests.
 ///
 /// # Errors
-/// When accepting connections fails for good.
+/// None at present: what prevents accepting is logged and tried again.
 pub async fn run_draining(
     listener: TcpListener,
     state: AppState,
@@ -39,31 +42,33 @@ pub async fn run_draining(
     let stopping = CancellationToken::new();
     let mut checks = health::start(&state, &stopping);
     let signal = stopping.clone();
-    let graceful = async move {
+    let service = app(state.clone());
+    let mut server = pin!(connections::serve(
+        listener,
+        service,
+        Bounds::new(),
+        stopping.clone()
+    ));
+    let drained = async move {
         shutdown.await;
         tracing::info!("stopping: no new requests");
         signal.cancel();
-    };
-    let server = axum::serve(listener, app(state.clone())).with_graceful_shutdown(graceful);
-    let mut server = pin!(server.into_future());
-    let drained = async {
-        stopping.cancelled().await;
         tokio::time::sleep(drain).await;
     };
-    let result = tokio::select! {
-        result = &mut server => result,
+    tokio::select! {
+        () = &mut server => {}
         () = drained => {
             tracing::warn!("open requests did not finish in time");
-            // Connections are tasks of their own: dropping the server would not end them.
+            // Handlers end, and their connections write that.
             state.closing.cancel();
-            let closed = tokio::time::timeout(limits::CLOSE_TIMEOUT, server).await;
-            closed.unwrap_or(Ok(()))
+            // An answer that is not read by then is given up.
+            let _ = tokio::time::timeout(limits::CLOSE_TIMEOUT, server).await;
         }
-    };
+    }
     checks.shutdown().await;
     state.shutdown().await;
     tracing::info!("stopped");
-    result
+    Ok(())
 }
 
 /// Completes on SIGTERM or SIGINT.

@@ -1,14 +1,14 @@
 //! What every route begins with, in the order that clients can observe: JSON syntax, then
 //! authentication, then authorisation, then the system. Handlers do validation, then work.
+//! Of a large body nothing but its beginning is read before authentication.
 
 use std::sync::Arc;
 
-use axum::body::Body;
 use axum::extract::{FromRequest, RawPathParams, Request};
 use axum::http::{HeaderMap, Method, StatusCode, header};
-use http_body_util::{BodyExt as _, Limited};
 use serde_json::{Map, Value};
 
+use super::body::Incoming;
 use super::fields::{MISSING, NOT_AN_OBJECT};
 use super::query::Query;
 use crate::auth::Caller;
@@ -36,9 +36,21 @@ impl FromRequest<AppState> for Call {
     async fn from_request(request: Request, state: &AppState) -> Result<Self, ApiError> {
         let (mut parts, body) = request.into_parts();
         let params = path_params(&mut parts).await?;
-        let body = read_json(&parts.method, &parts.headers, body).await?;
+        let mut body = Incoming::new(body);
+        let small = match body.read(limits::UNKNOWN_BODY_MAX_BYTES).await? {
+            true => Some(parse_json(&parts.method, &parts.headers, body.bytes())?),
+            false => None,
+        };
         let caller = state.authenticator.authenticate(&parts.headers).await;
         let caller = caller.inspect_err(|error| state.metrics.refused(error.word()))?;
+        let body = match small {
+            Some(body) => body,
+            None if has_no_body(&parts.method) => None,
+            None => {
+                body.read_all(limits::REQUEST_BODY_MAX_BYTES).await?;
+                parse_json(&parts.method, &parts.headers, body.bytes())?
+            }
+        };
         if let Some(slot) = parts.extensions.get::<CallerSlot>() {
             slot.set(&caller);
         }
@@ -159,31 +171,30 @@ async fn path_params(
         .collect())
 }
 
+/// GET and DELETE have none: what is sent with them cannot be wrong.
+fn has_no_body(method: &Method) -> bool {
+    [Method::GET, Method::DELETE].contains(method)
+}
+
 /// The body as JSON: nothing when there is none, a string (which is no object) when it is
-/// declared to be something else. GET and DELETE have none: what is sent with them cannot be
-/// wrong.
-async fn read_json(
+/// declared to be something else.
+fn parse_json(
     method: &Method,
     headers: &HeaderMap,
-    body: Body,
+    bytes: &[u8],
 ) -> Result<Option<Value>, ApiError> {
-    let body = Limited::new(body, limits::REQUEST_BODY_MAX_BYTES)
-        .collect()
-        .await;
-    let too_large = |_| ApiError::new(StatusCode::PAYLOAD_TOO_LARGE, "Request body is too large.");
-    let bytes = body.map_err(too_large)?.to_bytes();
     if bytes.is_empty() {
         return Ok(None);
     }
     if !is_json(headers) {
         return Ok(Some(Value::String(String::new())));
     }
-    if [Method::GET, Method::DELETE].contains(method) {
-        return Ok(serde_json::from_slice(&bytes).ok());
+    if has_no_body(method) {
+        return Ok(serde_json::from_slice(bytes).ok());
     }
-    serde_json::from_slice(&bytes).map(Some).map_err(|error| {
+    serde_json::from_slice(bytes).map(Some).map_err(|error| {
         let message = "JSON decode error".to_owned();
-        let name = FieldName::Offset(offset(&bytes, &error));
+        let name = FieldName::Offset(offset(bytes, &error));
         ApiError::validation(vec![FieldError {
             location: "body",
             name,

@@ -1,5 +1,6 @@
 //! The routes: parse, call a service, shape the answer.
 
+mod body;
 mod call;
 pub(crate) mod compute;
 mod directives;

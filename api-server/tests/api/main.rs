@@ -3,6 +3,7 @@
 #![expect(clippy::unwrap_used, reason = "a test stops at the first surprise")]
 
 mod authorization;
+mod bodies;
 mod contract;
 mod login_nodes;
 mod observed;

@@ -7,6 +7,7 @@ use axum::response::{IntoResponse, Response};
 use bytes::{Bytes, BytesMut};
 use multer::{Field, Multipart};
 
+use super::super::body::in_time;
 use super::super::call::Call;
 use super::super::fields::MISSING;
 use super::{change, executor, path_of, query_path};
@@ -67,7 +68,8 @@ pub(crate) async fn upload(
     let mut call = Call::from_request(request, &state).await?;
     let (system, directory) = query_path(&mut call)?;
     let max_bytes = system.command_limits.output_bytes;
-    let (name, content) = read_file(&headers, body, max_bytes).await?;
+    let read = read_file(&headers, body, max_bytes);
+    let (name, content) = in_time(max_bytes, read).await?;
     let directory = directory.as_str().trim_end_matches('/');
     let target: RemotePath = path_of(&system, &format!("{directory}/{name}"))?;
     change(&call, system, Upload { target, content }).await?;
