@@ -149,6 +149,47 @@ fn errors_name_the_key() {
 }
 
 #[test]
+fn amounts_of_nothing_with_which_all_would_fail_are_refused() {
+    let refused = |yaml: String, key: &str| {
+        let error = load(&yaml).unwrap_err();
+        assert_eq!(error, format!("{key}: must be at least 1"));
+    };
+    let one = |from: &str, to: &str| system("").replace(from, to);
+    for name in ["connection", "login", "command_execution"] {
+        let key = format!("clusters[0].ssh.timeout.{name}");
+        refused(
+            one("port: 22", &format!("port: 22, timeout: {{{name}: 0}}")),
+            &key,
+        );
+    }
+    let key = "clusters[0].ssh.max_clients";
+    refused(one("port: 22", "port: 22, max_clients: 0"), key);
+    let rest = "24.11.5, connection_mode: rest, api_url: 'http://r', api_version: 0.0.42";
+    assert!(load(&one("24.11.5", rest)).is_ok());
+    let key = "clusters[0].scheduler.timeout";
+    refused(one("24.11.5", &format!("{rest}, timeout: '0'")), key);
+    let probe = "probing: {services: {ssh: {timeout: 0}}}";
+    refused(
+        one("probing: {}", probe),
+        "clusters[0].probing.services.ssh.timeout",
+    );
+    let size = "  data_operation: {max_ops_file_size: 0}\n";
+    refused(system(size), "clusters[0].data_operation.max_ops_file_size");
+    let wait = "  data_operation: {data_transfer: {service_type: streamer, wait_timeout: 0}}\n";
+    refused(
+        system(wait),
+        "clusters[0].data_operation.data_transfer.wait_timeout",
+    );
+    let authorization = "auth: {authorization: {url: 'http://fga', timeout: 0}, ";
+    refused(one("auth: {", authorization), "auth.authorization.timeout");
+    // No uploads, no keeping alive, checks as often as can be: these have a meaning.
+    let none =
+        "  data_operation: {data_transfer: {service_type: streamer, inbound_transfer_limit: 0}}\n";
+    let none = system(none).replace("port: 22", "port: 22, timeout: {keep_alive: 0}");
+    assert!(load(&none.replace("probing: {}", "probing: {interval_check: 0}")).is_ok());
+}
+
+#[test]
 fn unknown_keys_below_the_top_are_ignored() {
     assert!(
         load(&system(

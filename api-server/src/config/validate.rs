@@ -1,6 +1,8 @@
 //! Rules that concern more than one value.
 
-use super::{Config, ConfigError, ConnectionMode, SchedulerType, SystemConfig};
+use super::{
+    Config, ConfigError, ConnectionMode, DataTransfer, SchedulerType, SshTimeouts, SystemConfig,
+};
 use crate::openapi::API_VERSION;
 use crate::scheduler::parse_api_version;
 
@@ -29,6 +31,9 @@ impl Config {
                 let text = format!("'{url}' is not an http, https or file URL");
                 return Err(invalid("auth.authentication.public_certs", text));
             }
+        }
+        if let Some(authorization) = &self.auth.authorization {
+            not_zero("auth.authorization", &[("timeout", authorization.timeout)])?;
         }
         let mut names = std::collections::HashSet::new();
         for (index, system) in self.clusters.iter_mut().enumerate() {
@@ -71,6 +76,7 @@ fn check_system(system: &SystemConfig, key: &str) -> Result<(), ConfigError> {
             return Err(invalid(key, "must be absolute"));
         }
     }
+    check_amounts(system, key)?;
     let mut methods = std::collections::HashSet::new();
     if let Some(method) = system
         .data_operation
@@ -124,6 +130,70 @@ fn check_system(system: &SystemConfig, key: &str) -> Result<(), ConfigError> {
         }
     }
     Ok(())
+}
+
+/// Refuses amounts of nothing with which everything would fail. The Python service reads some of
+/// them as no limit, which would let one silent host hold requests for ever.
+fn check_amounts(system: &SystemConfig, key: &str) -> Result<(), ConfigError> {
+    if let Some(ssh) = &system.ssh {
+        let SshTimeouts {
+            connection,
+            login,
+            command_execution,
+            // Greater than `command_execution`.
+            idle_timeout: _,
+            // None are sent then.
+            keep_alive: _,
+        } = ssh.timeout;
+        let amounts = [
+            ("max_clients", u64::from(ssh.max_clients)),
+            ("timeout.connection", connection),
+            ("timeout.login", login),
+            ("timeout.command_execution", command_execution),
+        ];
+        not_zero(&format!("{key}.ssh"), &amounts)?;
+    }
+    if system.scheduler.connection_mode != ConnectionMode::Ssh {
+        let amounts = [("timeout", system.scheduler.timeout)];
+        not_zero(&format!("{key}.scheduler"), &amounts)?;
+    }
+    let services = system.probing.as_ref().and_then(|p| p.services.as_ref());
+    if let Some(services) = services {
+        let probes = [
+            ("ssh.timeout", &services.ssh),
+            ("scheduler.timeout", &services.scheduler),
+            ("filesystem.timeout", &services.filesystem),
+            ("s3.timeout", &services.s3),
+        ];
+        for (name, probe) in probes {
+            let timeout = probe.as_ref().map_or(1, |probe| probe.timeout);
+            not_zero(&format!("{key}.probing.services"), &[(name, timeout)])?;
+        }
+    }
+    let operation = &system.data_operation;
+    if operation.max_ops_file_size == 0 {
+        return Err(zero(format!("{key}.data_operation.max_ops_file_size")));
+    }
+    for method in operation.methods() {
+        let amount = match method {
+            DataTransfer::Streamer(streamer) => ("wait_timeout", streamer.wait_timeout),
+            DataTransfer::S3(s3) => ("ttl", s3.ttl),
+            DataTransfer::Wormhole(_) => continue,
+        };
+        not_zero(&format!("{key}.data_operation.data_transfer"), &[amount])?;
+    }
+    Ok(())
+}
+
+fn not_zero(key: &str, amounts: &[(&str, u64)]) -> Result<(), ConfigError> {
+    match amounts.iter().find(|(_, amount)| *amount == 0) {
+        Some((name, _)) => Err(zero(format!("{key}.{name}"))),
+        None => Ok(()),
+    }
+}
+
+fn zero(key: String) -> ConfigError {
+    invalid(key, "must be at least 1")
 }
 
 /// `.`, `..` and repeated slashes removed, textually; a leading `//` stays (POSIX).

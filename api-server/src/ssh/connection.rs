@@ -251,10 +251,10 @@ async fn offer(
     Ok(handle.authenticate_publickey(user, key).await?)
 }
 
-fn library_config(target: &Target, host: &HostKeys) -> Config {
+pub(super) fn library_config(target: &Target, host: &HostKeys) -> Config {
     let mut config = Config {
         window_size: limits::SSH_WINDOW_BYTES,
-        keepalive_interval: Some(target.timeouts.keep_alive),
+        keepalive_interval: target.timeouts.keep_alive,
         keepalive_max: 3,
         ..Config::default()
     };

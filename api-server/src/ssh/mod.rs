@@ -46,7 +46,8 @@ struct Timeouts {
     connection: Duration,
     login: Duration,
     idle: Duration,
-    keep_alive: Duration,
+    /// Nothing is sent to keep a connection where this is absent.
+    keep_alive: Option<Duration>,
 }
 
 impl SshExecutor {
@@ -157,8 +158,31 @@ impl From<&SshConfig> for Target {
                 connection: Duration::from_secs(timeouts.connection),
                 login: Duration::from_secs(timeouts.login),
                 idle: Duration::from_secs(timeouts.idle_timeout),
-                keep_alive: Duration::from_secs(timeouts.keep_alive),
+                // 0 turns it off, as in the Python service; the library would send without pause.
+                keep_alive: match timeouts.keep_alive {
+                    0 => None,
+                    seconds => Some(Duration::from_secs(seconds)),
+                },
             },
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn no_keep_alive_is_none_at_all() {
+        let target = |seconds| {
+            let timeout = json!({"keep_alive": seconds});
+            let config = json!({"host": "login", "port": 22, "timeout": timeout});
+            Target::from(&serde_json::from_value::<SshConfig>(config).unwrap())
+        };
+        let interval =
+            |target: Target| connection::library_config(&target, &target.host).keepalive_interval;
+        assert_eq!(interval(target(0)), None);
+        assert_eq!(interval(target(7)), Some(Duration::from_secs(7)));
     }
 }
