@@ -3,8 +3,8 @@
 use super::{CommandError, RemoteCommand, ShellLine};
 use crate::Secret;
 
-/// Makes a file with mode 0600 from standard input, and its directory with mode 0700. An
-/// existing file is not touched. Forgotten files there are swept away.
+/// Makes a file with mode 0600 from standard input, in a directory with mode 0700, which must be
+/// the user's own. An existing file is not touched. Forgotten files there are swept away.
 #[derive(Debug, Clone)]
 pub struct WritePrivate {
     /// Where.
@@ -19,7 +19,8 @@ impl RemoteCommand for WritePrivate {
     type Parsed = ();
 
     fn render(&self) -> ShellLine {
-        ShellLine::new("sh").args(["-c", WRITE, "sh", &self.directory, &self.name])
+        let script = with_private(WRITE);
+        ShellLine::new("sh").args(["-c", &script, "sh", &self.directory, &self.name])
     }
 
     fn input(&self) -> &[u8] {
@@ -88,9 +89,28 @@ impl RemoteCommand for RemovePrivate {
     }
 }
 
+/// A script that can call `private DIRECTORY` for one that there is.
+pub(super) fn with_private(script: &str) -> String {
+    format!("{PRIVATE}{script}")
+}
+
+/// Only its owner has been able to put files into a directory that passes: one that was open to
+/// others is closed, and programs that they may have left there are swept away.
+const PRIVATE: &str = r#"private() {
+  if [ -L "$1" ] || [ ! -d "$1" ] || [ ! -O "$1" ]; then
+    echo "$1: Permission denied: it must be a directory of the user's own" >&2; exit 1
+  fi
+  case $(stat -c %a -- "$1") in
+    *700) ;;
+    *) chmod 700 -- "$1" && rm -rf -- "$1"/streamer-* || exit ;;
+  esac
+}
+"#;
+
 /// A job may wait for weeks; what is older than a month belongs to none.
 const WRITE: &str = r#"umask 077
 mkdir -p -- "$1" || exit
+private "$1"
 find "$1" -maxdepth 1 -type f -mtime +31 -delete 2>/dev/null
 set -C
 exec cat >"$1/$2""#;
@@ -98,3 +118,128 @@ exec cat >"$1/$2""#;
 /// The words are those by which failures are sorted.
 const WRITABLE: &str = r#"[ -d "$1" ] || { echo "$1: No such file or directory" >&2; exit 1; }
 [ -w "$1" ] && [ -x "$1" ] || { echo "$1: Permission denied" >&2; exit 1; }"#;
+
+#[cfg(test)]
+mod tests {
+    use super::super::{InstallProgram, UseProgram};
+    use super::*;
+    use std::io::Write as _;
+    use std::os::unix::fs::{PermissionsExt, chown, symlink};
+    use std::path::Path;
+    use std::process::{Command, Stdio};
+
+    /// What it printed, or complained.
+    fn run<C: RemoteCommand>(command: &C) -> Result<C::Parsed, String> {
+        let mut shell = Command::new("sh");
+        shell.args(["-c", command.render().as_str()]);
+        shell
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped());
+        let mut child = shell.spawn().unwrap();
+        // What refuses does not read.
+        let _ = child.stdin.take().unwrap().write_all(command.input());
+        let output = child.wait_with_output().unwrap();
+        match output.status.success() {
+            true => Ok(command
+                .parse(&String::from_utf8(output.stdout).unwrap())
+                .unwrap()),
+            false => Err(String::from_utf8(output.stderr).unwrap()),
+        }
+    }
+
+    fn write(directory: &Path) -> Result<(), String> {
+        run(&WritePrivate {
+            directory: directory.display().to_string(),
+            name: "private".into(),
+            content: Secret::new("open sesame"),
+        })
+    }
+
+    fn program(directory: &Path) -> String {
+        directory.join("streamer-0").display().to_string()
+    }
+
+    fn is_there(directory: &Path) -> Result<bool, String> {
+        let path = program(directory);
+        let directory = directory.display().to_string();
+        run(&UseProgram { path, directory })
+    }
+
+    fn install(directory: &Path) -> Result<(), String> {
+        run(&InstallProgram {
+            path: program(directory),
+            directory: directory.display().to_string(),
+            bytes: b"#!/bin/sh\n".to_vec(),
+            sha256: "a8076d3d28d21e02012b20eaf7dbf75409a6277134439025f282e368e3305abf".into(),
+        })
+    }
+
+    fn mode(path: &Path) -> u32 {
+        path.metadata().unwrap().permissions().mode() & 0o7777
+    }
+
+    #[test]
+    fn what_is_written_is_for_its_user_only() {
+        let place = tempfile::tempdir().unwrap();
+        let directory = place.path().join("it's");
+        assert_eq!(is_there(&directory), Ok(false));
+        assert!(!directory.exists());
+        write(&directory).unwrap();
+        assert_eq!(
+            (mode(&directory), mode(&directory.join("private"))),
+            (0o700, 0o600)
+        );
+        assert!(write(&directory).unwrap_err().contains("exist"));
+        install(&directory).unwrap();
+        assert_eq!(is_there(&directory), Ok(true));
+    }
+
+    #[test]
+    fn a_directory_that_was_open_is_closed_and_no_program_in_it_is_trusted() {
+        let place = tempfile::tempdir().unwrap();
+        let directory = place.path().join("open");
+        for closing in [
+            is_there,
+            |d: &Path| install(d).map(|()| true),
+            |d: &Path| write(d).map(|()| false),
+        ] {
+            std::fs::create_dir(&directory).unwrap();
+            std::fs::set_permissions(&directory, PermissionsExt::from_mode(0o2775)).unwrap();
+            let planted = directory.join("streamer-0");
+            std::fs::write(&planted, "evil").unwrap();
+            std::fs::set_permissions(&planted, PermissionsExt::from_mode(0o755)).unwrap();
+            let installed = closing(&directory).unwrap();
+            assert_eq!(mode(&directory) & 0o777, 0o700);
+            assert_eq!(planted.exists(), installed);
+            assert!(std::fs::read(&planted).is_ok_and(|text| text != b"evil") == installed);
+            std::fs::remove_dir_all(&directory).unwrap();
+        }
+    }
+
+    #[test]
+    fn a_directory_of_somebody_else_is_refused() {
+        let place = tempfile::tempdir().unwrap();
+        let (own, link) = (place.path().join("own"), place.path().join("link"));
+        std::fs::create_dir(&own).unwrap();
+        symlink(&own, &link).unwrap();
+        let foreign = place.path().join("foreign");
+        std::fs::create_dir(&foreign).unwrap();
+        std::fs::set_permissions(&foreign, PermissionsExt::from_mode(0o777)).unwrap();
+        // Only root can give a directory away.
+        let given = chown(&foreign, Some(4242), None).is_ok();
+        for directory in [Some(&link), given.then_some(&foreign)]
+            .into_iter()
+            .flatten()
+        {
+            for error in [
+                write(directory).unwrap_err(),
+                install(directory).unwrap_err(),
+                is_there(directory).unwrap_err(),
+            ] {
+                assert!(error.contains("Permission denied: it must be"), "{error}");
+            }
+            assert_eq!(std::fs::read_dir(directory).unwrap().count(), 0);
+        }
+    }
+}

@@ -1,5 +1,6 @@
 //! The program of transfer jobs in a user's directory: looked for, installed.
 
+use super::private_file::with_private;
 use super::{CommandError, RemoteCommand, ShellLine};
 
 /// Tells whether a program is there, and notes that it is used.
@@ -7,13 +8,16 @@ use super::{CommandError, RemoteCommand, ShellLine};
 pub struct UseProgram {
     /// Where.
     pub path: String,
+    /// The directory of it, which must be the user's own.
+    pub directory: String,
 }
 
 impl RemoteCommand for UseProgram {
     type Parsed = bool;
 
     fn render(&self) -> ShellLine {
-        ShellLine::new("sh").args(["-c", USE, "sh", &self.path])
+        let script = with_private(USE);
+        ShellLine::new("sh").args(["-c", &script, "sh", &self.directory, &self.path])
     }
 
     fn parse(&self, stdout: &str) -> Result<bool, CommandError> {
@@ -30,7 +34,7 @@ impl RemoteCommand for UseProgram {
 pub struct InstallProgram {
     /// Where.
     pub path: String,
-    /// The directory of it, made when it is missing.
+    /// The directory of it, made when it is missing, else it must be the user's own.
     pub directory: String,
     /// Its content.
     pub bytes: Vec<u8>,
@@ -44,7 +48,7 @@ impl RemoteCommand for InstallProgram {
     fn render(&self) -> ShellLine {
         let arguments = [&self.directory, &self.path, &self.sha256];
         ShellLine::new("sh")
-            .args(["-c", INSTALL, "sh"])
+            .args(["-c", &with_private(INSTALL), "sh"])
             .args(arguments)
     }
 
@@ -57,11 +61,15 @@ impl RemoteCommand for InstallProgram {
     }
 }
 
-const USE: &str = r#"if [ -x "$1" ]; then touch -c -- "$1"; echo yes; else echo no; fi"#;
+/// The content is not looked at again: it was right when the program got its name, and since
+/// then only the user themself could change it.
+const USE: &str = r#"if [ -e "$1" ] || [ -L "$1" ]; then private "$1"; fi
+if [ -x "$2" ]; then touch -c -- "$2"; echo yes; else echo no; fi"#;
 
 /// `$$` makes the name of this run's own; it is swept away should the run be killed.
 const INSTALL: &str = r#"umask 077
 mkdir -p -- "$1" || exit
+private "$1"
 new="$1/new-program-$$"
 trap 'rm -f -- "$new"' EXIT
 cat >"$new" || exit

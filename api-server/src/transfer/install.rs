@@ -56,14 +56,14 @@ impl Installer {
     ) -> Result<String, TransferError> {
         let hash = self.hash().await?;
         let path = program_path(directory, &hash);
-        if self.is_there(on, &path, command_limits).await? {
+        if self.is_there(on, directory, &path, command_limits).await? {
             return Ok(path);
         }
         let user = on.caller.name().to_string();
         let turn = Arc::clone(lock(&self.busy).entry(user.clone()).or_default());
         let result = async {
             let _turn = turn.lock().await;
-            if self.is_there(on, &path, command_limits).await? {
+            if self.is_there(on, directory, &path, command_limits).await? {
                 return Ok(());
             }
             self.write(on, directory, &hash, command_limits).await
@@ -77,11 +77,13 @@ impl Installer {
     async fn is_there(
         &self,
         on: OnSystem<'_>,
+        directory: &str,
         path: &str,
         limits: RunLimits,
     ) -> Result<bool, TransferError> {
         let command = UseProgram {
             path: path.to_owned(),
+            directory: directory.to_owned(),
         };
         Ok(command::run(on.executor, on.caller, limits, &command).await?)
     }
