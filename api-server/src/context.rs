@@ -16,9 +16,9 @@ pub struct RequestContext {
 /// Something asked of a system.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum BackendCall {
-    /// A command line; nothing secret is ever in one.
+    /// A command line.
     Command {
-        /// The line, cut to [`limits::LOGGED_COMMAND_MAX_BYTES`](crate::limits).
+        /// The line as logs may show it, cut to [`limits::LOGGED_COMMAND_MAX_BYTES`](crate::limits).
         command: String,
         /// Its exit status; absent when it did not come to its end.
         exit_status: Option<i32>,

@@ -1,6 +1,6 @@
 //! The one place where shell text is built. Every argument is quoted here, whatever it holds.
 
-use std::fmt::Write as _;
+use std::fmt;
 use std::time::Duration;
 
 use super::RemotePath;
@@ -29,20 +29,45 @@ pub fn quote(text: &str) -> String {
 }
 
 /// A command line under construction: one program and its arguments, each a quoted word.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct ShellLine(String);
+#[derive(Clone, PartialEq, Eq)]
+pub struct ShellLine {
+    text: String,
+    /// As logs may show it, where that is something else.
+    shown: Option<String>,
+}
+
+/// As logs may show it.
+impl fmt::Debug for ShellLine {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("ShellLine").field(&self.shown()).finish()
+    }
+}
 
 impl ShellLine {
     /// Starts with the program.
     pub fn new(program: &str) -> Self {
-        Self(quote(program))
+        Self {
+            text: quote(program),
+            shown: None,
+        }
     }
 
     /// Adds one argument.
     #[must_use]
     pub fn arg(mut self, argument: impl AsRef<str>) -> Self {
-        // Writing to a String cannot fail.
-        let _ = write!(self.0, " {}", quote(argument.as_ref()));
+        self.push(&format!(" {}", quote(argument.as_ref())));
+        self
+    }
+
+    /// Adds one argument that belongs to the user, in place of which logs show another.
+    #[must_use]
+    pub fn arg_shown_as(mut self, argument: &str, shown: &str) -> Self {
+        if argument == shown {
+            return self.arg(argument);
+        }
+        let shown = format!("{} {}", self.shown(), quote(shown));
+        self.push(&format!(" {}", quote(argument)));
+        self.shown = Some(shown);
         self
     }
 
@@ -55,16 +80,21 @@ impl ShellLine {
     /// This program, and after it, if it succeeds, another.
     #[must_use]
     pub fn and(self, next: &Self) -> Self {
-        Self::new("sh")
-            .arg("-c")
-            .arg(format!("{} && {}", self.0, next.0))
+        let both = |first: &str, next: &str| format!("{first} && {next}");
+        let line = both(&self.text, &next.text);
+        let shown = both(self.shown(), next.shown());
+        Self::new("sh").arg("-c").arg_shown_as(&line, &shown)
     }
 
     /// The program under `timeout`: ended after this time, with exit status 124, also when
     /// nobody waits for it any more.
     #[must_use]
     pub fn within(self, time: Duration) -> Self {
-        Self(format!("timeout {} {}", time.as_secs_f64(), self.0))
+        let within = |line: &str| format!("timeout {} {line}", time.as_secs_f64());
+        Self {
+            text: within(&self.text),
+            shown: self.shown.as_deref().map(within),
+        }
     }
 
     /// Adds the argument `<prefix><id of the job>.json`, for a line that a job runs.
@@ -72,14 +102,14 @@ impl ShellLine {
     pub fn job_arg(mut self, prefix: &str) -> Self {
         // PBS adds the name of its server to the number.
         let id = r#""${SLURM_JOB_ID:-${PBS_JOBID%%.*}}""#;
-        let _ = write!(self.0, " {}{id}.json", quote(prefix));
+        self.push(&format!(" {}{id}.json", quote(prefix)));
         self
     }
 
     /// The line as the last one of a script: signals of the scheduler reach the program, and
     /// its exit status is the job's.
     pub fn replacing_the_shell(&self) -> String {
-        format!("exec {}", self.0)
+        format!("exec {}", self.text)
     }
 
     /// What the program prints, as a file. It gets its name when the program has succeeded
@@ -91,13 +121,25 @@ impl ShellLine {
     pub fn into_file(self, target: &RemotePath, bytes: Option<usize>) -> Self {
         let bytes = bytes.map(|bytes| bytes.to_string()).unwrap_or_default();
         Self::new("sh")
-            .args(["-c", INTO_FILE, "sh", target.as_str()])
-            .args([&bytes, &self.0])
+            .args(["-c", INTO_FILE, "sh", target.as_str(), &bytes])
+            .arg_shown_as(&self.text, self.shown())
+    }
+
+    fn push(&mut self, text: &str) {
+        self.text.push_str(text);
+        if let Some(shown) = &mut self.shown {
+            shown.push_str(text);
+        }
     }
 
     /// The line, for `sh -c`, an SSH channel or a job script.
     pub fn as_str(&self) -> &str {
-        &self.0
+        &self.text
+    }
+
+    /// The line as logs may show it: without values of users' variables.
+    pub fn shown(&self) -> &str {
+        self.shown.as_deref().unwrap_or(&self.text)
     }
 }
 
@@ -123,6 +165,9 @@ else
   chmod =rw -- "$part" || exit
 fi
 mv -f -T -- "$part" "$target""#;
+
+/// What logs show in place of something of the user's.
+pub const HIDDEN: &str = "***";
 
 /// Lines of a job that runs one command and says, each line dated, how it went. Its exit
 /// status is the command's.
@@ -262,6 +307,36 @@ mod tests {
         }
         let mut left: Vec<_> = std::fs::read_dir(directory.path()).unwrap().collect();
         assert_eq!(left.drain(..).count(), 4);
+    }
+
+    #[test]
+    fn what_is_hidden_from_logs_is_in_the_line_only() {
+        let base = ShellLine::new("env")
+            .arg_shown_as("A=se sam", "A=***")
+            .arg("sbatch");
+        assert_eq!(base.as_str(), "env 'A=se sam' sbatch");
+        assert_eq!(base.shown(), "env 'A=***' sbatch");
+        let first = ShellLine::new("cd").arg("/");
+        let target = RemotePath::parse("/x").unwrap();
+        for line in [
+            base.clone().within(Duration::from_secs(5)).arg("b"),
+            first.clone().and(&base),
+            base.clone().and(&first),
+            base.clone().into_file(&target, None),
+            base.clone().job_arg("j"),
+        ] {
+            let (shown, debug) = (line.shown(), format!("{line:?}"));
+            assert!(
+                line.as_str().contains("sam") && shown.contains("A=***"),
+                "{shown}"
+            );
+            assert!(
+                !shown.contains("sam") && !debug.contains("sam"),
+                "{shown} {debug}"
+            );
+        }
+        let both = first.clone().and(&first);
+        assert_eq!(both.shown(), both.as_str());
     }
 
     #[test]

@@ -47,7 +47,7 @@ impl Executor for ObservedExecutor {
             self.metrics
                 .backend_call(&self.system, Backend::Command, outcome(&result), took);
             context::record(BackendCall::Command {
-                command: cut(line.as_str(), limits::LOGGED_COMMAND_MAX_BYTES).to_owned(),
+                command: cut(line.shown(), limits::LOGGED_COMMAND_MAX_BYTES).to_owned(),
                 exit_status: result.as_ref().ok().and_then(|output| output.exit_code),
             });
             result
@@ -69,4 +69,38 @@ fn outcome(result: &Result<Output, ExecError>) -> &'static str {
 /// At most so many bytes, whole characters.
 fn cut(text: &str, max: usize) -> &str {
     &text[..text.floor_char_boundary(max)]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::command::HIDDEN;
+    use crate::context::RequestContext;
+    use crate::executor::{Accounts, LocalExecutor, UserPolicy};
+    use std::time::Duration;
+
+    #[tokio::test]
+    async fn the_log_is_told_the_line_without_what_belongs_to_the_user() {
+        let policy = UserPolicy::DangerousEverybodyAsService;
+        let accounts = Arc::new(Accounts::new(policy).await.unwrap());
+        let inner = Arc::new(LocalExecutor::new(accounts));
+        let observed = ObservedExecutor::new(inner, "here", Arc::new(Metrics::new()));
+        let caller = Caller::for_tests("bob");
+        let line = ShellLine::new("env").arg_shown_as("A=sesame", &format!("A={HIDDEN}"));
+        let line = line.args(["sh", "-c", "echo $A"]);
+        let limits = RunLimits {
+            timeout: Duration::from_secs(10),
+            output_bytes: 1000,
+        };
+        let context = Arc::new(RequestContext::new("r".into(), "c".into()));
+        let run = observed.run(&caller, &line, limits);
+        let output = context::scope(Arc::clone(&context), run).await.unwrap();
+        assert_eq!(output.stdout, b"sesame\n");
+        let command = "env 'A=***' sh -c 'echo $A'".to_owned();
+        let call = BackendCall::Command {
+            command,
+            exit_status: Some(0),
+        };
+        assert_eq!(context.last_call(), Some(call));
+    }
 }

@@ -1,7 +1,7 @@
 //! `sbatch`: queues a job.
 
 use super::{SlurmCommand, SlurmError, success, unexpected};
-use crate::command::ShellLine;
+use crate::command::{HIDDEN, ShellLine};
 use crate::executor::Output;
 use crate::scheduler::{JobDescription, JobId, Script};
 
@@ -20,16 +20,21 @@ impl SlurmCommand for Submit {
             .environment
             .iter()
             .partition(|(_, value)| is_plain(value));
-        let assigned = |(name, value): (&String, &String)| format!("{name}={value}");
         let line = match inherited.is_empty() {
             true => ShellLine::new("sbatch"),
-            false => ShellLine::new("env")
-                .args(inherited.into_iter().map(assigned))
+            false => inherited
+                .into_iter()
+                .fold(ShellLine::new("env"), |line, (name, value)| {
+                    line.arg_shown_as(&format!("{name}={value}"), &format!("{name}={HIDDEN}"))
+                })
                 .arg("sbatch"),
         };
-        let export: Vec<String> = listed.into_iter().map(assigned).collect();
-        let export = [&["ALL".to_owned()], &export[..]].concat().join(",");
-        let line = line.arg(format!("--export={export}"));
+        let (mut export, mut shown) = ("--export=ALL".to_owned(), "--export=ALL".to_owned());
+        for (name, value) in listed {
+            export.push_str(&format!(",{name}={value}"));
+            shown.push_str(&format!(",{name}={HIDDEN}"));
+        }
+        let line = line.arg_shown_as(&export, &shown);
         let line = line.arg(format!("--chdir={}", job.working_directory));
         let options = [
             ("partition", &job.partition),
@@ -117,6 +122,10 @@ mod tests {
         assert_eq!(
             line.as_str(),
             r"env B=x,y 'C=it'\''s $HOME' sbatch --export=ALL,A=1 --chdir=/home/u --partition=--wrap=id '--job-name=a; rm -rf ~'"
+        );
+        assert_eq!(
+            line.shown(),
+            "env 'B=***' 'C=***' sbatch '--export=ALL,A=***' --chdir=/home/u --partition=--wrap=id '--job-name=a; rm -rf ~'"
         );
         let mut by_path = job(&[]);
         by_path.script = Script::Path("-x".into());

@@ -18,7 +18,7 @@ use serde::de::DeserializeOwned;
 
 use super::{JobDescription, JobFilter, JobId, Ping, Scheduler, SchedulerError, Script};
 use crate::auth::Caller;
-use crate::command::ShellLine;
+use crate::command::{HIDDEN, ShellLine};
 use crate::executor::{BoxFuture, Executor, Output, RunLimits};
 use crate::model::jobs::{Job, JobMetadataModel};
 use crate::model::status::{NodeModel, PartitionModel, ReservationModel};
@@ -168,7 +168,12 @@ fn submission(job: &JobDescription) -> Result<(ShellLine, String), SchedulerErro
     let mut line = ShellLine::new("qsub");
     line = match job.environment.is_empty() {
         true => line.arg("-V"),
-        false => line.arg("-v").arg(variables(job)),
+        false => {
+            let names = job.environment.keys();
+            let hidden: Vec<_> = names.map(|name| format!("{name}={HIDDEN}")).collect();
+            line.arg("-v")
+                .arg_shown_as(&variables(job), &hidden.join(","))
+        }
     };
     let options = [
         ("-N", &job.name),

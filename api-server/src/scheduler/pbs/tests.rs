@@ -192,6 +192,9 @@ async fn submissions() {
     assert_eq!(input, "#!/bin/sh\n");
     let inner = r"cd -- '/home/it'\''s' && qsub -v 'A=b\,c,B=d' -N 'my job' -q workq -P staff -e /home/e -o /home/o";
     assert_eq!(line, ShellLine::new("sh").arg("-c").arg(inner).as_str());
+    let (line, _) = submission(&job).unwrap();
+    assert!(line.shown().contains("A=***,B=***"), "{}", line.shown());
+    assert!(!line.shown().contains("b\\,c"), "{}", line.shown());
 
     job.reservation = Some("R14".into());
     job.environment.clear();
