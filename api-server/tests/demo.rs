@@ -70,6 +70,19 @@ fn check_config_names_the_key() {
     let good = check("auth: {authentication: {token_url: x}}\n");
     assert!(good.status.success());
     assert_eq!(good.stdout, b"The configuration is valid: 0 system(s).\n");
+    let doubtful = check(
+        "auth: {authentication: {token_url: x}}\nssh_credentials: {type: SSHStaticKeys, keys: {}}\n\
+         clusters:\n- {name: c, ssh: {host: h, port: 22}, probing: {}, \
+         service_account: {client_id: a, secret: b}, scheduler: {type: slurm, version: '24.11'}, \
+         data_operation: {data_transfer: {service_type: streamer, public_ips: [h]}}}\n",
+    );
+    assert!(doubtful.status.success());
+    let text = String::from_utf8(doubtful.stderr).unwrap();
+    let warning = "warning: clusters[0].data_operation.data_transfer.host is absent";
+    assert!(
+        text.starts_with(warning) && text.lines().count() == 1,
+        "{text}"
+    );
     let bad = check("auth: {authentication: {token_url: 5}}\n");
     assert_eq!(bad.status.code(), Some(1));
     let text = String::from_utf8(bad.stderr).unwrap();

@@ -19,5 +19,7 @@ pub(crate) fn run(config: ConfigFile) -> anyhow::Result<()> {
             system.name, system.scheduler.kind
         ));
     }
-    super::print(&text)
+    super::print(&text)?;
+    config.warnings().iter().for_each(|text| super::warn(text));
+    Ok(())
 }

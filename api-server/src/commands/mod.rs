@@ -39,6 +39,12 @@ pub(crate) fn report(error: &anyhow::Error) -> ExitCode {
     ExitCode::FAILURE
 }
 
+/// Says what was accepted with doubts.
+pub(crate) fn warn(text: &str) {
+    // As in `report`.
+    let _ = writeln!(std::io::stderr(), "warning: {text}");
+}
+
 /// Writes a result to standard output.
 pub(crate) fn print(text: &str) -> anyhow::Result<()> {
     let mut out = std::io::stdout().lock();

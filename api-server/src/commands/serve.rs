@@ -14,6 +14,9 @@ pub(crate) async fn run(config: ConfigFile, host: IpAddr, port: u16) -> anyhow::
     let config = Sources::of_process(config.config)
         .load()
         .context("configuration")?;
+    for doubt in config.warnings() {
+        tracing::warn!("configuration: {doubt}");
+    }
     let shutdown = serve::termination()?;
     let state = AppState::new(config).await?;
     let listener = TcpListener::bind((host, port)).await;

@@ -1,7 +1,7 @@
 //! The configuration: FirecREST v2's YAML schema, read unchanged, plus optional extensions.
 //!
 //! `load` finds and merges the sources, `values` holds the lenient types, the other files
-//! hold the schema. A `Config` that exists has passed `validate`.
+//! hold the schema. A `Config` that exists has passed `validate`; `warnings` has doubts.
 
 mod auth;
 mod load;
@@ -10,6 +10,7 @@ mod system;
 mod transfer;
 mod validate;
 mod values;
+mod warnings;
 
 use serde::Deserialize;
 

@@ -190,6 +190,38 @@ fn amounts_of_nothing_with_which_all_would_fail_are_refused() {
 }
 
 #[test]
+fn endpoints_that_nobody_reaches_are_accepted_with_a_warning() {
+    let warnings = |extra: &str| {
+        let transfer = format!("{{service_type: streamer{extra}}}");
+        let operation = format!("  data_operation: {{data_transfers: [{transfer}]}}\n");
+        load(&system(&operation)).unwrap().warnings()
+    };
+    let key = "clusters[0].data_operation.data_transfers[0]";
+    let default = warnings("");
+    assert_eq!(default.len(), 2);
+    let host = format!("{key}.host is absent, so that transfer jobs listen on the loopback");
+    assert!(default[0].starts_with(&host), "{}", default[0]);
+    let public = format!("{key}.public_ips is absent, so that transfer jobs are looked for");
+    assert!(default[1].starts_with(&public), "{}", default[1]);
+    for (extra, doubts) in [
+        (", host: 0.0.0.0, public_ips: [192.0.2.1]", 0),
+        (", host: nid1, public_ips: [localhost, 192.0.2.1]", 0),
+        (", host: '::', public_ips: []", 1),
+        (", host: 127.0.0.1, public_ips: [192.0.2.1]", 1),
+        (
+            ", host: Localhost, public_ips: ['::1', '[::1]', 127.0.0.2]",
+            2,
+        ),
+    ] {
+        assert_eq!(warnings(extra).len(), doubts, "{extra}");
+    }
+    let local = "clusters: [{name: here, scheduler: {type: local}, data_operation: \
+                 {data_transfer: {service_type: streamer}}}]\n";
+    let local = load(&format!("{AUTH}{local}")).unwrap();
+    assert!(local.warnings().is_empty());
+}
+
+#[test]
 fn unknown_keys_below_the_top_are_ignored() {
     assert!(
         load(&system(
