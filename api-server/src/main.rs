@@ -6,10 +6,16 @@ mod commands;
 use std::process::ExitCode;
 
 use clap::Parser as _;
+use rustix::process::{DumpableBehavior, set_dumpable_behavior};
 
 fn main() -> ExitCode {
     let args = args::Args::parse();
     commands::start_log(args.default_log());
+    // Before there is anything secret in memory. The kernel takes it back for programs that are
+    // started, which a limit on core dumps would be inherited by: they are dumped as ever.
+    if let Err(error) = set_dumpable_behavior(DumpableBehavior::NotDumpable) {
+        tracing::warn!(%error, "core dumps cannot be turned off: they would hold secrets");
+    }
     let runtime = match tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()

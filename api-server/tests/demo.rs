@@ -1,6 +1,7 @@
 //! The binary itself: the demo as a user starts it, and the commands that need no service.
 
 use std::io::{BufRead as _, BufReader, Read as _};
+use std::os::unix::process::ExitStatusExt as _;
 use std::process::{Child, Command, Stdio};
 
 fn program() -> Command {
@@ -133,4 +134,41 @@ fn a_service_without_systems_answers_and_drains() {
         "{text}"
     );
     assert!(service.0.wait().unwrap().success());
+}
+
+#[test]
+fn it_leaves_no_core_dump() {
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("config.yaml");
+    std::fs::write(&file, "auth: {authentication: {token_url: x}}\n").unwrap();
+    // Of a program that may leave one, and fails badly after it printed this word.
+    let is_dumped = |arguments: &[&str], word: &str| {
+        let mut command = Command::new("sh");
+        command.args(["-c", "ulimit -c unlimited; exec \"$@\"", "sh"]);
+        command.args(arguments).current_dir(directory.path());
+        command.env("RUST_LOG", "info").stderr(Stdio::piped());
+        let mut child = Killed(command.spawn().unwrap());
+        let mut log = BufReader::new(child.0.stderr.take().unwrap());
+        let mut text = String::new();
+        while !text.contains(word) {
+            assert!(log.read_line(&mut text).unwrap() > 0, "{text}");
+        }
+        let pid = i32::try_from(child.0.id())
+            .ok()
+            .and_then(rustix::process::Pid::from_raw)
+            .unwrap();
+        let signal = rustix::process::Signal::ABORT;
+        rustix::process::kill_process(pid, signal).unwrap();
+        let status = child.0.wait().unwrap();
+        assert_eq!(status.signal(), Some(signal.as_raw()));
+        status.core_dumped()
+    };
+    let script = "echo ready >&2; exec sleep 60";
+    if !is_dumped(&["sh", "-c", script], "ready") {
+        eprintln!("skipped: this machine keeps no core dumps");
+        return;
+    }
+    let program = env!("CARGO_BIN_EXE_firecrest-api");
+    let serve = [program, "serve", "--port", "0", "--config", "config.yaml"];
+    assert!(!is_dumped(&serve, "listening"));
 }
