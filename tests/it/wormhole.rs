@@ -46,7 +46,7 @@ fn a_file_goes_in_and_out_and_the_code_is_nowhere_to_be_seen() {
     let code = download["transferDirectives"]["wormholeCode"]
         .as_str()
         .unwrap();
-    service.until(&download, "starting");
+    service.until(&download, "listening");
     for (id, line) in job::command_lines() {
         assert!(!line.contains(code), "process {id} shows the code: {line}");
     }

@@ -12,6 +12,8 @@ pub struct Wormhole {
     pub path: String,
     /// The file that holds the code; removed at the end.
     pub code_file: String,
+    /// Beginning of the file in which the job says how it stands, for [`ShellLine::job_arg`].
+    pub state_prefix: String,
     /// The program on the node. Absent: it is installed into `.venv`.
     pub program: Option<String>,
     /// Package index for that.
@@ -44,10 +46,12 @@ impl Wormhole {
             .args([&self.program, &self.index_url].map(or_none))
             .args([&self.mailbox_url, &self.transit_relay].map(or_none))
             .arg(PROGRAM)
+            .job_arg(&self.state_prefix)
     }
 }
 
-/// A program that fails says why, but for the lines in which it repeats the code.
+/// A program that fails says why, but for the lines in which it repeats the code. Of one that
+/// runs no more is known than that the other side can come.
 const RUN: &str = r##"verb=$1 private=$2 path=$3 program=$4 index=$5
 if [ -n "$6" ]; then export WORMHOLE_RELAY_URL="$6"; fi
 if [ -n "$7" ]; then export WORMHOLE_TRANSIT_HELPER="$7"; fi
@@ -66,7 +70,11 @@ else
     .venv/bin/pip install --quiet --disable-pip-version-check ${index:+--index-url "$index"} magic-wormhole
   ) 9>.venv.lock || exit
 fi
-(umask 077 && : >"$errors")
+(
+  umask 077
+  : >"$errors"
+  printf '{"state":"listening","host":"%s","updated":%s}\n' "$(uname -n)" "$(date +%s)" >"$9"
+)
 $python -c "$8" "$private" "$verb" "$path" >"$errors" 2>&1
 status=$?
 if [ "$status" -ne 0 ]; then
@@ -115,6 +123,7 @@ mod tests {
             verb: WormholeVerb::Receive,
             path: "/a 'b\n$(id)".into(),
             code_file: at("code"),
+            state_prefix: at("job-"),
             program: Some(at("wormhole")),
             index_url: None,
             mailbox_url: Some("ws://127.0.0.1:4000/v1".into()),
@@ -124,6 +133,7 @@ mod tests {
         assert!(!line.as_str().contains("7-secret"));
         let output = std::process::Command::new("sh")
             .args(["-c", line.as_str()])
+            .env("SLURM_JOB_ID", "17")
             .env("PYTHONPATH", at("lib"))
             .env("SHOWN", at("shown"))
             .output()
@@ -134,6 +144,13 @@ mod tests {
             std::fs::read_to_string(at("shown")).unwrap(),
             "receive\n--hide-progress\n--accept-file\n--output-file\n/a 'b\n$(id)\n--\n7-secret"
         );
+        let state = std::fs::read_to_string(at("job-17.json")).unwrap();
+        assert!(
+            state.starts_with(r#"{"state":"listening","host":""#),
+            "{state}"
+        );
+        let state: serde_json::Value = serde_json::from_str(&state).unwrap();
+        assert!(state["updated"].as_u64().unwrap() > 1_700_000_000);
         for name in ["code", "code-errors"] {
             assert!(!std::fs::exists(at(name)).unwrap(), "{name}");
         }

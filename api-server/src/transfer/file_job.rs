@@ -31,7 +31,7 @@ impl FileJob {
     pub fn move_files(source: RemotePath, target: RemotePath) -> Self {
         let command = ShellLine::new("mv").args(["--", source.as_str(), target.as_str()]);
         Self {
-            name: "MoveFiles",
+            name: MOVE,
             done: "Files were successfully moved.",
             command,
             checks: vec![Check::Exists(source), Check::ParentExists(target)],
@@ -49,7 +49,7 @@ impl FileJob {
             .args(["--force", links, "--preserve=all", "--recursive", "--"])
             .args([source.as_str(), target.as_str()]);
         Self {
-            name: "CopyFiles",
+            name: COPY,
             done: "Files were successfully copied.",
             command,
             checks: vec![Check::Exists(source), Check::ParentExists(target)],
@@ -62,7 +62,7 @@ impl FileJob {
         let command =
             ShellLine::new("rm").args(["--recursive", "--interactive=never", "--", path.as_str()]);
         Self {
-            name: "DeleteFiles",
+            name: DELETE,
             done: "Files were successfully deleted.",
             command,
             checks: vec![Check::Exists(path)],
@@ -73,7 +73,7 @@ impl FileJob {
     pub fn compress_files(compress: &Compress) -> Self {
         let (source, target) = (compress.path.clone(), compress.target.clone());
         Self {
-            name: "CompressFiles",
+            name: COMPRESS,
             done: "Files were successfully compressed.",
             command: compress.render(),
             checks: vec![Check::Exists(source), Check::ParentExists(target)],
@@ -84,10 +84,21 @@ impl FileJob {
     pub fn extract_files(extract: &Extract) -> Self {
         let (source, target) = (extract.path.clone(), extract.target.clone());
         Self {
-            name: "CompressFiles",
+            name: COMPRESS,
             done: "Files were successfully extracted.",
             command: extract.render(),
             checks: vec![Check::Exists(source), Check::Directory(target)],
         }
     }
 }
+
+/// Whether a job is, by its name, one of these. They keep no state of their own.
+pub(super) fn is_named(name: &str) -> bool {
+    [MOVE, COPY, DELETE, COMPRESS].contains(&name)
+}
+
+const MOVE: &str = "MoveFiles";
+const COPY: &str = "CopyFiles";
+const DELETE: &str = "DeleteFiles";
+/// The Python service names those that extract so too.
+const COMPRESS: &str = "CompressFiles";

@@ -2,6 +2,7 @@
 
 use serde::Deserialize;
 
+use super::file_job::is_named;
 use crate::model::jobs::Job;
 use crate::model::transfer::{TransferState, TransferStateName};
 
@@ -45,7 +46,12 @@ pub(super) fn state(system: &str, job: &Job, file: Option<JobFile>) -> TransferS
     let phase = Phase::of(job);
     let file = file.filter(|file| phase != Phase::Queued && file.is_of(job));
     let file = file.unwrap_or_default();
-    let name = name(phase, &file.state);
+    let word = match is_named(&job.name) {
+        // They begin with their work, and say nothing of it.
+        true => "active",
+        false => &file.state,
+    };
+    let name = name(phase, word);
     let queued = name == TransferStateName::Queued;
     let reason = job.status.state_reason.clone();
     let reason = reason.filter(|reason| queued && !reason.is_empty() && reason != "None");
@@ -210,6 +216,25 @@ mod tests {
         ] {
             let state = state("c", &job(job_state), file(word));
             assert_eq!(state.state, expected, "{job_state} {word}");
+        }
+    }
+
+    #[test]
+    fn jobs_that_keep_no_state_are_active_while_they_run() {
+        for (job_state, expected) in [
+            ("PENDING", Queued),
+            ("RUNNING", Active),
+            ("COMPLETING", Active),
+            ("COMPLETED", Done),
+            ("FAILED", Failed),
+            ("CANCELLED by 2101", Cancelled),
+        ] {
+            for name in ["MoveFiles", "CopyFiles", "DeleteFiles", "CompressFiles"] {
+                let mut job = job(job_state);
+                job.name = name.into();
+                let state = state("c", &job, None);
+                assert_eq!((state.state, state.moved_bytes), (expected, None), "{name}");
+            }
         }
     }
 

@@ -50,6 +50,7 @@ impl WormholeMethod {
             verb,
             path: request.path.as_str().to_owned(),
             code_file: job.private_path(),
+            state_prefix: job.state_prefix(),
             program: self.config.wormhole_binary.clone(),
             index_url: self.config.pypi_index_url.clone(),
             mailbox_url: self.config.mailbox_url.clone(),
