@@ -175,7 +175,9 @@ impl Driver {
                 () = connection.cut() => return Err(connection.closed().await),
                 code = &mut stop => ReceiverInput::Stop(code),
                 () = watch.glance() => {
-                    if !watch.is_stalled(Some(&self.arrivals), self.session.is_owed()) {
+                    let (is_owed, unhashed) =
+                        (self.session.is_owed(), self.session.unhashed_bytes());
+                    if !watch.is_stalled(Some(&self.arrivals), is_owed, unhashed) {
                         continue;
                     }
                     ReceiverInput::Stop(ErrorCode::TimedOut)

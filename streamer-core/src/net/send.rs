@@ -204,7 +204,7 @@ impl Driver {
                 () = connection.cut() => return Err(connection.closed().await),
                 code = &mut stop => SenderInput::Stop(code),
                 () = watch.glance() => {
-                    if !watch.is_stalled(None, false) {
+                    if !watch.is_stalled(None, false, self.session.unhashed_bytes()) {
                         continue;
                     }
                     SenderInput::Stop(ErrorCode::TimedOut)

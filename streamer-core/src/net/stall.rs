@@ -62,13 +62,19 @@ impl Watch {
     }
 
     /// Whether nothing has happened for too long; `arrivals` of a receiver, which may be owed
-    /// bytes.
-    pub(crate) fn is_stalled(&mut self, arrivals: Option<&Arrivals>, is_owed: bool) -> bool {
+    /// bytes. Either side may be hashing so many that are there already.
+    pub(crate) fn is_stalled(
+        &mut self,
+        arrivals: Option<&Arrivals>,
+        is_owed: bool,
+        unhashed_bytes: u64,
+    ) -> bool {
         let read = |arrivals: &Arrivals| arrivals.bytes.load(Ordering::Relaxed);
         let is_busy = |arrivals: &Arrivals| arrivals.unwritten.load(Ordering::Relaxed) > 0;
         let sight = Sight {
             activity: self.inputs.wrapping_add(arrivals.map_or(0, read)),
             is_owed,
+            unhashed_bytes,
             is_busy: arrivals.is_some_and(is_busy),
         };
         self.inner.look(self.start.elapsed(), sight)

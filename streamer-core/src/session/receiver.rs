@@ -200,6 +200,8 @@ enum Phase {
     },
     Receiving {
         proven: BlockSet,
+        /// Blocks that were proven before: the sender hashes its own.
+        held: u64,
         retries: u32,
         root: Option<Hash>,
     },
@@ -285,6 +287,26 @@ impl Receiver {
             Phase::Preparing | Phase::Expected { .. } | Phase::Finishing => false,
         };
         transfer.entries.values().any(is_owed)
+    }
+
+    /// Bytes that either side may be hashing, without a word: this one of what it finds at the
+    /// target, the sender of what it was told is held.
+    pub fn unhashed_bytes(&self) -> u64 {
+        let State::Transferring(transfer) = &self.state else {
+            return 0;
+        };
+        let of = |pending: &Pending| {
+            let plan = pending.plan?;
+            Some(match &pending.phase {
+                Phase::Preparing | Phase::Expected { .. } => plan.size(),
+                Phase::Receiving {
+                    held, root: None, ..
+                } => plan.size().min(held.saturating_mul(plan.block_bytes())),
+                Phase::Receiving { .. } | Phase::Finishing => 0,
+            })
+        };
+        let sizes = transfer.entries.values().filter_map(of);
+        sizes.fold(0, u64::saturating_add)
     }
 
     /// A closed session says nothing more, and what it still has to say stays: an event, an
@@ -421,6 +443,7 @@ impl Receiver {
             (Preparation::Data(held), Some(plan)) => match proven_blocks(plan, &held) {
                 Some(proven) => {
                     pending.phase = Phase::Receiving {
+                        held: proven.len(),
                         proven,
                         retries: 0,
                         root,

@@ -259,6 +259,21 @@ impl Sender {
         }
     }
 
+    /// Bytes that either side may be hashing, without a word: the receiver of what it finds at its
+    /// target, this one of what it was told is held.
+    pub fn unhashed_bytes(&self) -> u64 {
+        let State::Transferring(transfer) = &self.state else {
+            return 0;
+        };
+        let of = |pending: &Pending| match pending.phase {
+            Phase::ExpectAnswer { .. } => pending.plan.map(BlockPlan::size),
+            Phase::Sending { checks, .. } if checks > 0 => pending.plan.map(BlockPlan::size),
+            _ => None,
+        };
+        let sizes = transfer.entries.values().filter_map(of);
+        sizes.fold(0, u64::saturating_add)
+    }
+
     /// How the session ends if only the receipt is lost: the receiver has told the outcome of
     /// everything. `None` before that.
     pub fn unheard(&self) -> Option<Conclusion> {

@@ -16,6 +16,9 @@ pub struct Sight {
     pub activity: u64,
     /// The peer has said that it sent what is still missing.
     pub is_owed: bool,
+    /// Of files that one of the sides may be reading again, to hash what it has of them: nothing
+    /// is said meanwhile.
+    pub unhashed_bytes: u64,
     /// This side is at work, on a slow disk perhaps: silence says nothing about the peer.
     pub is_busy: bool,
 }
@@ -28,7 +31,12 @@ impl StallWatch {
             self.since = now;
             return false;
         }
-        let patience = if sight.is_owed { OWED } else { ANYTHING };
+        let hashing = Duration::from_secs(sight.unhashed_bytes / HASHED_PER_SECOND);
+        let patience = if sight.is_owed {
+            OWED
+        } else {
+            ANYTHING + hashing
+        };
         now.saturating_sub(self.since) >= patience
     }
 }
@@ -40,9 +48,13 @@ pub const GLANCE: Duration = Duration::from_secs(5);
 /// that a path is dead.
 const OWED: Duration = Duration::from_secs(240);
 
-/// For anything else. The peer may hash terabytes that arrived earlier, or wait for a tape
+/// For anything else, beyond the time for what is to be hashed. The peer may wait for a tape
 /// robot; but not for a whole night.
 const ANYTHING: Duration = Duration::from_secs(6 * 60 * 60);
+
+/// Bytes that a side reads and hashes in a second, at least: files on a slow disk that others
+/// use as well.
+const HASHED_PER_SECOND: u64 = 64 << 20;
 
 #[cfg(test)]
 mod tests {
@@ -52,6 +64,7 @@ mod tests {
         let sight = Sight {
             activity: 7,
             is_owed,
+            unhashed_bytes: 0,
             is_busy,
         };
         let mut watch = StallWatch::default();
@@ -68,12 +81,35 @@ mod tests {
     }
 
     #[test]
+    fn whoever_may_be_hashing_a_large_partial_is_waited_for_as_long_as_that_takes() {
+        let hour = Duration::from_secs(3600);
+        let sight = |unhashed_bytes| Sight {
+            activity: 7,
+            is_owed: false,
+            unhashed_bytes,
+            is_busy: false,
+        };
+        let is_given_up = |bytes, after| {
+            let mut watch = StallWatch::default();
+            assert!(!watch.look(hour, sight(bytes)));
+            watch.look(hour + after, sight(bytes))
+        };
+        // Sixteen TiB at 100 MB/s take two days.
+        assert!(!is_given_up(16 << 40, 48 * hour));
+        assert!(is_given_up(16 << 40, 80 * hour));
+        assert!(is_given_up(1 << 30, 7 * hour));
+        // Nothing overflows, whatever was offered.
+        assert!(!is_given_up(u64::MAX, 1_000_000 * hour));
+    }
+
+    #[test]
     fn work_of_our_own_and_whatever_happens_start_the_wait_anew() {
         assert!(!silent(1_000_000, true, true));
         let mut watch = StallWatch::default();
         let sight = |activity| Sight {
             activity,
             is_owed: true,
+            unhashed_bytes: 0,
             is_busy: false,
         };
         for second in 1..1000 {

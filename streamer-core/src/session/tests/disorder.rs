@@ -295,6 +295,55 @@ fn a_block_that_is_damaged_after_its_proof_is_not_proven_any_more() {
 }
 
 #[test]
+fn what_a_side_may_be_hashing_is_what_was_offered_and_then_what_is_held() {
+    let size = 3 * limits::BLOCK_MIN_BYTES;
+    let entries = vec![file(size)];
+    let mut receiver = receiver_at("nothing offered");
+    assert_eq!(receiver.unhashed_bytes(), 0);
+    let offer = Message::Offer(Offer {
+        first: 0,
+        entries: entries.clone(),
+        last: true,
+    });
+    receiver.handle(ReceiverInput::Message(offer)).unwrap();
+    assert_eq!(receiver.unhashed_bytes(), size);
+    let preparation = Preparation::Data(vec![(1, vec![ROOT; 2])]);
+    let prepared = ReceiverInput::Prepared {
+        entry: 0,
+        preparation,
+    };
+    receiver.handle(prepared).unwrap();
+    assert_eq!(receiver.unhashed_bytes(), 2 * limits::BLOCK_MIN_BYTES);
+
+    let mut sender = Sender::new(SESSION, false);
+    let greeting = Message::Hello(hello(Role::Receiver, SESSION, 0));
+    let manifest = SenderInput::Manifest {
+        entries,
+        last: true,
+    };
+    sender.handle(SenderInput::Message(greeting)).unwrap();
+    sender.handle(manifest).unwrap();
+    assert_eq!(sender.unhashed_bytes(), size);
+    let verdict = Verdict {
+        entry: 0,
+        decision: Decision::Send,
+    };
+    let answer = Message::Answer(Answer {
+        verdicts: vec![verdict],
+    });
+    for message in [held(1, 2), answer] {
+        sender.handle(SenderInput::Message(message)).unwrap();
+        assert_eq!(sender.unhashed_bytes(), size);
+    }
+    let checked = SenderInput::HeldChecked {
+        entry: 0,
+        agrees: true,
+    };
+    sender.handle(checked).unwrap();
+    assert_eq!(sender.unhashed_bytes(), 0);
+}
+
+#[test]
 fn a_partial_that_claims_impossible_blocks_is_refused_here_not_announced() {
     for runs in [vec![(1, 1)], vec![(0, 1), (0, 1)], vec![(u64::MAX, 1)]] {
         let mut receiver = receiver_at("preparing");
