@@ -48,16 +48,23 @@ async fn it_waits_for_somebody_to_make_room() {
     let (control, told) = offer(&world, 1, HUGE).await;
     assert_eq!(told, Message::Abort(Abort { code }));
     drop(control);
-    tokio::time::timeout(DEADLINE, world.lost.recv())
-        .await
-        .unwrap()
-        .expect("it has left");
+    lost(&mut world).await;
     // What fits is as good as room that was made.
-    let (_control, told) = offer(&world, 2, 5).await;
+    let (mut control, told) = offer(&world, 2, 5).await;
     let Message::Answer(answer) = told else {
         panic!("{told:?}")
     };
     assert_eq!(answer.verdicts[0].decision, Decision::Send);
+    let code = ErrorCode::Interrupted;
+    let abort = Message::Abort(Abort { code });
+    write_message(&mut control, &abort).await.unwrap();
+    lost(&mut world).await;
+}
+
+/// Waits until the endpoint has noticed that its client is gone, and waits for it.
+async fn lost(world: &mut World) {
+    let lost = tokio::time::timeout(DEADLINE, world.lost.recv());
+    lost.await.unwrap().expect("it has left");
 }
 
 #[tokio::test]

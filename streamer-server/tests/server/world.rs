@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use streamer_core::net::dial::{Choice, Dialled, dial};
 use streamer_core::net::link::Link;
-use streamer_core::net::{Progress, Transferred, receive};
+use streamer_core::net::{Progress, TransferError, Transferred, receive};
 use streamer_core::session::ReceiverConfig;
 use streamer_core::store::target::{Target, TargetPolicy};
 use streamer_core::wire::message::SessionId;
@@ -149,6 +149,13 @@ impl World {
 
     /// A client that receives into `target`, over QUIC.
     pub(crate) async fn receive(&self, config: ReceiverConfig) -> Transferred {
+        self.try_receive(config).await.unwrap()
+    }
+
+    pub(crate) async fn try_receive(
+        &self,
+        config: ReceiverConfig,
+    ) -> Result<Transferred, TransferError> {
         let dialled = dial(&self.coordinates, Choice::Quic, DEADLINE)
             .await
             .unwrap();
@@ -164,7 +171,7 @@ impl World {
         let progress = Arc::<Progress>::default();
         let place = Target::new(&self.path("target"), TargetPolicy::default());
         let received = receive::receive(link, place, config, progress, std::future::pending());
-        let transferred = received.await.unwrap();
+        let transferred = received.await;
         endpoint.close().await;
         transferred
     }
