@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use rustix::process::Signal;
 
 use crate::harness::{Process, World, announced, beside, bytes, client, run};
+use crate::trees::assert_same;
 
 /// In all, shared by the workers.
 const KILLS: usize = 50;
@@ -17,17 +18,49 @@ const SIZE: usize = (40 << 20) + 123;
 
 #[test]
 fn either_end_killed_at_fifty_random_moments() {
+    kill_all(&Content::File(bytes(SIZE)));
+}
+
+#[test]
+fn either_end_of_a_tree_killed_at_fifty_random_moments() {
+    kill_all(&Content::Tree);
+}
+
+fn kill_all(content: &Content) {
     let seed = std::env::var("STREAMER_TEST_SEED").ok();
     let seed = seed.map_or_else(a_seed, |seed| seed.parse().unwrap());
     eprintln!("repeat with STREAMER_TEST_SEED={seed}");
-    let content = bytes(SIZE);
     std::thread::scope(|scope| {
         for worker in 0..WORKERS {
             let random = Random(seed + worker as u64);
-            let content = &content;
             scope.spawn(move || Worker::new(random, content).kill(KILLS / WORKERS));
         }
     });
+}
+
+enum Content {
+    File(Vec<u8>),
+    Tree,
+}
+
+impl Content {
+    fn make(&self, source: &Path) {
+        match self {
+            Self::File(bytes) => std::fs::write(source, bytes).unwrap(),
+            Self::Tree => {
+                for directory in 0..10 {
+                    let directory = source.join(format!("{directory}/deeper"));
+                    std::fs::create_dir_all(&directory).unwrap();
+                    for number in 0..30 {
+                        let small = bytes(number * 1000);
+                        std::fs::write(directory.join(number.to_string()), small).unwrap();
+                    }
+                    let large = bytes((2 << 20) + 123);
+                    std::fs::write(directory.join("large"), large).unwrap();
+                }
+            }
+        }
+    }
 }
 
 /// From the clock: each run of the tests tries other moments.
@@ -69,16 +102,16 @@ struct Worker<'a> {
     world: World,
     source: PathBuf,
     target: PathBuf,
-    content: &'a [u8],
+    content: &'a Content,
     /// Of an undisturbed transfer.
     duration: Duration,
 }
 
 impl<'a> Worker<'a> {
-    fn new(random: Random, content: &'a [u8]) -> Self {
+    fn new(random: Random, content: &'a Content) -> Self {
         let world = World::new();
         let (source, target) = (world.path("source"), world.path("target"));
-        std::fs::write(&source, content).unwrap();
+        content.make(&source);
         let mut worker = Self {
             random,
             world,
@@ -132,7 +165,10 @@ impl<'a> Worker<'a> {
                 if self.target.exists() {
                     return;
                 }
-                self.damage();
+                match self.content {
+                    Content::File(_) => self.damage(),
+                    Content::Tree => self.change_source(),
+                }
                 let (endpoint, coordinates) = announced(self.endpoint(verb, "another-secret"));
                 self.again(verb, transport, endpoint, &coordinates);
             }
@@ -152,7 +188,7 @@ impl<'a> Worker<'a> {
             return endpoint.wait().assert(0, &[]);
         }
         exit.assert(0, &[]);
-        assert!(exit.stdout.contains("verified: blake3"), "{exit:#?}");
+        assert!(exit.stdout.contains("verified: "), "{exit:#?}");
         endpoint.wait().assert(0, &[]);
         assert!(!beside(&self.target, ".part.journal").exists());
     }
@@ -190,6 +226,18 @@ impl<'a> Worker<'a> {
         }
     }
 
+    /// The next run finds names that it does not offer, and others.
+    fn change_source(&mut self) {
+        let directory = self.source.join(self.random.below(10).to_string());
+        let name = format!("{}", self.random.below(30));
+        let old = directory.join("deeper").join(name);
+        let new = directory.join(self.random.below(u64::MAX).to_string());
+        // It may have been renamed already.
+        if old.exists() {
+            std::fs::rename(old, new).unwrap();
+        }
+    }
+
     fn endpoint(&self, verb: &str, secret: &str) -> Command {
         let (verb, path) = match verb {
             "receive" => ("send", &self.source),
@@ -211,10 +259,13 @@ impl<'a> Worker<'a> {
 
     #[track_caller]
     fn assert_exact(&self) {
-        assert!(
-            std::fs::read(&self.target).unwrap() == self.content,
-            "wrong bytes"
-        );
+        match self.content {
+            Content::File(content) => {
+                let there = std::fs::read(&self.target).unwrap();
+                assert!(there == *content, "wrong bytes");
+            }
+            Content::Tree => assert_same(&self.source, &self.target),
+        }
         remove(&self.target);
         for suffix in [".part", ".part.journal"] {
             remove(&beside(&self.target, suffix));
@@ -224,5 +275,8 @@ impl<'a> Worker<'a> {
 
 fn remove(path: &Path) {
     // A journal is left when its process was killed right after it gave the file its name.
-    let _ = std::fs::remove_file(path);
+    let _ = match path.is_dir() {
+        true => std::fs::remove_dir_all(path),
+        false => std::fs::remove_file(path),
+    };
 }

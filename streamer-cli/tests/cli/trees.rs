@@ -56,7 +56,7 @@ fn mode(path: &Path, mode: u32) {
 
 /// Every name, kind, byte, mode and time.
 #[track_caller]
-fn assert_same(source: &Path, target: &Path) {
+pub(crate) fn assert_same(source: &Path, target: &Path) {
     let (old, new) = (
         source.symlink_metadata().unwrap(),
         target.symlink_metadata().unwrap(),

@@ -212,6 +212,8 @@ impl LaneReader {
             };
             self.work(work, queue)?;
             if self.is_lost {
+                // What was begun is told as sent: the session counts it, and sends it anew.
+                self.send_pack()?;
                 return Err(Stop::Lost);
             }
         }
@@ -425,3 +427,58 @@ const PIECE_QUEUE: usize = 8;
 
 /// Files that are read whole and sent many in a piece.
 const SMALL_MAX_BYTES: u64 = 128 << 10;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::path::RelPath;
+    use crate::wire::message::Timestamp;
+
+    /// Whoever counts what was sent would wait for it for ever.
+    #[test]
+    fn a_lane_that_breaks_tells_of_every_small_file_that_it_had_begun() {
+        let dir = tempfile::tempdir().unwrap();
+        let size = SMALL_MAX_BYTES - 100;
+        let modified = Timestamp {
+            seconds: 5,
+            nanos: 0,
+        };
+        let source = Source::Tree(Arc::new(SourceTree::open(dir.path()).unwrap()));
+        let queue = WorkQueue::new();
+        for number in 0..4u32 {
+            let path = dir.path().join(number.to_string());
+            let file = std::fs::File::create(path).unwrap();
+            file.set_len(size).unwrap();
+            let time = std::time::UNIX_EPOCH + std::time::Duration::from_secs(5);
+            file.set_modified(time).unwrap();
+            let entry = Entry {
+                path: RelPath::try_from(number.to_string().into_bytes()).unwrap(),
+                kind: EntryKind::File { size },
+                mode: 0o600,
+                modified,
+                has_holes: false,
+            };
+            queue.push(Work {
+                entry: number,
+                file: Arc::new(OfferedFile::new(source.clone(), Arc::new(entry))),
+                task: Task::Send(BlockRun { first: 0, count: 1 }),
+            });
+        }
+        // Nobody takes what the lane sends.
+        let (pieces, _) = mpsc::channel(1);
+        let (events, mut told) = mpsc::channel(10);
+        let log = Arc::new(LaneLog::new());
+        let reader = LaneReader::new(Outlet::Stream(pieces), events, Arc::clone(&log));
+        assert!(reader.run(&queue).is_err());
+        let mut sent = Vec::new();
+        while let Ok(event) = told.try_recv() {
+            let Event::SmallSent(files) = event else {
+                panic!("of small files only")
+            };
+            sent.extend(files.into_iter().map(|(entry, ..)| entry));
+        }
+        let begun: Vec<u32> = log.close().iter().map(|run| run.entry).collect();
+        assert_eq!(sent, begun);
+        assert!(begun.len() < 4 && begun.len() > 1, "{begun:?}");
+    }
+}
