@@ -146,7 +146,7 @@ impl Demo {
     pub fn script(&self, job: &str) -> String {
         let entries = std::fs::read_dir(self.directory.path()).expect("a directory");
         let mut scripts = entries.flatten().filter_map(|entry| {
-            std::fs::read_to_string(entry.path().join(format!("job{job}"))).ok()
+            std::fs::read_to_string(entry.path().join(format!("job{job}-script"))).ok()
         });
         scripts.next().expect("the script of the job")
     }
