@@ -181,6 +181,10 @@ impl<'a> Worker<'a> {
             // The receipt had been given, and the client was killed after it.
             return endpoint.wait().assert(0, &[]);
         }
+        if self.target.exists() && !beside(&self.target, ".part.journal").exists() {
+            // It was killed when nothing was left to do; the endpoint may not have left yet.
+            return endpoint.wait().assert(0, &[]);
+        }
         // Also when it was killed between the name and the receipt.
         let exit = run(self.client(verb, transport, coordinates));
         if exit.status.code() == Some(10) && verb == "send" && self.target.exists() {
