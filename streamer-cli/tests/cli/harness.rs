@@ -23,14 +23,14 @@ pub(crate) const DEADLINE: Duration = Duration::from_secs(40);
 /// Ports and a directory of a test's own.
 pub(crate) struct World {
     dir: TempDir,
-    ports: u16,
+    ports: Ports,
 }
 
 impl World {
     pub(crate) fn new() -> Self {
         Self {
             dir: tempfile::tempdir().unwrap(),
-            ports: free_ports(),
+            ports: Ports::new(),
         }
     }
 
@@ -84,8 +84,8 @@ impl World {
     }
 
     pub(crate) fn port_range(&self) -> (String, String) {
-        let last = self.ports + PORTS - 1;
-        (self.ports.to_string(), last.to_string())
+        let last = self.ports.first + PORTS - 1;
+        (self.ports.first.to_string(), last.to_string())
     }
 
     /// An endpoint that listens, and its coordinates.
@@ -386,21 +386,33 @@ const PORTS: u16 = 4;
 const FIRST_PORT: u16 = 12_000;
 const LAST_PORT: u16 = 32_000;
 
-/// Nobody else in this process gets them, and they are free now.
-fn free_ports() -> u16 {
-    static NEXT: AtomicU16 = AtomicU16::new(0);
-    let groups = (LAST_PORT - FIRST_PORT) / PORTS;
-    let start = (std::process::id() % u32::from(groups)) as u16;
-    for _ in 0..groups {
-        let group = (start + NEXT.fetch_add(1, Ordering::Relaxed)) % groups;
-        let first = FIRST_PORT + group * PORTS;
+/// Free, and nobody else's while this lives, also when an endpoint between two lives leaves them.
+struct Ports {
+    first: u16,
+    /// Held by us, below the first: tells other processes with these tests.
+    _guard: TcpListener,
+}
+
+impl Ports {
+    fn new() -> Self {
+        static NEXT: AtomicU16 = AtomicU16::new(0);
+        let size = PORTS + 1;
+        let groups = (LAST_PORT - FIRST_PORT) / size;
+        let start = (std::process::id() % u32::from(groups)) as u16;
         let is_free = |port| {
             TcpListener::bind(("127.0.0.1", port)).is_ok()
                 && UdpSocket::bind(("127.0.0.1", port)).is_ok()
         };
-        if (first..first + PORTS).all(is_free) {
-            return first;
-        }
+        (0..groups)
+            .find_map(|_| {
+                let group = (start + NEXT.fetch_add(1, Ordering::Relaxed)) % groups;
+                let guard = FIRST_PORT + group * size;
+                let first = guard + 1;
+                let _guard = TcpListener::bind(("127.0.0.1", guard)).ok()?;
+                (first..first + PORTS)
+                    .all(is_free)
+                    .then_some(Self { first, _guard })
+            })
+            .expect("free ports")
     }
-    panic!("no free ports");
 }

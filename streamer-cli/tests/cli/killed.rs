@@ -21,10 +21,7 @@ fn either_end_killed_at_fifty_random_moments() {
     kill_all(&Content::File(bytes(SIZE)));
 }
 
-/// Once in about eight runs on a busy machine, the command that is typed again after its client was
-/// killed does not end with 0; why is not known yet.
 #[test]
-#[ignore = "fails now and then, when the same command is typed again"]
 fn either_end_of_a_tree_killed_at_fifty_random_moments() {
     kill_all(&Content::Tree);
 }
@@ -194,7 +191,10 @@ impl<'a> Worker<'a> {
             // The endpoint left meanwhile, with a receipt that nobody heard.
             return endpoint.wait().assert(0, &[]);
         }
-        exit.assert(0, &[]);
+        if exit.status.code() != Some(0) {
+            eprintln!("{exit:#?}");
+            panic!("its endpoint: {:#?}", endpoint.wait());
+        }
         assert!(exit.stdout.contains("verified: "), "{exit:#?}");
         endpoint.wait().assert(0, &[]);
         assert!(!beside(&self.target, ".part.journal").exists());

@@ -332,3 +332,109 @@ pub(crate) async fn reserve(
 
 /// Messages waiting in each direction. Those of a session are few: the window bounds them.
 const CONTROL_QUEUE_MESSAGES: usize = 64;
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use tokio::io::DuplexStream;
+    use tokio::time::{sleep, timeout};
+
+    use super::*;
+    use crate::net::send::SenderConfig;
+    use crate::net::{Transferred, receive, send};
+    use crate::path::RelPath;
+    use crate::session::{ReceiverConfig, hello};
+    use crate::store::source::Source;
+    use crate::store::target::{Target, TargetPolicy};
+    use crate::wire::message::{Entry, EntryKind, Offer, Role, Timestamp};
+
+    /// With a peer that was killed: what is written fails, and what it said is still read.
+    fn link_to_nobody(role: Role) -> (Link, DuplexStream, mpsc::Sender<Lane>) {
+        let (control_send, _) = tokio::io::duplex(1);
+        let (says, control_receive) = tokio::io::duplex(10_000);
+        let (more, lanes) = mpsc::channel(1);
+        let session = SessionId([7; 16]);
+        let link = Link {
+            connection: Connection::Tls {
+                peer: ([127, 0, 0, 1], 1).into(),
+                open: watch::Sender::new(true),
+            },
+            control_send: Box::new(control_send),
+            control_receive: Box::new(control_receive),
+            session,
+            greeting: Some(Message::Hello(hello(role, session, 0))),
+            lanes,
+            limit: None,
+        };
+        (link, says, more)
+    }
+
+    fn assert_lost(session: impl AsyncFnOnce() -> Result<Transferred, TransferError>) {
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()
+            .unwrap();
+        let result = runtime.block_on(async { timeout(DEADLINE, session()).await });
+        // A session that does not end has threads that do not either.
+        runtime.shutdown_background();
+        let result = result.expect("a session that ends");
+        let is_lost = result.as_ref().is_err_and(TransferError::is_lost);
+        assert!(is_lost, "{result:?}");
+    }
+
+    #[test]
+    fn a_sender_whom_nobody_hears_does_not_wait_for_ever() {
+        let dir = tempfile::tempdir().unwrap();
+        // Offered in several messages.
+        for number in 0..200 {
+            std::fs::write(dir.path().join(number.to_string()), "").unwrap();
+        }
+        let source = Source::open(dir.path()).unwrap();
+        assert_lost(async || {
+            let (link, _says, _lanes) = link_to_nobody(Role::Receiver);
+            let (config, stop) = (SenderConfig::default(), std::future::pending());
+            send::send(link, source, config, Arc::default(), stop).await
+        });
+    }
+
+    #[test]
+    fn a_receiver_whom_nobody_hears_does_not_wait_for_ever() {
+        let dir = tempfile::tempdir().unwrap();
+        let target = Target::new(&dir.path().join("target"), TargetPolicy::default());
+        assert_lost(async || {
+            let (link, says, _lanes) = link_to_nobody(Role::Sender);
+            let (config, stop) = (ReceiverConfig::default(), std::future::pending());
+            tokio::select! {
+                ended = receive::receive(link, target, config, Arc::default(), stop) => ended,
+                () = offer_many(says) => unreachable!("it ends before"),
+            }
+        });
+    }
+
+    /// One directory after the other, each of which is answered.
+    async fn offer_many(mut says: DuplexStream) {
+        for first in 0.. {
+            let path = match first {
+                0 => RelPath::root(),
+                _ => RelPath::try_from(first.to_string().into_bytes()).unwrap(),
+            };
+            let entry = Entry {
+                path,
+                kind: EntryKind::Directory,
+                mode: 0o700,
+                modified: Timestamp::default(),
+                has_holes: false,
+            };
+            let offer = Message::Offer(Offer {
+                first,
+                entries: vec![entry],
+                last: false,
+            });
+            control::write_message(&mut says, &offer).await.unwrap();
+            sleep(Duration::from_millis(10)).await;
+        }
+    }
+
+    const DEADLINE: Duration = Duration::from_secs(20);
+}

@@ -154,19 +154,23 @@ impl Driver {
         tokio::pin!(stop);
         let outgoing = self.control.outgoing();
         let mut watch = Watch::new();
-        let mut starved = None;
+        let (mut starved, mut mute) = (None, None);
         loop {
             if let Some(conclusion) = self.do_outputs()? {
                 return Ok(conclusion);
             }
             // Each arm is cancel-safe: channels, a reservation, and futures that are kept.
             let input = tokio::select! {
-                permit = reserve(outgoing.as_ref()), if !self.outbox.is_empty() => {
-                    let (Some(permit), Some(message)) = (permit, self.outbox.pop_front()) else {
-                        return Err(connection.closed().await);
-                    };
-                    permit.send(message);
+                permit = reserve(outgoing.as_ref()), if mute.is_none() && !self.outbox.is_empty() => {
+                    match (permit, self.outbox.pop_front()) {
+                        (Some(permit), Some(message)) => permit.send(message),
+                        // What the peer has said may tell why.
+                        _ => mute = Some(Instant::now() + FAREWELL),
+                    }
                     continue;
+                }
+                () = sleep_until(mute.unwrap_or_else(Instant::now)), if mute.is_some() => {
+                    return Err(TransferError::Lost("nothing can be sent any more".into()));
                 }
                 message = self.control.incoming.recv() => match message {
                     Some(Ok(message)) => SenderInput::Message(message),
