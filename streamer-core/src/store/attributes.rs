@@ -1,7 +1,7 @@
 //! Mode and time of what is received: set, and compared with what is there.
 
 use std::os::fd::AsFd;
-use std::path::Path;
+use std::path::PathBuf;
 
 use rustix::fs::{FileType, Mode, Stat, Timespec, Timestamps};
 use rustix::io::Errno;
@@ -36,7 +36,7 @@ impl Attributes {
         }
     }
 
-    /// Gives them to a file or directory, `shown` in the log. Never setuid, setgid or sticky, but
+    /// Gives them to a file or directory, `shown` so in the log. Never setuid, setgid or sticky, but
     /// a directory keeps the setgid that it was made with: so the files of a project get its group.
     ///
     /// What the file system or its owner does not allow is no reason to give up bytes that have
@@ -44,15 +44,15 @@ impl Attributes {
     ///
     /// # Errors
     /// As the operating system says otherwise.
-    pub(crate) fn apply(self, file: impl AsFd, shown: &Path) -> Result<(), Errno> {
+    pub(crate) fn apply(self, file: impl AsFd, shown: impl Fn() -> PathBuf) -> Result<(), Errno> {
         let stat = rustix::fs::fstat(&file)?;
         let kept = match FileType::from_raw_mode(stat.st_mode) {
             FileType::Directory => stat.st_mode & SETGID,
             _ => 0,
         };
         let mode = rustix::fs::fchmod(&file, Mode::from_raw_mode(self.mode & 0o777 | kept));
-        tolerate(mode, "mode", shown)?;
-        tolerate(rustix::fs::futimens(&file, &self.times()), "time", shown)
+        tolerate(mode, "mode", &shown)?;
+        tolerate(rustix::fs::futimens(&file, &self.times()), "time", &shown)
     }
 
     /// As a file gets it.
@@ -62,10 +62,14 @@ impl Attributes {
 }
 
 /// Of a directory that belongs to somebody else, and of file systems that know no modes.
-fn tolerate(result: Result<(), Errno>, what: &str, shown: &Path) -> Result<(), Errno> {
+fn tolerate(
+    result: Result<(), Errno>,
+    what: &str,
+    shown: impl Fn() -> PathBuf,
+) -> Result<(), Errno> {
     match result {
         Err(error @ (Errno::PERM | Errno::NOTSUP | Errno::NOSYS)) => {
-            tracing::warn!(path = %shown.display(), %error, "the {what} is not kept");
+            tracing::warn!(path = %shown().display(), %error, "the {what} is not kept");
             Ok(())
         }
         other => other,
@@ -124,7 +128,7 @@ mod tests {
         ] {
             std::fs::set_permissions(path, std::fs::Permissions::from_mode(before)).unwrap();
             let open = std::fs::File::open(path).unwrap();
-            attributes(offered).apply(&open, path).unwrap();
+            attributes(offered).apply(&open, || path.into()).unwrap();
             let found = open.metadata().unwrap();
             assert_eq!(found.mode() & 0o7777, after, "{before:o} {offered:o}");
             assert_eq!((found.mtime(), found.mtime_nsec()), (5, 123_456_789));
@@ -154,7 +158,7 @@ mod tests {
 
     #[test]
     fn what_is_not_allowed_is_told_and_other_errors_count() {
-        let path = Path::new("x");
+        let path = || PathBuf::from("x");
         assert_eq!(tolerate(Err(Errno::PERM), "mode", path), Ok(()));
         assert_eq!(tolerate(Err(Errno::NOTSUP), "time", path), Ok(()));
         assert_eq!(tolerate(Err(Errno::IO), "time", path), Err(Errno::IO));

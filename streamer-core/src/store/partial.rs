@@ -289,7 +289,7 @@ impl PartialFile {
             ));
         }
         Attributes::of(&self.offered)
-            .apply(&self.file, target)
+            .apply(&self.file, || target.to_owned())
             .map_err(|error| StoreError::target(error, "finish", self.places.part.shown()))
     }
 

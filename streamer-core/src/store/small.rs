@@ -3,6 +3,7 @@
 use std::fs::File;
 use std::io::{self, Write as _};
 use std::os::fd::AsFd as _;
+use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use rustix::fs::{Mode, OFlags};
@@ -63,10 +64,8 @@ impl SmallFile {
     pub fn write(&self, bytes: &[u8], hash: Hash) -> Result<(), StoreError> {
         let mut written = self.written.lock().unwrap_or_else(PoisonError::into_inner);
         if written.is_none() {
-            self.create(bytes).map_err(|error| {
-                let shown = self.parent.shared.shown(&self.parent.path, &self.name);
-                StoreError::target(error, "write", &shown)
-            })?;
+            self.create(bytes)
+                .map_err(|error| StoreError::target(error, "write", &self.shown()))?;
             *written = Some(hash);
         }
         Ok(())
@@ -85,8 +84,7 @@ impl SmallFile {
         } else {
             file.write_all(bytes)?;
         }
-        let shown = self.parent.shared.shown(&self.parent.path, &self.name);
-        Ok(self.attributes.apply(&file, &shown)?)
+        Ok(self.attributes.apply(&file, || self.shown())?)
     }
 
     /// Whether all of it was written, and it is what the sender has.
@@ -101,7 +99,7 @@ impl SmallFile {
         if written == Some(root) {
             return Ok(());
         }
-        let shown = self.parent.shared.shown(&self.parent.path, &self.name);
+        let shown = self.shown();
         Err(StoreError::refused(
             ErrorCode::HashMismatch,
             "accept",
@@ -114,10 +112,9 @@ impl SmallFile {
     /// # Errors
     /// As the operating system says.
     pub(crate) fn sync(&self) -> Result<(), StoreError> {
-        let shown = || self.parent.shared.shown(&self.parent.path, &self.name);
         let file = self.scratch().open(OFlags::RDONLY)?;
         let synced = file.sync_all();
-        synced.map_err(|error| StoreError::target(error, "sync", &shown()))
+        synced.map_err(|error| StoreError::target(error, "sync", &self.shown()))
     }
 
     /// Gives an accepted and synced file its name, which its caller makes durable.
@@ -125,10 +122,8 @@ impl SmallFile {
     /// # Errors
     /// [`ErrorCode::TargetExists`] when somebody took the name meanwhile.
     pub(crate) fn give_name(&self) -> Result<(), StoreError> {
-        let target = self.parent.place(&self.name).map_err(|error| {
-            let shown = self.parent.shared.shown(&self.parent.path, &self.name);
-            StoreError::target(error, "create", &shown)
-        })?;
+        let target = self.parent.place(&self.name);
+        let target = target.map_err(|error| StoreError::target(error, "create", &self.shown()))?;
         self.scratch().rename_to(&target, self.replace)
     }
 
@@ -136,6 +131,10 @@ impl SmallFile {
     pub(crate) fn discard(&self) {
         // Best effort: all of it goes when the tree is complete.
         let _ = self.scratch().remove();
+    }
+
+    fn shown(&self) -> PathBuf {
+        self.parent.shared.shown(&self.parent.path, &self.name)
     }
 
     fn scratch(&self) -> Place {

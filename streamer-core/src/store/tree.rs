@@ -419,8 +419,7 @@ impl TreeTarget {
     pub(crate) fn finish(&self) -> Result<(), StoreError> {
         let over = std::mem::take(&mut *self.stack());
         over.iter().for_each(|directory| directory.note_complete());
-        // What is below goes first.
-        over.into_iter().rev().for_each(drop);
+        drop(over);
         self.sync_directories()?;
         self.note_complete()?;
         if let Some(part) = &self.part {
@@ -428,7 +427,7 @@ impl TreeTarget {
         }
         if let Some(attributes) = self.attributes {
             let failed = |error| self.failed(error, "finish", &RelPath::root());
-            let shown = self.target.shown();
+            let shown = || self.target.shown().to_owned();
             attributes.apply(&self.shared.root, shown).map_err(failed)?;
             rustix::fs::fsync(&self.shared.root).map_err(failed)?;
         }
@@ -523,41 +522,58 @@ impl Directory {
     }
 
     fn note_offered(&self, name: &[u8]) {
-        if let Some(offered) = &self.offered {
-            let mut offered = offered.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(mut offered) = self.offered() {
             offered.names.insert(hash_of(name));
         }
     }
 
     /// Everything in it was offered.
     fn note_complete(&self) {
-        if let Some(offered) = &self.offered {
-            let mut offered = offered.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(mut offered) = self.offered() {
             offered.is_complete = true;
         }
     }
 
+    fn offered(&self) -> Option<MutexGuard<'_, Offered>> {
+        let offered = self.offered.as_ref()?;
+        Some(offered.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
     /// Removes what was not offered, where that is known.
-    fn prune(&self) -> Result<(), StoreError> {
-        let Some(offered) = &self.offered else {
+    fn prune(&self, opened: &Arc<OwnedFd>) -> Result<(), StoreError> {
+        let Some(offered) = self.offered().filter(|offered| offered.is_complete) else {
             return Ok(());
         };
-        let offered = offered.lock().unwrap_or_else(PoisonError::into_inner);
-        if !offered.is_complete {
-            return Ok(());
-        }
-        let shown = beneath::shown(&self.shared.path, &self.path);
-        let failed = |error: Errno| StoreError::target(error, "look at", &shown);
-        let directory = Arc::new(
-            beneath::open_directory(self.shared.root.as_fd(), &self.path).map_err(failed)?,
-        );
-        for name in names_in(&directory).map_err(failed)? {
+        let names = names_in(opened)
+            .map_err(|error| StoreError::target(error, "look at", &self.shown()))?;
+        for name in names {
             if !offered.names.contains(&hash_of(&name)) {
                 let shown = self.shared.shown(&self.path, &name);
-                Place::within(Arc::clone(&directory), &name, shown).remove_all()?;
+                Place::within(Arc::clone(opened), &name, shown).remove_all()?;
             }
         }
         Ok(())
+    }
+
+    /// What is left to be done with it.
+    fn conclude(&self) -> Result<(), StoreError> {
+        if self.attributes.is_none() && self.offered.is_none() {
+            return Ok(());
+        }
+        let opened = beneath::open_directory(self.shared.root.as_fd(), &self.path)
+            .map_err(|error| StoreError::target(error, "look at", &self.shown()))?;
+        let opened = Arc::new(opened);
+        if let Err(error) = self.prune(&opened) {
+            tracing::warn!(%error, "a file that is no longer in the source is left");
+        }
+        self.attributes.map_or(Ok(()), |attributes| {
+            let applied = attributes.apply(&opened, || self.shown());
+            applied.map_err(|error| StoreError::target(error, "finish", &self.shown()))
+        })
+    }
+
+    fn shown(&self) -> PathBuf {
+        beneath::shown(&self.shared.path, &self.path)
     }
 
     /// A name in it.
@@ -569,22 +585,13 @@ impl Directory {
 
 impl Drop for Directory {
     fn drop(&mut self) {
-        if let Err(error) = self.prune() {
-            tracing::warn!(%error, "a file that is no longer in the source is left");
+        if let Err(error) = self.conclude() {
+            tracing::warn!(%error, "mode or time of a directory is not kept");
         }
         let mut unsynced = self.shared.unsynced();
         match &mut *unsynced {
             Some(paths) if paths.len() < SYNCED_ONE_BY_ONE => paths.push(self.path.clone()),
             _ => *unsynced = None,
-        }
-        drop(unsynced);
-        let Some(attributes) = self.attributes else {
-            return;
-        };
-        let shown = beneath::shown(&self.shared.path, &self.path);
-        let opened = beneath::open_directory(self.shared.root.as_fd(), &self.path);
-        if let Err(error) = opened.and_then(|directory| attributes.apply(directory, &shown)) {
-            tracing::warn!(path = %shown.display(), %error, "mode or time of a directory is not kept");
         }
     }
 }
