@@ -137,6 +137,31 @@ fn one_file_may_be_all_of_a_tree_and_an_empty_tree_is_one() {
     assert_same(&world.path("source"), &world.path("target"));
 }
 
+/// A disk that fails is no reason to throw away what was read from it before.
+#[test]
+fn what_an_earlier_run_received_stays_when_it_cannot_be_sent_any_more() {
+    for verb in ["receive", "send"] {
+        let world = World::new();
+        let (source, target) = (world.path("source"), world.path("target"));
+        std::fs::create_dir(&source).unwrap();
+        let _unsent = UnixListener::bind(source.join("unsent")).unwrap();
+        std::fs::write(source.join("sent"), "now").unwrap();
+        // As an earlier run leaves it.
+        let (part, journal) = (beside(&target, ".part"), beside(&target, ".part.journal"));
+        std::fs::create_dir(&part).unwrap();
+        std::fs::create_dir(&journal).unwrap();
+        std::fs::write(journal.join("lock"), "FSTREE01").unwrap();
+        for name in ["unsent", "removed"] {
+            std::fs::write(part.join(name), "then").unwrap();
+        }
+        let [exit, _] = move_tree(&world, verb, &[]);
+        exit.assert(3, &["unsent'", "1 entry failed"]);
+        assert_eq!(std::fs::read(target.join("unsent")).unwrap(), b"then");
+        assert_eq!(std::fs::read(target.join("sent")).unwrap(), b"now");
+        assert!(!target.join("removed").exists());
+    }
+}
+
 #[test]
 fn what_cannot_be_sent_is_reported_and_the_rest_arrives() {
     for verb in ["receive", "send"] {

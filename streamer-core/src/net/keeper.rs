@@ -97,6 +97,10 @@ enum Find {
         entry: u32,
         offered: Arc<Entry>,
     },
+    /// Is refused, or cannot be sent.
+    Refused {
+        offered: Arc<Entry>,
+    },
     Suspend {
         entry: u32,
     },
@@ -158,6 +162,10 @@ impl Keeper {
         self.finder.push(Find::Prepare { entry, offered });
     }
 
+    pub(crate) fn refused(&self, offered: Arc<Entry>) {
+        self.finder.push(Find::Refused { offered });
+    }
+
     pub(crate) fn suspend(&self, entry: u32) {
         self.finder.push(Find::Suspend { entry });
     }
@@ -200,6 +208,11 @@ impl Finder {
             while let Some(work) = next {
                 match work {
                     Find::Prepare { entry, offered } => told.extend(self.prepare(entry, &offered)),
+                    Find::Refused { offered } => {
+                        let tree = self.files.tree.get();
+                        tree.into_iter()
+                            .for_each(|tree| tree.note_refused(&offered.path));
+                    }
                     Find::Suspend { entry } => self.suspend(entry),
                     Find::Room => self.large = self.large.saturating_sub(1),
                     Find::Leave => return,
@@ -364,20 +377,21 @@ impl Files {
 
     /// Makes files durable together, and names them.
     fn name_synced(&self, tree: &TreeTarget, synced: &[(u32, OpenFile)], told: &mut Vec<Event>) {
+        let is_allowed = |error: &StoreError| error.code != ErrorCode::PermissionDenied;
+        let mut one_by_one = synced.iter().map(|(_, file)| file.sync());
         // A few need not wait for all that others write to this file system.
-        let one_by_one = || {
-            synced.iter().try_for_each(|(_, file)| match file {
-                OpenFile::Small(file) => file.sync(),
-                OpenFile::Blocks(file, _) => file.sync(),
-            })
-        };
         let result = match synced.len() <= SYNCED_ONE_BY_ONE {
-            true => match one_by_one() {
+            true => match one_by_one.try_for_each(|synced| synced) {
                 // Its mode may keep even its owner out.
-                Err(error) if error.code == ErrorCode::PermissionDenied => tree.sync(),
+                Err(error) if !is_allowed(&error) => tree.sync(),
                 result => result,
             },
-            false => tree.sync(),
+            false => match tree.sync() {
+                Ok(()) if !tree.sync_tells() => one_by_one
+                    .find(|synced| synced.as_ref().is_err_and(is_allowed))
+                    .unwrap_or(Ok(())),
+                result => result,
+            },
         };
         let mut failure = result.err();
         for (entry, file) in synced {
@@ -435,6 +449,14 @@ impl Files {
 }
 
 impl OpenFile {
+    /// Makes its bytes durable.
+    fn sync(&self) -> Result<(), StoreError> {
+        match self {
+            Self::Small(file) => file.sync(),
+            Self::Blocks(file, _) => file.sync(),
+        }
+    }
+
     /// Whether it took one of the places of partials.
     fn put_away(&self) -> bool {
         match self {

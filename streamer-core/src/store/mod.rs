@@ -13,6 +13,7 @@ pub mod place;
 pub mod small;
 pub mod source;
 mod sparse;
+mod syncfs;
 pub mod target;
 #[cfg(test)]
 mod tests;

@@ -5,7 +5,7 @@ use std::os::unix::fs::{FileExt as _, MetadataExt as _};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use rustix::fs::{FallocateFlags, FileType, FlockOperation, OFlags, Stat};
+use rustix::fs::{Advice, FallocateFlags, FileType, FlockOperation, Mode, OFlags, Stat};
 use rustix::io::Errno;
 
 use crate::blocks::BlockPlan;
@@ -15,7 +15,7 @@ use crate::limits;
 use crate::store::StoreError;
 use crate::store::attributes::{Attributes, is_same_time};
 use crate::store::journal::{self, Journal, SourceStamp};
-use crate::store::place::Place;
+use crate::store::place::{Place, is_same_file};
 use crate::store::sparse;
 use crate::wire::message::Entry;
 
@@ -73,11 +73,14 @@ impl PartialFile {
         let plan = offered.plan().ok_or_else(|| {
             StoreError::refused(ErrorCode::UnsupportedType, "create", target.shown())
         })?;
-        if restart {
-            places.part.remove()?;
-            places.journal.remove()?;
-        }
+        places.let_go_of_named()?;
         let file = places.open_part(plan)?;
+        if restart {
+            // Not before it is known to be ours and nobody writes to it.
+            places.journal.remove()?;
+            let emptied = file.set_len(0);
+            emptied.map_err(|error| StoreError::target(error, "write", places.part.shown()))?;
+        }
         let hashes = Mutex::new(vec![None; plan.count() as usize]);
         let mut partial = Self {
             file,
@@ -102,6 +105,7 @@ impl PartialFile {
     /// [`ErrorCode::TargetBusy`] while that run still lives, and the usual file errors.
     pub(crate) fn find_named(target: &Place, offered: &Entry) -> Result<Option<Self>, StoreError> {
         let places = Places::of(target, target.with_suffix(".part"));
+        places.let_go_of_named()?;
         let (Some(plan), Some(journal)) = (offered.plan(), places.unconfirmed()?) else {
             return Ok(None);
         };
@@ -235,6 +239,7 @@ impl PartialFile {
         }
         self.note_whole(root)
             .map_err(|error| StoreError::target(error, "write", self.places.journal.shown()))?;
+        self.check_ours()?;
         let Places { target, part, .. } = &self.places;
         part.rename_to(target, self.replace)?;
         self.named.store(true, Ordering::Release);
@@ -296,7 +301,7 @@ impl PartialFile {
     /// Makes the file durable, but not its name.
     pub(crate) fn sync(&self) -> Result<(), StoreError> {
         let synced = self.file.sync_all();
-        synced.map_err(|error| StoreError::target(error, "finish", self.places.part.shown()))
+        synced.map_err(|error| self.on_unsynced(error, "finish"))
     }
 
     /// Gives an accepted and synced file its name, which its caller makes durable.
@@ -306,8 +311,27 @@ impl PartialFile {
             part,
             journal,
         } = &self.places;
+        self.check_ours()?;
         part.rename_to(target, self.replace)?;
         journal.remove()
+    }
+
+    /// Where there are no locks, somebody may have put another file in its place.
+    fn check_ours(&self) -> Result<(), StoreError> {
+        let part = &self.places.part;
+        let ours = rustix::fs::fstat(&self.file)
+            .map_err(|error| StoreError::target(error, "look at", part.shown()))?;
+        if part
+            .stat()?
+            .is_some_and(|there| is_same_file(&there, &ours))
+        {
+            return Ok(());
+        }
+        Err(StoreError::refused(
+            ErrorCode::TargetBusy,
+            "finish",
+            part.shown(),
+        ))
     }
 
     /// Makes what is there durable, for a later resume.
@@ -316,9 +340,8 @@ impl PartialFile {
     /// As the operating system says.
     pub fn suspend(&self) -> Result<(), StoreError> {
         let part = self.places.part.shown();
-        self.file
-            .sync_data()
-            .map_err(|error| StoreError::target(error, "sync", part))?;
+        let synced = self.file.sync_data();
+        synced.map_err(|error| self.on_unsynced(error, "sync"))?;
         if let Some(journal) = &self.journal {
             let synced = journal.sync_data();
             synced.map_err(|error| StoreError::target(error, "sync", part))?;
@@ -326,10 +349,19 @@ impl PartialFile {
         self.places.part.sync_directory()
     }
 
+    /// What could not be written may still be in memory, where it looks as if it had been: the
+    /// next run has to read what the disk holds.
+    fn on_unsynced(&self, error: std::io::Error, action: &'static str) -> StoreError {
+        // Best effort, as the error is what counts.
+        let _ = rustix::fs::fadvise(&self.file, 0, None, Advice::DontNeed);
+        StoreError::target(error, action, self.places.part.shown())
+    }
+
     /// Gives up a partial that cannot be resumed: it has no journal, or nothing is in it.
     pub fn discard_if_useless(&self) {
         let is_named = self.named.load(Ordering::Acquire);
-        if !is_named && self.hashes().iter().all(Option::is_none) {
+        let is_empty = self.hashes().iter().all(Option::is_none);
+        if !is_named && is_empty && self.check_ours().is_ok() {
             // Best effort: the error that led here is the one to report.
             let _ = self.places.part.remove();
             let _ = self.places.journal.remove();
@@ -472,9 +504,9 @@ impl Places {
             return Ok(None);
         };
         let size = u64::try_from(target.st_size).unwrap_or(u64::MAX);
-        let Some(plan) =
-            BlockPlan::new(size).filter(|_| self.part.stat().is_ok_and(|part| part.is_none()))
-        else {
+        let part = self.part.stat()?;
+        let is_named = part.is_none_or(|part| is_same_file(&part, &target));
+        let Some(plan) = BlockPlan::new(size).filter(|_| is_named) else {
             return Ok(None);
         };
         let file = self.journal.open(OFlags::RDONLY)?;
@@ -510,9 +542,33 @@ impl Places {
         Ok(file)
     }
 
+    /// A run that was killed while it gave a file its name, where that takes two steps, leaves
+    /// both names.
+    fn let_go_of_named(&self) -> Result<(), StoreError> {
+        match (self.part.stat()?, self.target.stat()?) {
+            (Some(part), Some(target)) if is_same_file(&part, &target) => self.part.remove(),
+            _ => Ok(()),
+        }
+    }
+
+    /// Opens what may have its own mode already: one that keeps even its owner from writing.
+    fn open_writable(&self) -> Result<File, StoreError> {
+        let open = || self.part.open(OFlags::CREATE | OFlags::RDWR);
+        match open() {
+            Err(error)
+                if error.code == ErrorCode::PermissionDenied && self.journal.stat()?.is_some() =>
+            {
+                let readable = self.part.open(OFlags::RDONLY | OFlags::NONBLOCK)?;
+                rustix::fs::fchmod(&readable, Mode::RUSR | Mode::WUSR).map_err(|_| error)?;
+                open()
+            }
+            opened => opened,
+        }
+    }
+
     /// Opens `NAME.part`, which must be a plain file of ours that no other transfer writes.
     fn open_part(&self, plan: BlockPlan) -> Result<File, StoreError> {
-        let file = self.part.open(OFlags::CREATE | OFlags::RDWR)?;
+        let file = self.open_writable()?;
         let refused = |code| StoreError::refused(code, "write", self.part.shown());
         let found = file
             .metadata()
@@ -742,6 +798,61 @@ mod tests {
         let place = Place::of(&path).unwrap();
         let (_, held) = PartialFile::open(&place, &offered(SIZE + 1), false, true).unwrap();
         assert!(held.is_empty());
+    }
+
+    #[test]
+    fn a_restart_takes_neither_what_is_being_written_nor_what_is_not_ours() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("target");
+        let restart = || {
+            let place = Place::of(&path).unwrap();
+            PartialFile::open(&place, &offered(SIZE), false, true)
+        };
+        let (partial, _) = open(&path, &offered(SIZE)).unwrap();
+        (0..3).for_each(|block| put(&partial, block));
+        assert_eq!(restart().unwrap_err().code, ErrorCode::TargetBusy);
+        partial.finish(Hash::of(&bytes(SIZE))).unwrap();
+        partial.settle().unwrap();
+        assert_eq!(std::fs::read(&path).unwrap(), bytes(SIZE));
+        drop(partial);
+        std::fs::remove_file(&path).unwrap();
+        let part = dir.path().join("target.part");
+        std::fs::write(&part, "of somebody else").unwrap();
+        assert_eq!(restart().unwrap_err().code, ErrorCode::TargetExists);
+        assert_eq!(std::fs::read(&part).unwrap(), b"of somebody else");
+    }
+
+    /// Where there are no locks, another process can do that.
+    #[test]
+    fn a_partial_that_was_replaced_gives_no_name_to_what_replaced_it() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("target");
+        let part = dir.path().join("target.part");
+        let (partial, _) = open(&path, &offered(SIZE)).unwrap();
+        (0..3).for_each(|block| put(&partial, block));
+        std::fs::remove_file(&part).unwrap();
+        std::fs::write(&part, "half").unwrap();
+        let error = partial.finish(Hash::of(&bytes(SIZE))).unwrap_err();
+        assert_eq!(error.code, ErrorCode::TargetBusy);
+        assert!(!path.exists());
+        assert_eq!(std::fs::read(&part).unwrap(), b"half");
+    }
+
+    #[test]
+    fn a_file_with_both_names_is_the_one_that_awaits_its_receipt() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("target");
+        let (partial, _) = open(&path, &offered(SIZE)).unwrap();
+        (0..3).for_each(|block| put(&partial, block));
+        partial.finish(Hash::of(&bytes(SIZE))).unwrap();
+        drop(partial);
+        // Killed in the middle of a rename by link.
+        std::fs::hard_link(&path, dir.path().join("target.part")).unwrap();
+        let place = Place::of(&path).unwrap();
+        assert!(PartialFile::awaits_receipt(&place).unwrap());
+        let named = PartialFile::find_named(&place, &offered(SIZE)).unwrap();
+        named.unwrap().settle().unwrap();
+        assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 1);
     }
 
     #[test]

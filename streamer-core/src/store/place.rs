@@ -186,10 +186,18 @@ impl Place {
         let stat = |place: &Self| {
             rustix::fs::statat(&place.directory, place.name(), AtFlags::SYMLINK_NOFOLLOW)
         };
-        if FileType::from_raw_mode(stat(self)?.st_mode) != FileType::Directory {
+        let ours = stat(self)?;
+        if FileType::from_raw_mode(ours.st_mode) != FileType::Directory {
             // A hard link refuses as well.
-            rustix::fs::linkat(from, self.name(), to, target.name(), AtFlags::empty())?;
-            return rustix::fs::unlinkat(from, self.name(), AtFlags::empty());
+            match rustix::fs::linkat(from, self.name(), to, target.name(), AtFlags::empty()) {
+                Ok(()) if is_same_file(&ours, &stat(target)?) => {
+                    return rustix::fs::unlinkat(from, self.name(), AtFlags::empty());
+                }
+                // BeeGFS can be told to make a symlink instead, which would lead to nothing.
+                Ok(()) => rustix::fs::unlinkat(to, target.name(), AtFlags::empty())?,
+                Err(Errno::PERM | Errno::NOTSUP | Errno::NOSYS) => {}
+                Err(error) => return Err(error),
+            }
         }
         match stat(target) {
             // What comes here meanwhile is not replaced either, unless it is an empty directory.
@@ -224,6 +232,10 @@ impl Place {
     pub(crate) fn name(&self) -> &OsStr {
         &self.name
     }
+}
+
+pub(crate) fn is_same_file(a: &Stat, b: &Stat) -> bool {
+    (a.st_dev, a.st_ino) == (b.st_dev, b.st_ino)
 }
 
 fn remove_all(directory: BorrowedFd<'_>, name: &CStr, depth: usize) -> Result<(), Errno> {

@@ -64,8 +64,10 @@ impl SmallFile {
     pub fn write(&self, bytes: &[u8], hash: Hash) -> Result<(), StoreError> {
         let mut written = self.written.lock().unwrap_or_else(PoisonError::into_inner);
         if written.is_none() {
-            self.create(bytes)
-                .map_err(|error| StoreError::target(error, "write", &self.shown()))?;
+            self.create(bytes).map_err(|error| {
+                self.discard();
+                StoreError::target(error, "write", &self.shown())
+            })?;
             *written = Some(hash);
         }
         Ok(())
@@ -73,7 +75,7 @@ impl SmallFile {
 
     fn create(&self, bytes: &[u8]) -> io::Result<()> {
         let flags =
-            OFlags::CREATE | OFlags::WRONLY | OFlags::TRUNC | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+            OFlags::CREATE | OFlags::WRONLY | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         let work = self.scratch();
         let mode = Mode::RUSR | Mode::WUSR;
         let file = rustix::fs::openat(self.parent.shared.work.as_fd(), work.name(), flags, mode)?;

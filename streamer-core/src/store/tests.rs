@@ -336,6 +336,58 @@ fn what_is_not_ours_is_left_alone_and_a_restart_begins_anew() {
 }
 
 #[test]
+fn what_is_offered_and_refused_now_stays_as_an_earlier_run_received_it() {
+    let world = World::new();
+    let tree = world.open();
+    tree.locate(1, &directory("a")).unwrap();
+    put(&tree, 2, "a/unreadable now").unwrap();
+    put(&tree, 3, "a/gone").unwrap();
+    put(&tree, 4, "over the limit now").unwrap();
+    drop(tree);
+    let tree = world.open();
+    tree.locate(1, &directory("a")).unwrap();
+    for path in ["a/unreadable now", "over the limit now"] {
+        tree.note_refused(&file(path).path);
+    }
+    tree.finish().unwrap();
+    assert!(world.path("tree/a/unreadable now").exists());
+    assert!(world.path("tree/over the limit now").exists());
+    assert!(!world.path("tree/a/gone").exists());
+}
+
+/// Where a name is given by a hard link, the kill comes between that and the end of the old name.
+#[test]
+fn what_a_killed_run_had_not_named_is_not_written_to() {
+    let world = World::new();
+    let tree = world.open();
+    put(&tree, 1, "named").unwrap();
+    drop(tree);
+    let old_name = world.path("tree.part.journal/5af3-1");
+    std::fs::hard_link(world.path("tree.part/named"), old_name).unwrap();
+    let tree = world.open();
+    let left = std::fs::read_dir(world.path("tree.part.journal")).unwrap();
+    let left: Vec<_> = left.map(|found| found.unwrap().file_name()).collect();
+    assert_eq!(left, ["lock"]);
+    let file = small(&tree, 1, "other").unwrap();
+    file.write(b"else", Hash::of(b"else")).unwrap();
+    assert_eq!(std::fs::read(world.path("tree.part/named")).unwrap(), TEXT);
+}
+
+#[test]
+fn a_directory_of_somebody_else_is_not_ours_because_a_journal_lies_there() {
+    let world = World::new();
+    std::fs::create_dir(world.path("tree.part.journal")).unwrap();
+    std::fs::create_dir(world.path("tree.part")).unwrap();
+    std::fs::write(world.path("tree.part/mine"), "mine").unwrap();
+    for restart in [false, true] {
+        let existing = Existing::Refuse;
+        let opened = world.try_open(TargetPolicy { existing, restart });
+        assert_eq!(refused(opened), ErrorCode::TargetExists);
+        assert!(world.path("tree.part/mine").exists());
+    }
+}
+
+#[test]
 fn what_an_earlier_run_received_and_is_no_longer_offered_goes_when_its_directory_is_complete() {
     let world = World::new();
     let tree = world.open();
@@ -426,7 +478,8 @@ fn what_arrived_of_a_file_that_failed_stays_when_the_tree_is_settled() {
     tree.settle().unwrap();
     assert_eq!(names(&world.path("tree")), ["small"]);
     let left = names(&world.path("tree.part.journal"));
-    assert_eq!(left.len(), 2, "a partial and its journal: {left:?}");
+    assert_eq!(left.len(), 3, "a partial, its journal, the lock: {left:?}");
+    drop(tree);
     let tree = world.merge(Existing::Overwrite);
     let (file, held) = open(&tree, "failed");
     assert_eq!(held.len(), 1);

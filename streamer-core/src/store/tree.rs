@@ -9,12 +9,11 @@
 use std::collections::{HashSet, VecDeque};
 use std::ffi::OsStr;
 use std::fs::File;
-use std::hash::{DefaultHasher, Hasher as _};
+use std::hash::{BuildHasher as _, DefaultHasher, Hasher as _, RandomState};
 use std::io::{Read, Write as _};
 use std::os::fd::{AsFd as _, OwnedFd};
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -29,7 +28,7 @@ use crate::store::partial::{HeldRuns, PartialFile};
 use crate::store::place::Place;
 use crate::store::small::SmallFile;
 use crate::store::target::{Existing, TargetPolicy};
-use crate::store::{StoreError, beneath};
+use crate::store::{StoreError, beneath, syncfs};
 use crate::wire::message::{Entry, EntryKind, Timestamp};
 
 /// A directory that is being received.
@@ -38,6 +37,8 @@ pub struct TreeTarget {
     target: Place,
     /// Where it grows; `None` when it grows at its name.
     part: Option<Place>,
+    /// It was begun by an earlier run, and what has a name in it can be told by that.
+    keeps_names: bool,
     journal: Place,
     restart: bool,
     keep_existing: bool,
@@ -62,7 +63,7 @@ pub(crate) struct Shared {
     unsynced: Mutex<Option<Vec<RelPath>>>,
     /// Hashes of the names of partials that were opened: of files that did not succeed they stay.
     partials: Mutex<HashSet<u64>>,
-    /// Tells the files of one session from those of another.
+    /// Tells the files of one session from those of every other.
     pub(crate) run: u64,
     _lock: File,
 }
@@ -152,7 +153,7 @@ impl TreeTarget {
         let root = place.open_directory()?;
         make_writable(&root);
         let keep_existing = exists && policy.existing == Existing::Skip;
-        static RUNS: AtomicU64 = AtomicU64::new(0);
+        let keeps_names = part.is_some() && !is_new && keeps_names(&work);
         let shared = Arc::new(Shared {
             root,
             path: target.shown().to_owned(),
@@ -160,7 +161,7 @@ impl TreeTarget {
             opened: Mutex::default(),
             unsynced: Mutex::new(Some(Vec::new())),
             partials: Mutex::default(),
-            run: RUNS.fetch_add(1, Ordering::Relaxed),
+            run: RandomState::new().hash_one(()),
             _lock: lock,
         });
         let root = Arc::new(Directory {
@@ -168,12 +169,13 @@ impl TreeTarget {
             shared: Arc::clone(&shared),
             attributes: None,
             is_fresh: false,
-            offered: (part.is_some() && !is_new).then(Mutex::default),
+            offered: keeps_names.then(Mutex::default),
             _parent: None,
         });
         Ok(Self {
             target: target.clone(),
             part,
+            keeps_names,
             journal,
             restart: policy.restart,
             keep_existing,
@@ -219,6 +221,16 @@ impl TreeTarget {
         }
     }
 
+    /// Something is offered that is refused, or cannot be sent: what is here of it from an
+    /// earlier run stays.
+    pub(crate) fn note_refused(&self, path: &RelPath) {
+        if let Some((parent, name)) = path.split_last()
+            && let Ok(parent) = self.enter(&parent, path)
+        {
+            parent.note_offered(name);
+        }
+    }
+
     /// The directory that an entry is in: offered before it, and nothing beside it since.
     fn enter(&self, parent: &RelPath, path: &RelPath) -> Result<Arc<Directory>, StoreError> {
         let mut stack = self.stack();
@@ -261,7 +273,7 @@ impl TreeTarget {
             shared: Arc::clone(&self.shared),
             attributes,
             is_fresh,
-            offered: (self.part.is_some() && !is_fresh).then(Mutex::default),
+            offered: (self.keeps_names && !is_fresh).then(Mutex::default),
             _parent: Some(Arc::clone(parent)),
         }));
         Ok(Located::Present)
@@ -342,6 +354,11 @@ impl TreeTarget {
     pub(crate) fn sync(&self) -> Result<(), StoreError> {
         rustix::fs::syncfs(&self.shared.root)
             .map_err(|error| self.failed(error, "sync", &RelPath::root()))
+    }
+
+    /// Whether [`sync`](Self::sync) says what could not be written.
+    pub(crate) fn sync_tells(&self) -> bool {
+        syncfs::tells_of_losses(&self.shared.root)
     }
 
     /// Whether `target` is a tree that an earlier run completed, and whose receipt may not have
@@ -624,7 +641,8 @@ fn take_up(journal: &Place, part: Option<&Place>) -> Result<(OwnedFd, File), Sto
         return Err(refused(ErrorCode::TargetExists, part));
     }
     let shared = Arc::new(work);
-    let lock = Place::within(Arc::clone(&shared), b"lock", journal.shown().join("lock"));
+    let shown = journal.shown().join(OsStr::from_bytes(LOCK));
+    let lock = Place::within(Arc::clone(&shared), LOCK, shown);
     let mut file = lock.open(OFlags::CREATE | OFlags::RDWR)?;
     let failed = |error: std::io::Error| StoreError::target(error, "write", lock.shown());
     let deadline = Instant::now() + LOCK_PATIENCE;
@@ -646,13 +664,49 @@ fn take_up(journal: &Place, part: Option<&Place>) -> Result<(OwnedFd, File), Sto
         if !is_new && !there.is_empty() {
             return Err(refused(ErrorCode::TargetExists, journal));
         }
+        if let Some(part) = part
+            && part.stat()?.is_some()
+        {
+            return Err(refused(ErrorCode::TargetExists, part));
+        }
         file.set_len(0).map_err(failed)?;
         file.write_all(MAGIC).map_err(failed)?;
+        // Before `part` is made, which it marks as ours.
+        file.sync_data().map_err(failed)?;
     }
     drop(lock);
+    clear_scratch(&shared, journal)?;
     // Local invariant: the place was the only other owner.
     let work = Arc::try_unwrap(shared).map_err(|_| refused(ErrorCode::Internal, journal))?;
     Ok((work, file))
+}
+
+/// Removes what a run that was killed had not given its name.
+fn clear_scratch(work: &Arc<OwnedFd>, journal: &Place) -> Result<(), StoreError> {
+    let names =
+        names_in(work).map_err(|error| StoreError::target(error, "look at", journal.shown()))?;
+    let is_kept = |name: &[u8]| {
+        [LOCK, COMPLETE].contains(&name) || name.windows(PART.len()).any(|at| at == PART.as_bytes())
+    };
+    for name in names.iter().filter(|name| !is_kept(name)) {
+        let shown = journal.shown().join(OsStr::from_bytes(name));
+        Place::within(Arc::clone(work), name, shown).remove_all()?;
+    }
+    Ok(())
+}
+
+/// Whether this file system gives names back as they were given, and tells those apart that differ
+/// in case only: otherwise what was offered would not be found under its name.
+fn keeps_names(work: &OwnedFd) -> bool {
+    let (probe, folded) = ("N\u{e9}.".as_bytes(), "n\u{e9}.".as_bytes());
+    let flags = OFlags::CREATE | OFlags::WRONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let made = rustix::fs::openat(work, probe, flags, Mode::RUSR | Mode::WUSR);
+    let is_kept = made.is_ok()
+        && names_in(work).is_ok_and(|names| names.iter().any(|name| name == probe))
+        && rustix::fs::statat(work, folded, AtFlags::SYMLINK_NOFOLLOW).err() == Some(Errno::NOENT);
+    // Best effort: it goes with all that is here, at the latest.
+    let _ = rustix::fs::unlinkat(work, probe, AtFlags::empty());
+    is_kept
 }
 
 /// What is finished beside a directory is renamed into it.
@@ -675,13 +729,14 @@ fn clear_away(
 ) -> Result<(), StoreError> {
     let names =
         names_in(work).map_err(|error| StoreError::target(error, "look at", journal.shown()))?;
-    let is_kept = |name: &[u8]| name.ends_with(PART.as_bytes()) && keep(name);
-    if !names.iter().any(|name| is_kept(name)) {
+    let is_partial = |name: &[u8]| name.ends_with(PART.as_bytes()) && keep(name);
+    if !names.iter().any(|name| is_partial(name)) {
         return journal.remove_all();
     }
     for name in &names {
         let of = name.strip_suffix(b".journal").unwrap_or(name);
-        if !is_kept(of) {
+        // The lock says that it is ours.
+        if !is_partial(of) && name != LOCK {
             let shown = journal.shown().join(OsStr::from_bytes(name));
             Place::within(Arc::clone(work), name, shown).remove_all()?;
         }
@@ -709,7 +764,8 @@ fn hash_of(name: &[u8]) -> u64 {
 
 /// Where it is noted that a tree is complete.
 fn complete_place(work: Arc<OwnedFd>, journal: &Place) -> Place {
-    Place::within(work, b"complete", journal.shown().join("complete"))
+    let shown = journal.shown().join(OsStr::from_bytes(COMPLETE));
+    Place::within(work, COMPLETE, shown)
 }
 
 /// Tells a directory from every other, whatever its name.
@@ -723,6 +779,12 @@ fn identity(directory: &Stat) -> Vec<u8> {
 
 /// How the names of partials in a journal end.
 const PART: &str = ".part";
+
+/// The file in a journal that is locked, and marks it as ours.
+const LOCK: &[u8] = b"lock";
+
+/// The file in a journal that says which tree is complete.
+const COMPLETE: &[u8] = b"complete";
 
 /// What the lock of a tree of ours says.
 const MAGIC: &[u8] = b"FSTREE01";
