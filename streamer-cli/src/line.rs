@@ -17,6 +17,7 @@ use streamer_core::wire::message::{Message, Role, SessionId};
 use streamer_core::{TransferSecret, Transport};
 use tokio::sync::{Mutex, mpsc, oneshot};
 use tokio::task::JoinSet;
+use tokio::time::timeout;
 
 /// How many connections carry records.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -160,7 +161,7 @@ async fn keep_lane(
     // The session's own `Hello` goes first: a whole round trip waits for it.
     tokio::task::yield_now().await;
     while let Some(number) = numbers.next() {
-        if let Some(carrier) = dial(number).await {
+        if let Ok(Some(carrier)) = timeout(DIAL_TIMEOUT, dial(number)).await {
             let (ended, end) = oneshot::channel();
             let lane = Lane {
                 number,
@@ -220,6 +221,9 @@ async fn dial_quic(endpoint: &Endpoint, peer: SocketAddr, greeting: &Message) ->
     write_message(&mut stream, greeting).await.ok()?;
     Some(Carrier::Quic(connection))
 }
+
+/// Longest for one dial: what a middlebox swallowed is tried again.
+const DIAL_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// Before a lost lane is dialled again, and most after it was lost again and again.
 const REDIAL_PAUSE: Duration = Duration::from_millis(100);

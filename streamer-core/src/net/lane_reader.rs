@@ -1,5 +1,6 @@
 //! The sending end of one lane: takes work, reads the source, hashes, and makes records.
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bytes::{Bytes, BytesMut};
@@ -28,6 +29,7 @@ pub(crate) struct OfferedFile {
     file: Mutex<Option<Arc<SourceFile>>>,
     /// Of a small file, from when it was read.
     root: Mutex<Option<Hash>>,
+    is_over: AtomicBool,
 }
 
 impl OfferedFile {
@@ -37,7 +39,17 @@ impl OfferedFile {
             entry,
             file: Mutex::default(),
             root: Mutex::default(),
+            is_over: AtomicBool::new(false),
         }
+    }
+
+    /// Nobody waits for it any more: what is left to be done is not.
+    pub(crate) fn end(&self) {
+        self.is_over.store(true, Ordering::Relaxed);
+    }
+
+    fn is_over(&self) -> bool {
+        self.is_over.load(Ordering::Relaxed)
     }
 
     /// The file, opened if it is not.
@@ -222,9 +234,12 @@ impl LaneReader {
     fn work(&mut self, work: Work, queue: &WorkQueue<Work>) -> Result<(), Stop> {
         let Work { entry, file, task } = work;
         let Task::Send(run) = task else {
-            return self.look(entry, &file, task);
+            return match file.is_over() {
+                true => Ok(()),
+                false => self.look(entry, &file, task),
+            };
         };
-        for block in run.blocks() {
+        for block in run.blocks().take_while(|_| !file.is_over()) {
             if self.is_lost || !self.log.begin(entry, block) {
                 // For another lane.
                 let rest = BlockRun {
@@ -241,9 +256,14 @@ impl LaneReader {
                 None => self.send_large(&file, entry, block),
             };
             if let Err(Stop::Failed(error)) = sent {
+                file.end();
                 return self.event(Event::Failed { entry, error });
             }
             sent?;
+        }
+        if file.small().is_none() {
+            // The end of a block that was told as sent does not wait for a slow disk.
+            self.flush_outlet();
         }
         Ok(())
     }
@@ -376,7 +396,7 @@ impl LaneReader {
             let length = (range.end - start).min(PIECE_BYTES as u64) as usize;
             let mut buffer = self.pool.take();
             if let Err(error) = source.read_exact_at(&mut buffer[..length], start) {
-                self.put(Piece::Broken(error.code));
+                self.put(Piece::Broken);
                 return Err(Stop::Failed(error));
             }
             hasher.update(&buffer[..length]);
@@ -433,6 +453,35 @@ mod tests {
     use super::*;
     use crate::path::RelPath;
     use crate::wire::message::Timestamp;
+
+    #[test]
+    fn of_a_file_that_is_over_nothing_more_is_sent() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("file");
+        std::fs::write(&path, vec![1; 200_000]).unwrap();
+        let source = Source::open(&path).unwrap();
+        let Source::File(file) = &source else {
+            panic!("a file")
+        };
+        let offered = Arc::new(OfferedFile::new(source.clone(), Arc::new(file.entry())));
+        let (pieces, mut sent) = mpsc::channel(10);
+        let (events, _told) = mpsc::channel(10);
+        let log = Arc::new(LaneLog::new());
+        let mut reader = LaneReader::new(Outlet::Stream(pieces), events, log);
+        let mut send = || {
+            let work = Work {
+                entry: 0,
+                file: Arc::clone(&offered),
+                task: Task::Send(BlockRun { first: 0, count: 1 }),
+            };
+            assert!(reader.work(work, &WorkQueue::new()).is_ok());
+            std::iter::from_fn(|| sent.try_recv().ok()).count()
+        };
+        // Header, bytes, hash.
+        assert_eq!(send(), 3);
+        offered.end();
+        assert_eq!(send(), 0);
+    }
 
     /// Whoever counts what was sent would wait for it for ever.
     #[test]

@@ -7,7 +7,6 @@ use bytes::Bytes;
 use tokio::runtime::Handle;
 use tokio::sync::mpsc;
 
-use crate::error::ErrorCode;
 use crate::net::blocking_tls::{BlockingTls, HungUp};
 use crate::net::limit::RateLimit;
 use crate::wire::record::{HEADER_BYTES, TRAILER_BYTES};
@@ -16,7 +15,7 @@ use crate::wire::record::{HEADER_BYTES, TRAILER_BYTES};
 pub(crate) enum Piece {
     Bytes(Bytes),
     /// The record that was being written cannot be completed.
-    Broken(ErrorCode),
+    Broken,
 }
 
 impl Piece {
@@ -42,8 +41,12 @@ impl Outlet {
             Self::Stream(pieces) => Ok(pieces.blocking_send(piece)?),
             Self::Socket(socket) => match piece {
                 Piece::Bytes(bytes) => socket.put(&bytes),
-                // What follows would be taken for the rest of the record.
-                Piece::Broken(_) => Err(LaneLost),
+                Piece::Broken => {
+                    // With the end of the record before this one.
+                    socket.flush()?;
+                    // What follows would be taken for the rest of the record.
+                    Err(LaneLost)
+                }
             },
         }
     }
@@ -133,16 +136,81 @@ pub(crate) async fn write_streams(
                 stream.write_chunk(bytes).await?;
                 open = Some(stream);
             }
-            (Piece::Broken(code), _) => {
-                // Without a reset the dropped stream would look like a clean end.
-                if let Some(mut stream) = open.take() {
-                    stream.reset(quinn::VarInt::from(u32::from(code.number())))?;
-                }
-            }
+            // An end within a record tells. A reset would take what is on its way with it: records of
+            // other files, which nobody would send again.
+            (Piece::Broken, _) => match open.take() {
+                Some(mut stream) => stream.finish()?,
+                None => {}
+            },
         }
     }
     if let Some(mut stream) = open {
         stream.finish()?;
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::net::quic::Endpoint;
+    use crate::net::tcp;
+    use crate::secret::TransferSecret;
+
+    /// What was told as sent before a file failed must arrive: nobody sends it again.
+    #[tokio::test]
+    async fn what_was_sent_before_a_record_that_broke_arrives_over_quic() {
+        let secret = TransferSecret::generate().unwrap();
+        let listener = Endpoint::bind("127.0.0.1:0".parse().unwrap(), &secret).unwrap();
+        let address = listener.local_addr().unwrap();
+        let dialer = Endpoint::dialer(address, &secret).unwrap();
+        let accept = async {
+            let incoming = listener.accept().await.unwrap();
+            listener.admit(incoming).unwrap().await.unwrap()
+        };
+        let connect = async { dialer.connect(address).unwrap().await.unwrap() };
+        let (accepted, connected) = tokio::join!(accept, connect);
+        // More than is on its way at a time.
+        let before = Bytes::from(vec![7; 5 << 20]);
+        let (pieces, pieces_rx) = mpsc::channel(3);
+        for piece in [
+            Piece::Bytes(before.clone()),
+            Piece::Broken,
+            Piece::Bytes(Bytes::from_static(b"of the next")),
+        ] {
+            pieces.send(piece).await.unwrap();
+        }
+        drop(pieces);
+        let read = async {
+            let mut streams = Vec::new();
+            for _ in 0..2 {
+                let mut stream = accepted.accept_uni().await.unwrap();
+                streams.push(stream.read_to_end(before.len()).await.unwrap());
+            }
+            streams
+        };
+        let (written, mut streams) =
+            tokio::join!(write_streams(connected.clone(), pieces_rx, None), read);
+        written.unwrap();
+        streams.sort_unstable_by_key(Vec::len);
+        assert!(streams[0] == b"of the next" && streams[1] == before);
+    }
+
+    #[tokio::test]
+    async fn the_end_of_a_block_arrives_before_a_record_that_broke_over_tls() {
+        let (ours, theirs) = tcp::tests::pair().await;
+        let (stream, _hang_up, hung_up) = ours.into_blocking().unwrap();
+        let (mut theirs, _theirs_hang_up, _) = theirs.into_blocking().unwrap();
+        let socket = Socket::new(stream, None, hung_up);
+        let read = tokio::task::spawn_blocking(move || {
+            let mut outlet = Outlet::Socket(Box::new(socket));
+            let trailer = Bytes::from(vec![7; TRAILER_BYTES]);
+            outlet.put(Piece::Bytes(trailer)).unwrap();
+            assert!(outlet.put(Piece::Broken).is_err());
+            drop(outlet);
+            let mut bytes = [0; TRAILER_BYTES];
+            theirs.read_exact(&mut bytes).map(|()| bytes)
+        });
+        assert_eq!(read.await.unwrap().unwrap(), [7; TRAILER_BYTES]);
+    }
 }

@@ -83,6 +83,7 @@ pub async fn send(
         progress,
         tally: Tally::default(),
         lane_count: 0,
+        is_repeating: false,
     };
     let result = driver.run(&connection, link.lanes, stop).await;
     connection.hang_up();
@@ -142,6 +143,8 @@ struct Driver {
     progress: Arc<Progress>,
     tally: Tally,
     lane_count: u32,
+    /// What is to be sent now was sent before.
+    is_repeating: bool,
 }
 
 impl Driver {
@@ -154,7 +157,10 @@ impl Driver {
         tokio::pin!(stop);
         let outgoing = self.control.outgoing();
         let mut watch = Watch::new();
-        let (mut starved, mut mute) = (None, None);
+        // Over QUIC the connection that controls is one.
+        let lanes_come = matches!(connection, Connection::Tls { .. });
+        let mut starved = lanes_come.then(|| Instant::now() + FIRST_LANE);
+        let mut mute = None;
         loop {
             if let Some(conclusion) = self.do_outputs()? {
                 return Ok(conclusion);
@@ -193,7 +199,7 @@ impl Driver {
                     continue;
                 }
                 () = sleep_until(starved.unwrap_or_else(Instant::now)), if starved.is_some() => {
-                    return Err(TransferError::Lost("every data connection broke".into()));
+                    return Err(TransferError::Lost("there is no data connection".into()));
                 }
                 Some(lane) = self.lanes.join_next() => match lane {
                     Ok(0) => return Err(self.control_lost(connection).await),
@@ -220,6 +226,9 @@ impl Driver {
     }
 
     fn feed(&mut self, input: SenderInput) -> Result<(), TransferError> {
+        let is_repeat =
+            |message: &Message| matches!(message, Message::Missing(_) | Message::Again(_));
+        self.is_repeating = matches!(&input, SenderInput::Message(message) if is_repeat(message));
         let result = self.session.handle(input);
         if result.is_err() {
             self.do_outputs()?;
@@ -346,7 +355,8 @@ impl Driver {
                 SenderOutput::SendBlocks { entry, run } => self.queue_blocks(entry, run),
                 SenderOutput::Seal { entry } => self.seal(entry)?,
                 SenderOutput::Release { entry, failure } => {
-                    self.offered.remove(&entry);
+                    let file = self.offered.remove(&entry);
+                    file.iter().for_each(|file| file.end());
                     self.logs.values().for_each(|log| log.forget(entry));
                     self.tally.released(entry, failure, &self.progress);
                 }
@@ -357,7 +367,8 @@ impl Driver {
     }
 
     /// Cuts a run into pieces of work, so that lanes can share it: whoever is free takes the
-    /// next one. They get smaller, so that no slow lane holds the end back.
+    /// next one. They get smaller, so that no slow lane holds the end back. What the receiver
+    /// misses comes before all other: it does not wait long for that.
     fn queue_blocks(&self, entry: u32, run: BlockRun) {
         let BlockRun {
             mut first,
@@ -372,8 +383,13 @@ impl Driver {
     }
 
     fn queue_work(&self, entry: u32, task: Task) {
-        if let Some(file) = self.offered.get(&entry).map(Arc::clone) {
-            self.queue.push(Work { entry, file, task });
+        let Some(file) = self.offered.get(&entry).map(Arc::clone) else {
+            return;
+        };
+        let work = Work { entry, file, task };
+        match self.is_repeating {
+            true => self.queue.push_first(work),
+            false => self.queue.push(work),
         }
     }
 
@@ -450,6 +466,9 @@ const WORK_PIECES: u64 = 64;
 
 /// Longest wait for another connection when none is left.
 const STARVED: Duration = Duration::from_secs(10);
+
+/// Longest wait for the first of the connections that carry data.
+const FIRST_LANE: Duration = Duration::from_secs(60);
 
 /// Longest wait for the peer to take our last message.
 const FAREWELL: Duration = Duration::from_secs(2);

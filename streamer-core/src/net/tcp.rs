@@ -253,12 +253,12 @@ const LOCAL_SEND_BUFFER_BYTES: usize = 64 << 10;
 const WRITE_BYTES: usize = 64 << 10;
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use super::*;
     use tokio::net::TcpListener;
 
     /// Two ends of a connection.
-    async fn pair() -> (TlsStream, TlsStream) {
+    pub(crate) async fn pair() -> (TlsStream, TlsStream) {
         let secret = TransferSecret::generate().unwrap();
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();

@@ -19,6 +19,7 @@ use crate::net::ws::{
 };
 use crate::net::{TransferError, Transferred};
 use crate::path::RelPath;
+use crate::session::stall::ANYTHING;
 use crate::session::{Conclusion, ReceiverConfig};
 use crate::store::StoreError;
 use crate::store::partial::PartialFile;
@@ -77,7 +78,9 @@ impl Receiving {
                 let silent = |_| Ending::Ours(ErrorCode::WrongDirection);
                 timeout(INIT_TIMEOUT, hear(from)).await.map_err(silent)??
             } else {
-                hear(from).await?
+                // A client that was stopped keeps its connection, and others out.
+                let silent = |_| Ending::Ours(ErrorCode::TimedOut);
+                timeout(ANYTHING, hear(from)).await.map_err(silent)??
             };
             match self.machine.handle(input(&message))? {
                 Step::Create { file_bytes } => {

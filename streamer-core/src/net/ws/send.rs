@@ -7,6 +7,7 @@ use bytes::Bytes;
 use futures_util::{SinkExt as _, StreamExt as _};
 use tokio::sync::mpsc;
 use tokio::task::{JoinHandle, spawn_blocking};
+use tokio::time::{Instant, sleep_until};
 use tokio_tungstenite::tungstenite::protocol::Message;
 
 use crate::error::ErrorCode;
@@ -20,6 +21,7 @@ use crate::net::ws::{
 };
 use crate::net::{TransferError, Transferred};
 use crate::session::Conclusion;
+use crate::session::stall::ANYTHING;
 use crate::store::StoreError;
 use crate::store::source::SourceFile;
 use crate::websocket::message::{Eof, Init};
@@ -68,7 +70,7 @@ async fn run(
     progress: &Progress,
 ) -> Result<Transferred, Failure> {
     let mut machine = Sender::default();
-    let mut root = None;
+    let (mut root, mut deadline) = (None, Instant::now());
     let speaking = speak(say, reader, size, progress);
     tokio::pin!(speaking);
     loop {
@@ -77,6 +79,7 @@ async fn run(
             spoken = &mut speaking, if root.is_none() => match spoken {
                 Ok(whole) => {
                     root = Some(whole);
+                    deadline = Instant::now() + ANYTHING;
                     machine.on_all_said();
                     continue;
                 }
@@ -89,6 +92,9 @@ async fn run(
                 Err(failure) => return Err(failure),
             },
             message = hear(from) => message?,
+            () = sleep_until(deadline), if root.is_some() => {
+                return Err(Ending::Ours(ErrorCode::TimedOut).into());
+            }
         };
         if machine.handle(input(&message))? {
             return Ok(Transferred {
