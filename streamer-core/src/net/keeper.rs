@@ -13,7 +13,7 @@ use crate::net::lane::Event;
 use crate::net::queue::WorkQueue;
 use crate::session::{FIRST_ENTRY, Preparation};
 use crate::store::StoreError;
-use crate::store::partial::{HeldRuns, PartialFile};
+use crate::store::partial::{HeldRuns, Leaving, PartialFile};
 use crate::store::small::SmallFile;
 use crate::store::target::{Prepared, Target};
 use crate::store::tree::{Directory, LargePlace, Located, TreeTarget};
@@ -88,6 +88,7 @@ impl OpenFiles {
 pub(crate) struct Keeper {
     finder: Arc<WorkQueue<Find>>,
     namer: Arc<WorkQueue<Name>>,
+    leaving: Leaving,
     threads: [JoinHandle<()>; 2],
 }
 
@@ -129,17 +130,20 @@ struct Files {
     open: Arc<OpenFiles>,
     events: mpsc::Sender<Event>,
     finder: Arc<WorkQueue<Find>>,
+    leaving: Leaving,
 }
 
 impl Keeper {
     pub(crate) fn spawn(target: Target, open: Arc<OpenFiles>, events: mpsc::Sender<Event>) -> Self {
         let (finder, namer) = (Arc::new(WorkQueue::new()), Arc::new(WorkQueue::new()));
+        let leaving = Leaving::default();
         let files = Arc::new(Files {
             target,
             tree: OnceLock::new(),
             open,
             events,
             finder: Arc::clone(&finder),
+            leaving: leaving.clone(),
         });
         let finding = Finder {
             files: Arc::clone(&files),
@@ -154,6 +158,7 @@ impl Keeper {
         Self {
             finder,
             namer,
+            leaving,
             threads,
         }
     }
@@ -180,6 +185,7 @@ impl Keeper {
 
     /// Lets go of what was not begun.
     pub(crate) fn leave(&self) {
+        self.leaving.set();
         self.finder.push_first(Find::Leave);
     }
 
@@ -238,6 +244,7 @@ impl Finder {
     /// As many as there is room for.
     fn open_waiting(&mut self) {
         while self.large < PARTIALS_AT_A_TIME
+            && !self.files.leaving.is_set()
             && let Some((entry, place)) = self.waiting.pop_front()
         {
             let event = self.open(entry, &place);
@@ -279,7 +286,7 @@ impl Finder {
     }
 
     fn prepare_file(&self, entry: u32, offered: &Entry) -> Event {
-        match self.files.target.prepare(offered) {
+        match self.files.target.prepare(offered, &self.files.leaving) {
             Ok(Prepared::File(file, held)) => self.opened(entry, file, held, None),
             Ok(Prepared::Present) => found(entry, Preparation::NoData),
             Err(error) => failed(entry, During::Prepare, error),
@@ -287,7 +294,7 @@ impl Finder {
     }
 
     fn open(&mut self, entry: u32, place: &LargePlace) -> Event {
-        match place.open() {
+        match place.open(&self.files.leaving) {
             Ok((file, held)) => {
                 self.large += 1;
                 let parent = Some(Arc::clone(&place.parent));

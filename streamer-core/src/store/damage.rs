@@ -8,7 +8,7 @@ use proptest::prelude::*;
 use crate::hash::{BlockHasher, Hash};
 use crate::limits::BLOCK_MIN_BYTES;
 use crate::path::RelPath;
-use crate::store::partial::PartialFile;
+use crate::store::partial::{Leaving, PartialFile};
 use crate::store::place::Place;
 use crate::wire::message::{Entry, EntryKind, Timestamp};
 
@@ -86,7 +86,7 @@ proptest! {
         let content: Vec<u8> = (0..SIZE).map(|i| (i % 239) as u8).collect();
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("target");
-        let open = || PartialFile::open(&Place::of(&path).unwrap(), &offered(), false, false);
+        let open = || PartialFile::open(&Place::of(&path).unwrap(), &offered(), false, false, &Leaving::default());
         let (partial, _) = open().unwrap();
         before.iter().for_each(|block| put(&partial, &content, *block));
         drop(partial);

@@ -3,7 +3,7 @@
 use std::fs::File;
 use std::os::unix::fs::{FileExt as _, MetadataExt as _};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use rustix::fs::{Advice, FallocateFlags, FileType, FlockOperation, Mode, OFlags, Stat};
 use rustix::io::Errno;
@@ -21,6 +21,20 @@ use crate::wire::message::Entry;
 
 /// Blocks that a partial holds: runs of hashes, each with its first block.
 pub type HeldRuns = Vec<(u64, Vec<Hash>)>;
+
+/// Tells whoever hashes a partial, which may take hours, that its session is over.
+#[derive(Debug, Clone, Default)]
+pub struct Leaving(Arc<AtomicBool>);
+
+impl Leaving {
+    pub(crate) fn set(&self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+
+    pub(crate) fn is_set(&self) -> bool {
+        self.0.load(Ordering::Relaxed)
+    }
+}
 
 /// Where the bytes of one file go. Only [`finish`](Self::finish) gives it its name.
 #[derive(Debug)]
@@ -56,9 +70,10 @@ impl PartialFile {
         offered: &Entry,
         replace: bool,
         restart: bool,
+        leaving: &Leaving,
     ) -> Result<(Self, HeldRuns), StoreError> {
         let part = target.with_suffix(".part");
-        Self::open_as(target, part, offered, replace, restart)
+        Self::open_as(target, part, offered, replace, restart, leaving)
     }
 
     /// The same, with the partial elsewhere in the same file system.
@@ -68,6 +83,7 @@ impl PartialFile {
         offered: &Entry,
         replace: bool,
         restart: bool,
+        leaving: &Leaving,
     ) -> Result<(Self, HeldRuns), StoreError> {
         let places = Places::of(target, part);
         let plan = offered.plan().ok_or_else(|| {
@@ -93,7 +109,7 @@ impl PartialFile {
             finished: AtomicBool::new(false),
             named: AtomicBool::new(false),
         };
-        let held = partial.take_up()?;
+        let held = partial.take_up(leaving)?;
         partial.make_room(held.iter().map(|(_, hashes)| hashes.len() as u64).sum())?;
         Ok((partial, held))
     }
@@ -103,7 +119,11 @@ impl PartialFile {
     ///
     /// # Errors
     /// [`ErrorCode::TargetBusy`] while that run still lives, and the usual file errors.
-    pub(crate) fn find_named(target: &Place, offered: &Entry) -> Result<Option<Self>, StoreError> {
+    pub(crate) fn find_named(
+        target: &Place,
+        offered: &Entry,
+        leaving: &Leaving,
+    ) -> Result<Option<Self>, StoreError> {
         let places = Places::of(target, target.with_suffix(".part"));
         places.let_go_of_named()?;
         let (Some(plan), Some(journal)) = (offered.plan(), places.unconfirmed()?) else {
@@ -131,7 +151,7 @@ impl PartialFile {
             named: AtomicBool::new(true),
         };
         // Whoever changed it since then owns what it is now.
-        let is_whole = partial.rehash(&journal)?.len() as u64 == plan.count();
+        let is_whole = partial.rehash(&journal, leaving)?.len() as u64 == plan.count();
         Ok(is_whole.then_some(partial))
     }
 
@@ -370,7 +390,7 @@ impl PartialFile {
 
     /// Reads the journal of an earlier run and hashes what it claims; starts a new one where
     /// there is none.
-    fn take_up(&mut self) -> Result<HeldRuns, StoreError> {
+    fn take_up(&mut self, leaving: &Leaving) -> Result<HeldRuns, StoreError> {
         let place = &self.places.journal;
         if self.plan.count() <= 1 && place.stat()?.is_none() {
             // Nothing smaller than a block is resumed: no journal, one file less to create.
@@ -383,7 +403,7 @@ impl PartialFile {
         let found = Journal::read(&file, self.plan)
             .map_err(|error| StoreError::target(error, "read", place.shown()))?;
         let held = match found {
-            Some(journal) if journal.stamp == stamp => self.rehash(&journal)?,
+            Some(journal) if journal.stamp == stamp => self.rehash(&journal, leaving)?,
             // Of another source, but nothing of it arrived: nothing is lost.
             Some(journal) if journal.blocks.is_empty() || is_empty => Vec::new(),
             Some(_) => {
@@ -410,7 +430,7 @@ impl PartialFile {
     }
 
     /// The blocks of the journal that the partial really holds, in order.
-    fn rehash(&self, journal: &Journal) -> Result<Vec<(u64, Hash)>, StoreError> {
+    fn rehash(&self, journal: &Journal, leaving: &Leaving) -> Result<Vec<(u64, Hash)>, StoreError> {
         let mut claimed = vec![None; self.plan.count() as usize];
         journal
             .blocks
@@ -419,6 +439,11 @@ impl PartialFile {
         let mut held = Vec::new();
         let mut buffer = vec![0; REHASH_BYTES];
         for (block, hash) in (0..).zip(claimed).filter_map(|(b, hash)| Some((b, hash?))) {
+            if leaving.is_set() {
+                // Nothing of it was changed: the next session begins anew.
+                let (code, part) = (ErrorCode::Interrupted, self.places.part.shown());
+                return Err(StoreError::refused(code, "read", part));
+            }
             if self.hash_block(block, &mut buffer)? == Some(hash) {
                 self.hashes()[block as usize] = Some(hash);
                 held.push((block, hash));
@@ -636,7 +661,13 @@ mod tests {
     }
 
     fn open(path: &Path, offered: &Entry) -> Result<(PartialFile, HeldRuns), StoreError> {
-        PartialFile::open(&Place::of(path).unwrap(), offered, false, false)
+        PartialFile::open(
+            &Place::of(path).unwrap(),
+            offered,
+            false,
+            false,
+            &Leaving::default(),
+        )
     }
 
     fn bytes(size: u64) -> Vec<u8> {
@@ -689,7 +720,8 @@ mod tests {
             named_and_gone(&path, size);
             let place = Place::of(&path).unwrap();
             assert!(PartialFile::awaits_receipt(&place).unwrap());
-            let found = PartialFile::find_named(&place, &offered(size)).unwrap();
+            let found =
+                PartialFile::find_named(&place, &offered(size), &Leaving::default()).unwrap();
             let found = found.unwrap();
             let held: usize = found.held().iter().map(|(_, hashes)| hashes.len()).sum();
             assert_eq!(held as u64, found.plan().count());
@@ -709,13 +741,14 @@ mod tests {
         let path = dir.path().join("target");
         named_and_gone(&path, SIZE);
         let place = Place::of(&path).unwrap();
-        let other = PartialFile::find_named(&place, &offered(SIZE - 1)).unwrap();
+        let other =
+            PartialFile::find_named(&place, &offered(SIZE - 1), &Leaving::default()).unwrap();
         assert!(other.is_none());
         let times = std::fs::metadata(&path).unwrap().modified().unwrap();
         let file = File::options().write(true).open(&path).unwrap();
         file.write_all_at(b"mine", 5).unwrap();
         assert!(
-            PartialFile::find_named(&place, &offered(SIZE))
+            PartialFile::find_named(&place, &offered(SIZE), &Leaving::default())
                 .unwrap()
                 .is_none()
         );
@@ -723,7 +756,7 @@ mod tests {
         file.set_modified(times).unwrap();
         assert!(PartialFile::awaits_receipt(&place).unwrap());
         assert!(
-            PartialFile::find_named(&place, &offered(SIZE))
+            PartialFile::find_named(&place, &offered(SIZE), &Leaving::default())
                 .unwrap()
                 .is_none()
         );
@@ -796,7 +829,9 @@ mod tests {
         assert_eq!(error.code, ErrorCode::SourceChanged);
         assert_eq!(open(&path, &offered(SIZE)).unwrap().1.len(), 1);
         let place = Place::of(&path).unwrap();
-        let (_, held) = PartialFile::open(&place, &offered(SIZE + 1), false, true).unwrap();
+        let (_, held) =
+            PartialFile::open(&place, &offered(SIZE + 1), false, true, &Leaving::default())
+                .unwrap();
         assert!(held.is_empty());
     }
 
@@ -806,7 +841,7 @@ mod tests {
         let path = dir.path().join("target");
         let restart = || {
             let place = Place::of(&path).unwrap();
-            PartialFile::open(&place, &offered(SIZE), false, true)
+            PartialFile::open(&place, &offered(SIZE), false, true, &Leaving::default())
         };
         let (partial, _) = open(&path, &offered(SIZE)).unwrap();
         (0..3).for_each(|block| put(&partial, block));
@@ -850,9 +885,23 @@ mod tests {
         std::fs::hard_link(&path, dir.path().join("target.part")).unwrap();
         let place = Place::of(&path).unwrap();
         assert!(PartialFile::awaits_receipt(&place).unwrap());
-        let named = PartialFile::find_named(&place, &offered(SIZE)).unwrap();
+        let named = PartialFile::find_named(&place, &offered(SIZE), &Leaving::default()).unwrap();
         named.unwrap().settle().unwrap();
         assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 1);
+    }
+
+    #[test]
+    fn a_session_that_is_over_ends_the_hashing_and_loses_nothing() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("target");
+        let (partial, _) = open(&path, &offered(SIZE)).unwrap();
+        put(&partial, 1);
+        drop(partial);
+        let (place, leaving) = (Place::of(&path).unwrap(), Leaving::default());
+        leaving.set();
+        let error = PartialFile::open(&place, &offered(SIZE), false, false, &leaving);
+        assert_eq!(error.unwrap_err().code, ErrorCode::Interrupted);
+        assert_eq!(open(&path, &offered(SIZE)).unwrap().1.len(), 1);
     }
 
     #[test]

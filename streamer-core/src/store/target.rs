@@ -7,7 +7,7 @@ use rustix::fs::FileType;
 
 use crate::error::ErrorCode;
 use crate::store::StoreError;
-use crate::store::partial::{HeldRuns, PartialFile};
+use crate::store::partial::{HeldRuns, Leaving, PartialFile};
 use crate::store::place::Place;
 use crate::store::tree::TreeTarget;
 use crate::wire::message::{Entry, EntryKind, SessionId};
@@ -133,7 +133,7 @@ impl Target {
     ///
     /// # Errors
     /// When it cannot be received.
-    pub fn prepare(&self, offered: &Entry) -> Result<Prepared, StoreError> {
+    pub fn prepare(&self, offered: &Entry, leaving: &Leaving) -> Result<Prepared, StoreError> {
         let (EntryKind::File { .. }, true) = (&offered.kind, offered.path.is_root()) else {
             let code = ErrorCode::UnsupportedType;
             return Err(StoreError::refused(
@@ -143,7 +143,7 @@ impl Target {
             ));
         };
         let place = Place::of(&self.path)?;
-        if let Some(named) = self.find_named(&place, offered)? {
+        if let Some(named) = self.find_named(&place, offered, leaving)? {
             let held = named.held();
             return Ok(Prepared::File(named, held));
         }
@@ -160,7 +160,8 @@ impl Target {
             Found::Free => {}
         }
         let replace = self.policy.existing == Existing::Overwrite;
-        let (file, held) = PartialFile::open(&place, offered, replace, self.take_restart())?;
+        let (file, held) =
+            PartialFile::open(&place, offered, replace, self.take_restart(), leaving)?;
         Ok(Prepared::File(Arc::new(file), held))
     }
 
@@ -170,6 +171,7 @@ impl Target {
         &self,
         place: &Place,
         offered: &Entry,
+        leaving: &Leaving,
     ) -> Result<Option<Arc<PartialFile>>, StoreError> {
         if let Some(made) = self.made.get()
             && made.offered() == offered
@@ -177,7 +179,7 @@ impl Target {
         {
             return Ok(Some(Arc::clone(made)));
         }
-        Ok(PartialFile::find_named(place, offered)?.map(Arc::new))
+        Ok(PartialFile::find_named(place, offered, leaving)?.map(Arc::new))
     }
 
     /// Remembers a file that has its name.
@@ -297,26 +299,30 @@ mod tests {
         let path = dir.path().join("target");
         let target = Target::new(&path, TargetPolicy::default());
         let next_session = target.clone();
-        let Ok(Prepared::File(file, _)) = target.prepare(&offered(1)) else {
+        let Ok(Prepared::File(file, _)) = target.prepare(&offered(1), &Leaving::default()) else {
             panic!("no file")
         };
         file.finish(Hash::of(&[])).unwrap();
         target.on_made(&file);
-        let again = next_session.prepare(&offered(1)).unwrap();
+        let again = next_session
+            .prepare(&offered(1), &Leaving::default())
+            .unwrap();
         assert!(matches!(again, Prepared::File(..)), "{again:?}");
-        let other = next_session.prepare(&offered(2)).unwrap_err();
+        let other = next_session
+            .prepare(&offered(2), &Leaving::default())
+            .unwrap_err();
         assert_eq!(other.code, ErrorCode::TargetExists);
         // Another process waits for this one, and finds the file when it is gone.
         let later = Target::new(&path, TargetPolicy::default());
-        let busy = later.prepare(&offered(1)).unwrap_err();
+        let busy = later.prepare(&offered(1), &Leaving::default()).unwrap_err();
         assert_eq!(busy.code, ErrorCode::TargetBusy);
         drop((file, again, target, next_session));
         later.check().unwrap();
         assert!(matches!(
-            later.prepare(&offered(1)).unwrap(),
+            later.prepare(&offered(1), &Leaving::default()).unwrap(),
             Prepared::File(..)
         ));
-        let other = later.prepare(&offered(2)).unwrap_err();
+        let other = later.prepare(&offered(2), &Leaving::default()).unwrap_err();
         assert_eq!(other.code, ErrorCode::TargetExists);
     }
 }

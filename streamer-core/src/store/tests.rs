@@ -8,7 +8,7 @@ use crate::hash::{BlockHasher, Hash};
 use crate::limits::BLOCK_MIN_BYTES;
 use crate::path::RelPath;
 use crate::store::StoreError;
-use crate::store::partial::PartialFile;
+use crate::store::partial::{Leaving, PartialFile};
 use crate::store::place::Place;
 use crate::store::small::SmallFile;
 use crate::store::target::{Existing, TargetPolicy};
@@ -454,7 +454,7 @@ fn what_arrived_of_a_file_that_failed_stays_when_the_tree_is_settled() {
     let size = 3 * BLOCK_MIN_BYTES;
     let large = |path: &str| entry(path, EntryKind::File { size });
     let open = |tree: &TreeTarget, path: &str| match tree.locate(1, &large(path)).unwrap() {
-        Located::Large(place) => place.open().unwrap(),
+        Located::Large(place) => place.open(&Leaving::default()).unwrap(),
         other => panic!("not in blocks: {other:?}"),
     };
     let block = vec![7; BLOCK_MIN_BYTES as usize];

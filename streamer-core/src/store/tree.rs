@@ -24,7 +24,7 @@ use crate::error::ErrorCode;
 use crate::hash::Hash;
 use crate::path::RelPath;
 use crate::store::attributes::{Attributes, is_same_time, make_writable};
-use crate::store::partial::{HeldRuns, PartialFile};
+use crate::store::partial::{HeldRuns, Leaving, PartialFile};
 use crate::store::place::Place;
 use crate::store::small::SmallFile;
 use crate::store::target::{Existing, TargetPolicy};
@@ -485,7 +485,7 @@ impl LargePlace {
     ///
     /// # Errors
     /// As [`PartialFile::open`].
-    pub(crate) fn open(&self) -> Result<(PartialFile, HeldRuns), StoreError> {
+    pub(crate) fn open(&self, leaving: &Leaving) -> Result<(PartialFile, HeldRuns), StoreError> {
         let (shared, path) = (&self.parent.shared, &self.offered.path);
         let failed =
             |error| StoreError::target(error, "create", &beneath::shown(&shared.path, path));
@@ -495,7 +495,13 @@ impl LargePlace {
         shared.partials().insert(hash_of(work_name.as_bytes()));
         let shown = target.shown().to_owned();
         let part = Place::within(Arc::clone(&shared.work), work_name.as_bytes(), shown);
-        PartialFile::open_as(&target, part, &self.offered, self.replace, self.restart)
+        let Self {
+            offered,
+            replace,
+            restart,
+            ..
+        } = self;
+        PartialFile::open_as(&target, part, offered, *replace, *restart, leaving)
     }
 }
 

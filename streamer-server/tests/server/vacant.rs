@@ -7,6 +7,7 @@ use streamer_core::error::ErrorCode;
 use streamer_core::hash::BlockHasher;
 use streamer_core::path::RelPath;
 use streamer_core::session::ReceiverConfig;
+use streamer_core::store::partial::Leaving;
 use streamer_core::store::target::{Prepared, Target, TargetPolicy};
 use streamer_core::wire::message::{Entry, EntryKind, Timestamp};
 
@@ -68,7 +69,7 @@ async fn blocks_that_another_run_received_meanwhile_are_let_pass() {
     let mut world = World::sending(&content()).await;
     let file = File::open(world.path("source")).unwrap();
     let target = Target::new(&world.path("target"), TargetPolicy::default());
-    let Ok(Prepared::File(partial, _)) = target.prepare(&offer(&file)) else {
+    let Ok(Prepared::File(partial, _)) = target.prepare(&offer(&file), &Leaving::default()) else {
         panic!("no partial")
     };
     let first = partial.plan().range(0);

@@ -22,7 +22,7 @@ use crate::path::RelPath;
 use crate::session::stall::ANYTHING;
 use crate::session::{Conclusion, ReceiverConfig};
 use crate::store::StoreError;
-use crate::store::partial::PartialFile;
+use crate::store::partial::{Leaving, PartialFile};
 use crate::store::target::{Prepared, Target};
 use crate::store::umask::new_file_mode;
 use crate::websocket::{Ending, Receiver, Step};
@@ -97,7 +97,8 @@ impl Receiving {
     /// Makes the partial, or finds that the target is to be kept.
     async fn create(&mut self, file_bytes: u64) -> Result<Option<Transferred>, Failure> {
         let target = self.target.clone();
-        let prepared = spawn_blocking(move || target.prepare(&entry_of(file_bytes)));
+        let prepared =
+            spawn_blocking(move || target.prepare(&entry_of(file_bytes), &Leaving::default()));
         self.progress.on_offered(1, file_bytes);
         match prepared.await.map_err(broken)?? {
             Prepared::File(file, _) => {
