@@ -138,10 +138,11 @@ pub(crate) async fn write_streams(
             }
             // An end within a record tells. A reset would take what is on its way with it: records of
             // other files, which nobody would send again.
-            (Piece::Broken, _) => match open.take() {
-                Some(mut stream) => stream.finish()?,
-                None => {}
-            },
+            (Piece::Broken, _) => {
+                if let Some(mut stream) = open.take() {
+                    stream.finish()?;
+                }
+            }
         }
     }
     if let Some(mut stream) = open {
