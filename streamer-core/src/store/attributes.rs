@@ -97,9 +97,9 @@ pub(crate) fn is_same_time(stat: &Stat, modified: Timestamp) -> bool {
 
 const SETGID: u32 = 0o2000;
 
-/// In nanoseconds: most file systems, NTFS and SMB, microseconds, milliseconds, and seconds, as
-/// small inodes of ext4 and many old servers of NFS.
-const STEPS: [u64; 5] = [1, 100, 1_000, 1_000_000, 1_000_000_000];
+/// In nanoseconds: most file systems, NTFS and SMB, microseconds, milliseconds, exFAT, and seconds,
+/// as small inodes of ext4 and many old servers of NFS.
+const STEPS: [u64; 6] = [1, 100, 1_000, 1_000_000, 10_000_000, 1_000_000_000];
 
 #[cfg(test)]
 mod tests {
@@ -143,7 +143,14 @@ mod tests {
         let mut stat = rustix::fs::fstat(tempfile::tempfile().unwrap()).unwrap();
         stat.st_mtime = 5;
         let modified = attributes(0).modified;
-        for nanos in [123_456_789, 123_456_700, 123_456_000, 123_000_000, 0] {
+        for nanos in [
+            123_456_789,
+            123_456_700,
+            123_456_000,
+            123_000_000,
+            120_000_000,
+            0,
+        ] {
             stat.st_mtime_nsec = nanos;
             assert!(is_same_time(&stat, modified), "{nanos}");
         }

@@ -594,26 +594,32 @@ impl Places {
     /// Opens `NAME.part`, which must be a plain file of ours that no other transfer writes.
     fn open_part(&self, plan: BlockPlan) -> Result<File, StoreError> {
         let file = self.open_writable()?;
-        let refused = |code| StoreError::refused(code, "write", self.part.shown());
         let found = file
             .metadata()
             .map_err(|error| StoreError::target(error, "look at", self.part.shown()))?;
         if !found.is_file() || found.nlink() > 1 {
-            return Err(refused(ErrorCode::TargetExists));
+            return Err(not_ours(&self.part));
         }
         // On a file system without locks nothing is lost but this protection.
         let locked = rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive);
         if locked == Err(Errno::WOULDBLOCK) {
-            return Err(refused(ErrorCode::TargetBusy));
+            let (code, shown) = (ErrorCode::TargetBusy, self.part.shown());
+            return Err(StoreError::refused(code, "write", shown));
         }
         // A journal marks a partial as ours. Without one it is ours only as a crash leaves it.
         let small = plan.count() <= 1 && found.len() == plan.size();
         let as_left = found.mode() & 0o777 == 0o600 && (found.len() == 0 || small);
         if !as_left && self.journal.stat()?.is_none() {
-            return Err(refused(ErrorCode::TargetExists));
+            return Err(not_ours(&self.part));
         }
         Ok(file)
     }
+}
+
+/// What has the name of a partial, and is none.
+pub(crate) fn not_ours(part: &Place) -> StoreError {
+    let action = "write to (move it away, it is no partial of a transfer)";
+    StoreError::refused(ErrorCode::TargetExists, action, part.shown())
 }
 
 fn runs(blocks: impl Iterator<Item = (u64, Hash)>) -> HeldRuns {

@@ -24,7 +24,7 @@ use crate::error::ErrorCode;
 use crate::hash::Hash;
 use crate::path::RelPath;
 use crate::store::attributes::{Attributes, is_same_time, make_writable};
-use crate::store::partial::{HeldRuns, Leaving, PartialFile};
+use crate::store::partial::{HeldRuns, Leaving, PartialFile, not_ours};
 use crate::store::place::Place;
 use crate::store::small::SmallFile;
 use crate::store::target::{Existing, TargetPolicy};
@@ -644,7 +644,7 @@ fn take_up(journal: &Place, part: Option<&Place>) -> Result<(OwnedFd, File), Sto
         && part.stat()?.is_some()
     {
         journal.remove_all()?;
-        return Err(refused(ErrorCode::TargetExists, part));
+        return Err(not_ours(part));
     }
     let shared = Arc::new(work);
     let shown = journal.shown().join(OsStr::from_bytes(LOCK));
@@ -673,7 +673,7 @@ fn take_up(journal: &Place, part: Option<&Place>) -> Result<(OwnedFd, File), Sto
         if let Some(part) = part
             && part.stat()?.is_some()
         {
-            return Err(refused(ErrorCode::TargetExists, part));
+            return Err(not_ours(part));
         }
         file.set_len(0).map_err(failed)?;
         file.write_all(MAGIC).map_err(failed)?;
