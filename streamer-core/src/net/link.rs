@@ -4,10 +4,12 @@
 use std::fmt;
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinSet;
+use tokio::time::Instant;
 
 use crate::coordinates::Transport;
 use crate::error::ErrorCode;
@@ -148,6 +150,14 @@ impl Connection {
     pub(crate) fn hang_up(&self) {
         if let Self::Tls { .. } = self {
             self.close(None);
+        }
+    }
+
+    /// Until when the first lane has to come. `None` over QUIC, where this connection is one.
+    pub(crate) fn first_lane_due(&self) -> Option<Instant> {
+        match self {
+            Self::Quic(_) => None,
+            Self::Tls { .. } => Some(Instant::now() + FIRST_LANE),
         }
     }
 
@@ -330,13 +340,14 @@ pub(crate) async fn reserve(
     outgoing?.reserve().await.ok()
 }
 
+/// Longest wait for the first of the connections that carry data.
+const FIRST_LANE: Duration = Duration::from_secs(60);
+
 /// Messages waiting in each direction. Those of a session are few: the window bounds them.
 const CONTROL_QUEUE_MESSAGES: usize = 64;
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use tokio::io::DuplexStream;
     use tokio::time::{sleep, timeout};
 

@@ -128,10 +128,7 @@ impl Driver {
     ) -> Result<Conclusion, TransferError> {
         tokio::pin!(stop);
         let outgoing = self.control.outgoing();
-        // Over QUIC the connection that controls is one.
-        let lanes_come = matches!(connection, Connection::Tls { .. });
-        let mut starved = lanes_come.then(|| Instant::now() + FIRST_LANE);
-        let mut mute = None;
+        let (mut starved, mut mute) = (connection.first_lane_due(), None);
         let mut watch = Watch::new();
         loop {
             if let Some(conclusion) = self.do_outputs() {
@@ -437,9 +434,6 @@ const EVENT_QUEUE: usize = 1024;
 
 /// Longest wait for another connection when none is left, or for the reason.
 const STARVED: Duration = Duration::from_secs(10);
-
-/// Longest wait for the first of the connections that carry data.
-const FIRST_LANE: Duration = Duration::from_secs(60);
 
 /// Longest wait for the peer to take our last message and close.
 const FAREWELL: Duration = Duration::from_secs(5);

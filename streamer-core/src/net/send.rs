@@ -157,10 +157,7 @@ impl Driver {
         tokio::pin!(stop);
         let outgoing = self.control.outgoing();
         let mut watch = Watch::new();
-        // Over QUIC the connection that controls is one.
-        let lanes_come = matches!(connection, Connection::Tls { .. });
-        let mut starved = lanes_come.then(|| Instant::now() + FIRST_LANE);
-        let mut mute = None;
+        let (mut starved, mut mute) = (connection.first_lane_due(), None);
         loop {
             if let Some(conclusion) = self.do_outputs()? {
                 return Ok(conclusion);
@@ -466,9 +463,6 @@ const WORK_PIECES: u64 = 64;
 
 /// Longest wait for another connection when none is left.
 const STARVED: Duration = Duration::from_secs(10);
-
-/// Longest wait for the first of the connections that carry data.
-const FIRST_LANE: Duration = Duration::from_secs(60);
 
 /// Longest wait for the peer to take our last message.
 const FAREWELL: Duration = Duration::from_secs(2);

@@ -15,7 +15,7 @@ use crate::limits;
 use crate::store::StoreError;
 use crate::store::attributes::{Attributes, is_same_time};
 use crate::store::journal::{self, Journal, SourceStamp};
-use crate::store::place::{Place, is_same_file};
+use crate::store::place::{Place, is_same_inode};
 use crate::store::sparse;
 use crate::wire::message::Entry;
 
@@ -343,7 +343,7 @@ impl PartialFile {
             .map_err(|error| StoreError::target(error, "look at", part.shown()))?;
         if part
             .stat()?
-            .is_some_and(|there| is_same_file(&there, &ours))
+            .is_some_and(|there| is_same_inode(&there, &ours))
         {
             return Ok(());
         }
@@ -530,7 +530,7 @@ impl Places {
         };
         let size = u64::try_from(target.st_size).unwrap_or(u64::MAX);
         let part = self.part.stat()?;
-        let is_named = part.is_none_or(|part| is_same_file(&part, &target));
+        let is_named = part.is_none_or(|part| is_same_inode(&part, &target));
         let Some(plan) = BlockPlan::new(size).filter(|_| is_named) else {
             return Ok(None);
         };
@@ -571,7 +571,7 @@ impl Places {
     /// both names.
     fn let_go_of_named(&self) -> Result<(), StoreError> {
         match (self.part.stat()?, self.target.stat()?) {
-            (Some(part), Some(target)) if is_same_file(&part, &target) => self.part.remove(),
+            (Some(part), Some(target)) if is_same_inode(&part, &target) => self.part.remove(),
             _ => Ok(()),
         }
     }

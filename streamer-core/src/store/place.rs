@@ -190,7 +190,7 @@ impl Place {
         if FileType::from_raw_mode(ours.st_mode) != FileType::Directory {
             // A hard link refuses as well.
             match rustix::fs::linkat(from, self.name(), to, target.name(), AtFlags::empty()) {
-                Ok(()) if is_same_file(&ours, &stat(target)?) => {
+                Ok(()) if is_same_inode(&ours, &stat(target)?) => {
                     return rustix::fs::unlinkat(from, self.name(), AtFlags::empty());
                 }
                 // BeeGFS can be told to make a symlink instead, which would lead to nothing.
@@ -234,7 +234,7 @@ impl Place {
     }
 }
 
-pub(crate) fn is_same_file(a: &Stat, b: &Stat) -> bool {
+pub(crate) fn is_same_inode(a: &Stat, b: &Stat) -> bool {
     (a.st_dev, a.st_ino) == (b.st_dev, b.st_ino)
 }
 

@@ -639,13 +639,6 @@ fn take_up(journal: &Place, part: Option<&Place>) -> Result<(OwnedFd, File), Sto
         // The journal of a file: the source was one when this began.
         Err(_) => return Err(refused(ErrorCode::SourceChanged, journal)),
     };
-    if is_new
-        && let Some(part) = part
-        && part.stat()?.is_some()
-    {
-        journal.remove_all()?;
-        return Err(not_ours(part));
-    }
     let shared = Arc::new(work);
     let shown = journal.shown().join(OsStr::from_bytes(LOCK));
     let lock = Place::within(Arc::clone(&shared), LOCK, shown);
@@ -673,6 +666,9 @@ fn take_up(journal: &Place, part: Option<&Place>) -> Result<(OwnedFd, File), Sto
         if let Some(part) = part
             && part.stat()?.is_some()
         {
+            if is_new {
+                journal.remove_all()?;
+            }
             return Err(not_ours(part));
         }
         file.set_len(0).map_err(failed)?;
@@ -694,11 +690,7 @@ fn clear_scratch(work: &Arc<OwnedFd>, journal: &Place) -> Result<(), StoreError>
     let is_kept = |name: &[u8]| {
         [LOCK, COMPLETE].contains(&name) || name.windows(PART.len()).any(|at| at == PART.as_bytes())
     };
-    for name in names.iter().filter(|name| !is_kept(name)) {
-        let shown = journal.shown().join(OsStr::from_bytes(name));
-        Place::within(Arc::clone(work), name, shown).remove_all()?;
-    }
-    Ok(())
+    remove_others(work, journal, &names, is_kept)
 }
 
 /// Whether this file system gives names back as they were given, and tells those apart that differ
@@ -739,13 +731,22 @@ fn clear_away(
     if !names.iter().any(|name| is_partial(name)) {
         return journal.remove_all();
     }
-    for name in &names {
-        let of = name.strip_suffix(b".journal").unwrap_or(name);
-        // The lock says that it is ours.
-        if !is_partial(of) && name != LOCK {
-            let shown = journal.shown().join(OsStr::from_bytes(name));
-            Place::within(Arc::clone(work), name, shown).remove_all()?;
-        }
+    // The lock says that it is ours.
+    let is_kept =
+        |name: &[u8]| name == LOCK || is_partial(name.strip_suffix(b".journal").unwrap_or(name));
+    remove_others(work, journal, &names, is_kept)
+}
+
+/// Removes what of `names` in a journal is not kept.
+fn remove_others(
+    work: &Arc<OwnedFd>,
+    journal: &Place,
+    names: &[Vec<u8>],
+    is_kept: impl Fn(&[u8]) -> bool,
+) -> Result<(), StoreError> {
+    for name in names.iter().filter(|name| !is_kept(name)) {
+        let shown = journal.shown().join(OsStr::from_bytes(name));
+        Place::within(Arc::clone(work), name, shown).remove_all()?;
     }
     Ok(())
 }
