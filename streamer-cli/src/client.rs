@@ -116,11 +116,12 @@ pub struct Options {
 }
 
 impl Options {
-    fn dial(&self) -> DialOptions {
+    fn dial(&self, was_lost: bool) -> DialOptions {
         DialOptions {
             choice: self.transport,
             bytes_per_second: self.limit_rate,
             tls_lanes: self.connections.tls(self.limit_rate),
+            small_segments: was_lost,
         }
     }
 }
@@ -267,8 +268,9 @@ impl<N: FnMut(Notice<'_>)> Attempts<'_, N> {
     async fn find(&mut self, wait: Duration) -> Result<Found, ClientError> {
         (self.notify)(Notice::Dialling);
         let (options, coordinates) = (&self.options, self.coordinates);
+        let dial = options.dial(self.retries > 0);
         let found = tokio::select! {
-            found = find(coordinates, options.dial(), options.plaintext, wait) => found,
+            found = find(coordinates, dial, options.plaintext, wait) => found,
             state = until_over(&mut self.watch, &mut self.notify) => {
                 return Err(ClientError::JobOver { state: Box::new(state) });
             }

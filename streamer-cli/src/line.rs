@@ -103,7 +103,7 @@ impl Line {
                 for _ in 1..purpose.connections.quic() {
                     let rate = purpose.limit.as_ref().map(|limit| limit.bytes_per_second());
                     let (secret, greeting) = (purpose.secret.clone(), purpose.greeter());
-                    let dial = async move |lane| {
+                    let dial = async move |lane, _| {
                         let endpoint = Endpoint::slow_dialer(peer, &secret, rate).ok()?;
                         dial_quic(&endpoint, peer, &greeting(lane)).await
                     };
@@ -129,9 +129,11 @@ impl Line {
                 for _ in 0..purpose.connections.tls(rate) {
                     let (connector, greeting) = (connector.clone(), purpose.greeter());
                     let spare = Arc::clone(&spare);
-                    let dial = async move |lane| {
+                    let dial = async move |lane, was_lost| {
                         let open = spare.lock().await.join_next().await;
                         let open = open.and_then(|begun| begun.ok().flatten());
+                        // What was too large for the path may have broken the last one.
+                        let connector = connector.clone().with_small_segments(was_lost);
                         dial_tls(&connector, peer, open, &greeting(lane)).await
                     };
                     lanes.spawn(keep_lane(dial, numbers.clone(), more.clone()));
@@ -150,18 +152,19 @@ impl Line {
     }
 }
 
-/// Keeps one lane of a session, however often it is lost. One that cannot be dialled is one
-/// less for a while; without any the session says so.
+/// Keeps one lane of a session, however often it is lost: `dial` makes one of this number, and knows
+/// whether the last one was lost. One that cannot be dialled is one less for a while; without any the
+/// session says so.
 async fn keep_lane(
-    dial: impl AsyncFn(u16) -> Option<Carrier>,
+    dial: impl AsyncFn(u16, bool) -> Option<Carrier>,
     numbers: Numbers,
     more: mpsc::Sender<Lane>,
 ) {
-    let mut pause = REDIAL_PAUSE;
+    let (mut pause, mut was_lost) = (REDIAL_PAUSE, false);
     // The session's own `Hello` goes first: a whole round trip waits for it.
     tokio::task::yield_now().await;
     while let Some(number) = numbers.next() {
-        if let Ok(Some(carrier)) = timeout(DIAL_TIMEOUT, dial(number)).await {
+        if let Ok(Some(carrier)) = timeout(DIAL_TIMEOUT, dial(number, was_lost)).await {
             let (ended, end) = oneshot::channel();
             let lane = Lane {
                 number,
@@ -175,6 +178,7 @@ async fn keep_lane(
             let begun = Instant::now();
             // Never sent: dropped with the lane.
             let _ = end.await;
+            was_lost = true;
             if begun.elapsed() > REDIAL_PAUSE_MAX {
                 pause = REDIAL_PAUSE;
             }

@@ -99,6 +99,23 @@ fn a_path_whose_packets_must_become_smaller_is_found_out_in_the_same_session() {
 }
 
 #[test]
+fn where_large_packets_vanish_tcp_goes_on_with_small_ones() {
+    std::thread::scope(|scope| {
+        for verb in ["receive", "send"] {
+            scope.spawn(move || {
+                let Some(cable) = Cable::new() else { return };
+                cable.take_packets_of(9000);
+                cable.hide_smaller_path(verb, 1500);
+                let exit = disturbed(&cable, verb, &["--transport", "tls"], |_| {});
+                let summary = exit.message("summary");
+                assert_eq!(summary["retries"], 0, "{exit:#?}");
+                assert!(cable.dropped(verb) > 0, "nothing was too large");
+            });
+        }
+    });
+}
+
+#[test]
 fn packets_are_as_large_as_the_path_takes_them() {
     for verb in ["receive", "send"] {
         let Some(cable) = Cable::new() else { return };

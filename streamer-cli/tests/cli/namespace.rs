@@ -124,6 +124,14 @@ impl Cable {
             .sh(&format!("ip link set cable mtu {bytes}"));
     }
 
+    /// The same, and new connections are told that the side that receives takes larger ones: as
+    /// where a router in between drops them.
+    pub(crate) fn hide_smaller_path(&self, verb: &str, bytes: u32) {
+        self.shrink_towards(verb, bytes);
+        let route = "ip route replace 10.87.0.0/24 dev cable advmss 8960";
+        self.receiving(verb).sh(route);
+    }
+
     /// Packets that were dropped on the way there.
     #[track_caller]
     pub(crate) fn dropped(&self, verb: &str) -> u64 {

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use rustix::io::Errno;
 use rustix::net::RecvFlags;
+use socket2::SockRef;
 use tokio::sync::oneshot;
 
 use crate::net::tls_channel::Channel;
@@ -156,6 +157,14 @@ impl BlockingTls {
         self.channel.end()?;
         self.send()?;
         self.socket.shutdown(Shutdown::Write)
+    }
+
+    /// Of the largest packet that its socket sends, in bytes.
+    ///
+    /// # Errors
+    /// When the socket is gone.
+    pub(crate) fn segment_bytes(&self) -> io::Result<usize> {
+        Ok(SockRef::from(&self.socket).tcp_mss()? as usize)
     }
 
     fn send(&mut self) -> io::Result<()> {

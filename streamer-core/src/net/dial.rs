@@ -9,7 +9,6 @@ use std::pin::pin;
 use std::time::Duration;
 
 use futures_util::future::{Either, select};
-use tokio::net::TcpStream;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep_until, timeout};
 
@@ -68,6 +67,8 @@ pub struct DialOptions {
     /// So many lanes will be wanted over TLS. Connections for them are opened along with the
     /// first one on the port that is tried first, where TLS may be preferred.
     pub tls_lanes: u16,
+    /// Over TCP, packets that pass everywhere ([`Connector::with_small_segments`]).
+    pub small_segments: bool,
 }
 
 impl From<Choice> for DialOptions {
@@ -76,6 +77,7 @@ impl From<Choice> for DialOptions {
             choice,
             bytes_per_second: None,
             tls_lanes: 0,
+            small_segments: false,
         }
     }
 }
@@ -224,7 +226,10 @@ impl Dialers {
             coordinates.transports.is_empty() || coordinates.transports.contains(&transport)
         };
         let tls = match choice != Choice::Quic && offered(Transport::Tls) {
-            true => Some(Connector::new(&coordinates.secret)?),
+            true => {
+                let connector = Connector::new(&coordinates.secret)?;
+                Some(connector.with_small_segments(wanted.small_segments))
+            }
             false => None,
         };
         Ok(Self {
@@ -392,7 +397,7 @@ async fn try_near(connector: Option<Connector>, peer: SocketAddr, spare: u16) ->
 }
 
 async fn connect_near(connector: Connector, peer: SocketAddr) -> Option<TlsStream> {
-    let socket = timeout(NEAR, TcpStream::connect(peer)).await.ok()?.ok()?;
+    let socket = timeout(NEAR, connector.open(peer)).await.ok()?.ok()?;
     let handshake = timeout(PREFER_WAIT, connector.shake_hands(socket));
     handshake.await.ok()?.ok()
 }

@@ -9,11 +9,13 @@ use std::future::poll_fn;
 use std::pin::pin;
 use std::sync::Arc;
 use std::task::Poll;
+use std::time::Duration;
 
 use bytes::{Buf as _, Bytes};
 use tokio::runtime::Handle;
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinSet;
+use tokio::time::timeout;
 
 use crate::error::ProtocolError;
 use crate::hash::{BlockHasher, Hash};
@@ -135,7 +137,11 @@ async fn receive_here(
         stream.read_little(inlet.piece_bytes());
     }
     let runtime = Handle::current();
+    let (heard, first) = oneshot::channel();
     let mut thread = tokio::task::spawn_blocking(move || {
+        stream.peek(HEADER_BYTES).map_err(|_| End::Broken)?;
+        // It may have been given up just now.
+        let _ = heard.send(());
         let mut stream = RecordStream::Tls(Box::new(stream));
         let mut sink = Sink::Here {
             writer: Box::default(),
@@ -144,10 +150,20 @@ async fn receive_here(
         };
         runtime.block_on(receive_all(&mut stream, &inlet, &mut sink))
     });
-    // Both are kept across this, or not needed after it.
+    let unheard = async {
+        match timeout(FIRST_RECORD, first).await {
+            Err(_) => tracing::debug!("nothing comes over a lane"),
+            Ok(_) => std::future::pending().await,
+        }
+    };
+    // All are kept across this, or not needed after it.
     let result = tokio::select! {
         result = &mut thread => result,
         Ok(()) = dropped => {
+            drop(hang_up);
+            thread.await
+        }
+        () = unheard => {
             drop(hang_up);
             thread.await
         }
@@ -730,6 +746,10 @@ impl Block {
 
 /// Hashed and written at a time.
 const BUFFER_BYTES: usize = 256 << 10;
+
+/// Longest wait for what the sender says first, of the size of the largest packet that it will send. A
+/// path that loses it loses all of them, and tells nobody.
+const FIRST_RECORD: Duration = Duration::from_secs(20);
 
 const _: () = assert!(BUFFER_BYTES <= PEEK_BYTES, "it is looked at in one piece");
 

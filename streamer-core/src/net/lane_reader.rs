@@ -161,9 +161,11 @@ async fn send_here(
 ) -> Result<(), LaneLost> {
     // Dropped with this future, which ends the thread.
     let (stream, hang_up, hung_up) = stream.into_blocking()?;
-    let socket = Socket::new(stream, limit, hung_up);
-    let reader = LaneReader::new(Outlet::Socket(Box::new(socket)), events, log);
-    let thread = tokio::task::spawn_blocking(move || reader.run(&queue));
+    let mut socket = Box::new(Socket::new(stream, limit, hung_up));
+    let thread = tokio::task::spawn_blocking(move || {
+        socket.probe()?;
+        LaneReader::new(Outlet::Socket(socket), events, log).run(&queue)
+    });
     // Both are cancel-safe. The thread may be waiting for work and not look at its socket.
     tokio::select! {
         result = thread => result?,

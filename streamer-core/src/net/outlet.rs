@@ -9,7 +9,7 @@ use tokio::sync::mpsc;
 
 use crate::net::blocking_tls::{BlockingTls, HungUp};
 use crate::net::limit::RateLimit;
-use crate::wire::record::{HEADER_BYTES, TRAILER_BYTES};
+use crate::wire::record::{HEADER_BYTES, RecordHeader, TRAILER_BYTES};
 
 /// What a lane's thread hands to its stream.
 pub(crate) enum Piece {
@@ -81,6 +81,21 @@ impl Socket {
         }
     }
 
+    /// Fills one packet of the largest size. The receiver gives the connection up when that does not
+    /// get through: what follows would not either.
+    pub(crate) fn probe(&mut self) -> Result<(), LaneLost> {
+        let segment = self.stream.segment_bytes()?;
+        // Larger ones stay within the machine.
+        let length = if segment > PROBE_MAX_BYTES {
+            0
+        } else {
+            segment
+        };
+        let header = RecordHeader::padding(length as u64).encode();
+        let rest = vec![0; length + TRAILER_BYTES];
+        Ok(self.stream.write_all([&header, &rest])?)
+    }
+
     fn put(&mut self, bytes: &[u8]) -> Result<(), LaneLost> {
         if let Some(limit) = &self.limit {
             let hung_up = &mut self.hung_up;
@@ -150,6 +165,9 @@ pub(crate) async fn write_streams(
     }
     Ok(())
 }
+
+/// Longest packet that goes over a network; with its record of padding it is one record of TLS.
+const PROBE_MAX_BYTES: usize = 16_000;
 
 #[cfg(test)]
 mod tests {

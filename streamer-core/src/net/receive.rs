@@ -67,6 +67,7 @@ pub async fn receive(
         limit: link.limit,
         progress,
         tally: Tally::default(),
+        watch: Watch::new(),
         lane_count: 0,
     };
     let result = driver.run(&connection, link.lanes, stop).await;
@@ -116,6 +117,7 @@ struct Driver {
     limit: Option<Arc<RateLimit>>,
     progress: Arc<Progress>,
     tally: Tally,
+    watch: Watch,
     lane_count: u32,
 }
 
@@ -129,7 +131,6 @@ impl Driver {
         tokio::pin!(stop);
         let outgoing = self.control.outgoing();
         let (mut starved, mut mute) = (connection.first_lane_due(), None);
-        let mut watch = Watch::new();
         loop {
             if let Some(conclusion) = self.do_outputs() {
                 return Ok(conclusion);
@@ -153,7 +154,7 @@ impl Driver {
                     None => return Err(TransferError::Lost("the control stream ended".into())),
                 },
                 Some(event) = self.events.recv() => {
-                    watch.on_input();
+                    self.watch.on_input();
                     self.on_events(event)?;
                     continue;
                 }
@@ -178,16 +179,16 @@ impl Driver {
                 },
                 () = connection.cut() => return Err(connection.closed().await),
                 code = &mut stop => ReceiverInput::Stop(code),
-                () = watch.glance() => {
+                () = self.watch.glance() => {
                     let (is_owed, unhashed) =
                         (self.session.is_owed(), self.session.unhashed_bytes());
-                    if !watch.is_stalled(Some(&self.arrivals), is_owed, unhashed) {
+                    if !self.watch.is_stalled(Some(&self.arrivals), is_owed, unhashed) {
                         continue;
                     }
                     ReceiverInput::Stop(ErrorCode::TimedOut)
                 }
             };
-            watch.on_input();
+            self.watch.on_input();
             self.feed(input)?;
         }
     }
@@ -216,6 +217,10 @@ impl Driver {
 
     /// Nothing more comes from it, and what came waits to be heard.
     fn on_lane_ended(&mut self, lane: u16) -> Result<(), TransferError> {
+        if self.watch.on_lost() {
+            let reason = "data connections break one after another, and nothing arrives";
+            return Err(TransferError::Lost(reason.to_owned()));
+        }
         self.drops.remove(&lane);
         self.quic_lanes
             .retain(|connection| connection.close_reason().is_none());
@@ -350,6 +355,7 @@ impl Driver {
                 bytes,
             } => {
                 self.progress.on_moved(bytes);
+                self.watch.on_proven();
                 ReceiverInput::BlockProven { entry, block }
             }
             Event::Damaged { entry, block } => ReceiverInput::BlockDamaged { entry, block },

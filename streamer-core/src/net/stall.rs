@@ -4,7 +4,7 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
 use tokio::time::{Instant, Interval, MissedTickBehavior, interval};
 
-use crate::session::stall::{GLANCE, Sight, StallWatch};
+use crate::session::stall::{GLANCE, LossWatch, Sight, StallWatch};
 
 /// What the lanes of a receiver see.
 #[derive(Debug, Default)]
@@ -30,10 +30,11 @@ impl Arrivals {
     }
 }
 
-/// A [`StallWatch`] with a clock.
+/// A [`StallWatch`] and a [`LossWatch`] with a clock.
 #[derive(Debug)]
 pub(crate) struct Watch {
     inner: StallWatch,
+    losses: LossWatch,
     start: Instant,
     glances: Interval,
     inputs: u64,
@@ -45,6 +46,7 @@ impl Watch {
         glances.set_missed_tick_behavior(MissedTickBehavior::Delay);
         Self {
             inner: StallWatch::default(),
+            losses: LossWatch::default(),
             start: Instant::now(),
             glances,
             inputs: 0,
@@ -54,6 +56,16 @@ impl Watch {
     /// Something happened.
     pub(crate) fn on_input(&mut self) {
         self.inputs += 1;
+    }
+
+    /// A block arrived.
+    pub(crate) fn on_proven(&mut self) {
+        self.losses.on_proven();
+    }
+
+    /// A data connection is lost: whether that is one too many.
+    pub(crate) fn on_lost(&mut self) -> bool {
+        self.losses.on_lost(self.start.elapsed())
     }
 
     /// Waits until it is time to look. Cancel-safe.

@@ -13,8 +13,9 @@ use rustls::client::UnbufferedClientConnection;
 use rustls::pki_types::ServerName;
 use rustls::server::UnbufferedServerConnection;
 use rustls::{ClientConfig, ServerConfig};
+use socket2::SockRef;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::net::TcpStream;
+use tokio::net::{TcpSocket, TcpStream};
 
 use crate::net::blocking_tls::{BlockingTls, HangUp, HungUp};
 use crate::net::tls::{self, IdentityError, SERVER_NAME};
@@ -120,7 +121,10 @@ impl std::fmt::Debug for Acceptor {
 
 /// Dials TLS over TCP.
 #[derive(Clone)]
-pub struct Connector(Arc<ClientConfig>);
+pub struct Connector {
+    config: Arc<ClientConfig>,
+    small_segments: bool,
+}
 
 impl Connector {
     /// With the identity of the client.
@@ -130,7 +134,19 @@ impl Connector {
     pub fn new(secret: &TransferSecret) -> Result<Self, IdentityError> {
         let mut config = tls::client_config(secret)?;
         config.enable_secret_extraction = true;
-        Ok(Self(Arc::new(config)))
+        Ok(Self {
+            config: Arc::new(config),
+            small_segments: false,
+        })
+    }
+
+    /// Of connections whose packets, both ways, are small enough for every path. Where a router
+    /// drops larger ones and its word about that is filtered out, as happens between networks
+    /// with jumbo frames and those without (RFC 2923 § 2.1), nothing else gets through.
+    #[must_use]
+    pub fn with_small_segments(mut self, small_segments: bool) -> Self {
+        self.small_segments = small_segments;
+        self
     }
 
     /// Connects and shakes hands. Success proves that the endpoint holds the secret; that it
@@ -139,7 +155,19 @@ impl Connector {
     /// # Errors
     /// `InvalidData` when the other side is a stranger; else as the connection fails.
     pub async fn connect(&self, peer: SocketAddr) -> io::Result<TlsStream> {
-        self.shake_hands(TcpStream::connect(peer).await?).await
+        self.shake_hands(self.open(peer).await?).await
+    }
+
+    /// Connects, and says nothing yet.
+    pub(crate) async fn open(&self, peer: SocketAddr) -> io::Result<TcpStream> {
+        let socket = match peer {
+            SocketAddr::V4(_) => TcpSocket::new_v4(),
+            SocketAddr::V6(_) => TcpSocket::new_v6(),
+        }?;
+        if self.small_segments {
+            SockRef::from(&socket).set_tcp_mss(SMALL_SEGMENT_BYTES)?;
+        }
+        socket.connect(peer).await
     }
 
     /// The same over a connection that is open already.
@@ -148,7 +176,7 @@ impl Connector {
     /// As [`connect`](Self::connect).
     pub async fn shake_hands(&self, stream: TcpStream) -> io::Result<TlsStream> {
         let name = ServerName::try_from(SERVER_NAME).map_err(io::Error::other)?;
-        let party = UnbufferedClientConnection::new(Arc::clone(&self.0), name);
+        let party = UnbufferedClientConnection::new(Arc::clone(&self.config), name);
         TlsStream::shake_hands(stream, party.map_err(io::Error::other)?).await
     }
 }
@@ -239,6 +267,9 @@ const IDLE_TIMEOUT: Duration = Duration::from_secs(30);
 /// waits for its limit, or its disk stands still. That the peer is gone the connection that controls
 /// notices earlier.
 pub(crate) const LANE_IDLE_TIMEOUT: Duration = Duration::from_secs(120);
+
+/// In a packet of IPv6, 1280 bytes, which every path takes (RFC 8200 § 5).
+const SMALL_SEGMENT_BYTES: u32 = 1220;
 
 /// From here on BBR is wanted: what most systems use takes every lost packet for congestion,
 /// and on long paths needs minutes to recover. On short ones it has less to do.

@@ -37,12 +37,39 @@ impl StallWatch {
     }
 }
 
+/// Notices that data connections are lost one after another before any brings a block, as with
+/// something on the way that lets nothing but their beginning pass. Reads no clock.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct LossWatch {
+    lost: u32,
+    since: Duration,
+}
+
+impl LossWatch {
+    /// A block arrived.
+    pub fn on_proven(&mut self) {
+        self.lost = 0;
+    }
+
+    /// Whether this one is one too many. `now` counts from any fixed moment.
+    pub fn on_lost(&mut self, now: Duration) -> bool {
+        if self.lost == 0 {
+            self.since = now;
+        }
+        self.lost = self.lost.saturating_add(1);
+        self.lost >= LOSSES && now.saturating_sub(self.since) >= OWED
+    }
+}
+
 /// How often to look.
 pub const GLANCE: Duration = Duration::from_secs(5);
 
 /// For bytes that were sent according to the peer: twice what the transports need to notice
 /// that a path is dead.
 const OWED: Duration = Duration::from_secs(240);
+
+/// Data connections that are lost before a block comes, at least, until the session counts as lost.
+const LOSSES: u32 = 8;
 
 /// For anything else, beyond the time for what is to be hashed. The peer may wait for a tape
 /// robot; but not for a whole night.
@@ -98,6 +125,20 @@ mod tests {
         }
         // Nothing overflows, whatever was offered.
         assert!(!is_given_up(false, u64::MAX, 1_000_000 * hour));
+    }
+
+    #[test]
+    fn connections_that_break_before_anything_arrives_are_borne_for_minutes() {
+        let at = |seconds| Duration::from_secs(seconds);
+        let mut watch = LossWatch::default();
+        // All at once, as in an outage.
+        assert!(!(0..100).any(|_| watch.on_lost(at(1000))));
+        assert!(!watch.on_lost(at(1239)));
+        assert!(watch.on_lost(at(1240)));
+        watch.on_proven();
+        // Now and then.
+        assert!(!(1..8).any(|times| watch.on_lost(at(2000 + 100 * times))));
+        assert!(watch.on_lost(at(2800)));
     }
 
     #[test]

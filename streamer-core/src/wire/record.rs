@@ -23,6 +23,17 @@ pub struct RecordHeader {
 }
 
 impl RecordHeader {
+    /// Of a record of so many zero bytes that belongs to no entry, and is skipped as one of an entry
+    /// that has failed.
+    pub fn padding(length: u64) -> Self {
+        Self {
+            entry: NO_ENTRY,
+            offset: 0,
+            length,
+            is_hole: false,
+        }
+    }
+
     /// As bytes.
     pub fn encode(self) -> [u8; HEADER_BYTES] {
         let mut bytes = [0; HEADER_BYTES];
@@ -51,6 +62,9 @@ impl RecordHeader {
         bytes.saturating_add(TRAILER_BYTES as u64)
     }
 }
+
+/// No manifest is so long.
+const NO_ENTRY: u32 = u32::MAX;
 
 /// Of the length: no file is so large.
 const HOLE: u64 = 1 << 63;
