@@ -9,24 +9,23 @@ use crate::ui::Printer;
 /// Prints what an endpoint says while it lives.
 pub(crate) fn server(printer: &Printer, notice: &Notice<'_>, announce: bool) {
     match notice {
-        // Whoever started the job knows the coordinates, and may wait for this line.
-        Notice::Listening { address, .. } if !announce => {
-            status(printer, "listening", &format!("listening on {address}"));
-        }
         Notice::Listening {
             address,
             coordinates,
         } => {
-            let encoded = coordinates.encode();
-            if printer.is_json() {
-                printer.json_line(&Listening {
+            // Whoever started the job knows them, and may wait for this line all the same.
+            let encoded = announce.then(|| coordinates.encode());
+            match &encoded {
+                coordinates if printer.is_json() => printer.json_line(&Listening {
                     message_type: "listening",
                     address: address.to_string(),
-                    coordinates: &encoded,
-                });
-            } else {
+                    coordinates: coordinates.as_ref().map(|encoded| encoded.as_str()),
+                }),
                 // Existing tools look for this sentence.
-                printer.result(&format!("Use these coordinates to connect: {}", *encoded));
+                Some(encoded) => {
+                    printer.result(&format!("Use these coordinates to connect: {}", **encoded));
+                }
+                None => printer.note(&format!("listening on {address}")),
             }
         }
         Notice::Connected { peer, transport } => {
@@ -84,7 +83,8 @@ pub(crate) fn status(printer: &Printer, state: &'static str, text: &str) {
 struct Listening<'a> {
     message_type: &'static str,
     address: String,
-    coordinates: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    coordinates: Option<&'a str>,
 }
 
 #[derive(Serialize)]

@@ -93,14 +93,25 @@ fn no_announcement() {
     server.env("STREAMER_SECRET", secret);
     let (endpoint, coordinates) = announced(server);
     drop(endpoint);
-    let mut server = world.server(&["--no-announce"], "send", &source);
-    server.env("STREAMER_SECRET", secret);
-    let endpoint = Process::start(server);
-    run(client(&coordinates, &[], "receive", &world.path("target"))).assert(0, &[]);
-    let exit = endpoint.wait();
-    exit.assert(0, &[]);
-    assert!(!exit.stdout.contains("coordinates"), "{exit:#?}");
-    assert!(!exit.stdout.contains(secret) && !exit.stderr.contains(secret));
+    for (options, target) in [
+        (&["--no-announce"][..], "text"),
+        (&["--no-announce", "--json"], "json"),
+    ] {
+        let mut server = world.server(options, "send", &source);
+        server.env("STREAMER_SECRET", secret);
+        let endpoint = Process::start(server);
+        run(client(&coordinates, &[], "receive", &world.path(target))).assert(0, &[]);
+        let exit = endpoint.wait();
+        exit.assert(0, &[]);
+        assert!(!exit.stdout.contains("coordinates"), "{exit:#?}");
+        assert!(!exit.stdout.contains(secret) && !exit.stderr.contains(secret));
+        if target == "json" {
+            assert!(
+                exit.message("listening")["address"].is_string(),
+                "{exit:#?}"
+            );
+        }
+    }
     assert_eq!(decode(&coordinates)["secret"], secret);
 }
 
