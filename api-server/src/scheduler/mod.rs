@@ -260,7 +260,7 @@ impl JobId {
 }
 
 /// Which jobs to list.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Hash)]
 pub struct JobFilter {
     /// Everybody's, not only the caller's.
     pub all_users: bool,

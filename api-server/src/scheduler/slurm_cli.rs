@@ -6,7 +6,9 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use super::shared::Shared;
 use super::{JobDescription, JobFilter, JobId, Ping, Scheduler, SchedulerError};
 use crate::auth::Caller;
-use crate::command::slurm::{self, JobQuery, ShownJob, SlurmCommand, SlurmError, WhichJobs};
+use crate::command::slurm::{
+    self, Delimiter, JobQuery, ShownJob, SlurmCommand, SlurmError, WhichJobs,
+};
 use crate::executor::{BoxFuture, ExecError, Executor, RunLimits};
 use crate::model::jobs::{Job, JobMetadataModel};
 use crate::model::status::{AccountsModel, NodeModel, PartitionModel, ReservationModel};
@@ -23,8 +25,8 @@ pub struct SlurmCli {
     changes: AtomicU64,
 }
 
-/// Who asks for which jobs, by the command line, after how many changes.
-type Question = (String, String, u64);
+/// Who asks for which jobs, after how many changes.
+type Question = (String, WhichJobs, u64);
 
 impl SlurmCli {
     /// Runs its programs by `executor`.
@@ -56,11 +58,11 @@ impl SlurmCli {
         let user = caller.name().as_str().to_owned();
         let query = JobQuery {
             user: user.clone(),
-            which,
+            which: which.clone(),
+            delimiter: Delimiter::random(),
         };
         let (history, queue) = (slurm::History(query.clone()), slurm::Queue(query));
-        let line = history.render().as_str().to_owned();
-        let question = (user, line, self.changes.load(Ordering::Acquire));
+        let question = (user, which, self.changes.load(Ordering::Acquire));
         let answer = self
             .listings
             .ask(question, async {
@@ -114,7 +116,9 @@ impl SlurmCli {
             found.and_then(|(_, script)| script.clone())
         };
         let jobs = if self.keeps_files {
-            let files = self.run(caller, &slurm::StoredFiles(id.clone())).await;
+            let files = self
+                .run(caller, &slurm::StoredFiles(id.clone(), Delimiter::random()))
+                .await;
             let files = files.map_err(|error| error.about(id))?;
             let described = files.into_iter().map(|job| {
                 let script = script_of(&job.id);

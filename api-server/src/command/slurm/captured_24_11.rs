@@ -26,10 +26,7 @@ fn all() -> JobQuery {
         all_users: true,
         ..JobFilter::default()
     };
-    JobQuery {
-        user: "fireuser".into(),
-        which: WhichJobs::Fitting(filter),
-    }
+    JobQuery::recorded(WhichJobs::Fitting(filter))
 }
 
 fn jobs() -> Vec<Job> {
@@ -135,7 +132,9 @@ fn files_and_scripts() {
         shown[0].output.as_deref(),
         Some("/home/fireuser/slurm-3.out")
     );
-    let kept = StoredFiles(id("2")).read(&captured!("files.txt")).unwrap();
+    let kept = StoredFiles(id("2"), Delimiter::recorded())
+        .read(&captured!("files.txt"))
+        .unwrap();
     assert_eq!(
         kept[0].output.as_deref(),
         Some("/home/fireuser/slurm-2.out")

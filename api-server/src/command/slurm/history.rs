@@ -1,6 +1,6 @@
 //! `sacct`: jobs as the accounts know them, with their steps.
 
-use super::row::{self, DELIMITER, Fields, JobQuery, Row, WhichJobs};
+use super::row::{self, Fields, JobQuery, Row, WhichJobs};
 use super::{SlurmCommand, SlurmError, success, with_unix_times};
 use crate::command::ShellLine;
 use crate::executor::Output;
@@ -18,7 +18,7 @@ impl SlurmCommand for History {
 
     fn render(&self) -> ShellLine {
         let line = with_unix_times("sacct").args(["--parsable", "--noheader"]);
-        let line = line.arg(format!("--delimiter={DELIMITER}"));
+        let line = line.arg(format!("--delimiter={}", self.0.delimiter.as_str()));
         let line = line
             .arg(format!("--format={FIELDS}"))
             .args(self.0.options());
@@ -46,7 +46,7 @@ impl SlurmCommand for History {
             text => text?,
         };
         let mut rows: Vec<Row> = Vec::new();
-        for record in row::records(&text, FIELD_COUNT) {
+        for record in row::records(&text, &self.0.delimiter, FIELD_COUNT) {
             let fields = Fields(&record);
             match fields.text(0).split_once('.') {
                 None => rows.push(job(&fields)),
@@ -111,10 +111,8 @@ mod tests {
     use crate::scheduler::{JobFilter, JobId};
 
     fn one() -> History {
-        History(JobQuery {
-            user: "fireuser".into(),
-            which: WhichJobs::One(JobId::parse("3").unwrap()),
-        })
+        let which = WhichJobs::One(JobId::parse("3").unwrap());
+        History(JobQuery::recorded(which))
     }
 
     #[test]
@@ -154,10 +152,7 @@ mod tests {
             history_seconds: 3600,
             ..JobFilter::default()
         };
-        let history = History(JobQuery {
-            user: "fireuser".into(),
-            which: WhichJobs::Fitting(filter),
-        });
+        let history = History(JobQuery::recorded(WhichJobs::Fitting(filter)));
         let line = history.render();
         assert!(line.as_str().contains("--starttime=now-3600seconds"));
         assert!(!line.as_str().contains("--allusers"));

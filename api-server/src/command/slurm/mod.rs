@@ -1,7 +1,7 @@
 //! Slurm's programs as pure values: the line to run, and what their output means.
 //!
-//! Fields are asked for with a delimiter that is no printable character, and counted rather
-//! than split by lines: names of jobs may hold anything.
+//! Fields are asked for with a delimiter that nobody knows, and counted rather than split by
+//! lines: names of jobs may hold anything.
 
 mod accounts;
 mod batch;
@@ -24,7 +24,7 @@ pub use nodes::Nodes;
 pub use partitions::Partitions;
 pub use queue::Queue;
 pub use reservations::Reservations;
-pub use row::{JobQuery, Row, WhichJobs, merge};
+pub use row::{Delimiter, JobQuery, Row, WhichJobs, merge};
 pub use text::{BatchScript, Show, ShownJob, StoredFiles, StoredScript};
 
 use super::ShellLine;

@@ -1,5 +1,8 @@
 //! `sinfo`: the nodes.
 
+use std::collections::HashMap;
+use std::collections::hash_map::Entry;
+
 use super::{SlurmCommand, SlurmError, given, success};
 use crate::command::ShellLine;
 use crate::executor::Output;
@@ -26,18 +29,22 @@ impl SlurmCommand for Nodes {
     fn read(&self, output: &Output) -> Result<Vec<NodeModel>, SlurmError> {
         let text = success(output)?;
         let mut nodes: Vec<NodeModel> = Vec::new();
+        let mut places: HashMap<&str, usize> = HashMap::new();
         for line in text.lines() {
             let fields: Vec<&str> = line.split('|').collect();
             if fields.len() != FIELD_COUNT {
                 continue;
             }
             // One line for each partition of a node.
-            match nodes.iter_mut().find(|node| node.name == fields[5]) {
-                Some(node) => node
+            match places.entry(fields[5]) {
+                Entry::Occupied(place) => nodes[*place.get()]
                     .partitions
                     .get_or_insert_default()
                     .push(fields[9].to_owned()),
-                None => nodes.push(node(&fields)),
+                Entry::Vacant(place) => {
+                    place.insert(nodes.len());
+                    nodes.push(node(&fields));
+                }
             }
         }
         Ok(nodes)

@@ -1,6 +1,6 @@
 //! `squeue`: jobs as the controller knows them, also those that ended a moment ago.
 
-use super::row::{self, DELIMITER, Fields, JobQuery, Row, WhichJobs};
+use super::row::{self, Fields, JobQuery, Row, WhichJobs};
 use super::{SlurmCommand, SlurmError, success, with_unix_times};
 use crate::command::ShellLine;
 use crate::executor::Output;
@@ -36,7 +36,8 @@ impl SlurmCommand for Queue {
     type Parsed = Vec<Row>;
 
     fn render(&self) -> ShellLine {
-        let fields = FIELDS.iter().map(|field| format!("{field}:{DELIMITER}"));
+        let delimiter = self.0.delimiter.as_str();
+        let fields = FIELDS.iter().map(|field| format!("{field}:{delimiter}"));
         let format = fields.collect::<Vec<_>>().join(",");
         let line = with_unix_times("squeue").args(["--noheader", "--all", "--states=all"]);
         let line = line
@@ -55,7 +56,7 @@ impl SlurmCommand for Queue {
             Err(SlurmError::NoJob) => return Ok(Vec::new()),
             text => text?,
         };
-        let records = row::records(&text, FIELDS.len());
+        let records = row::records(&text, &self.0.delimiter, FIELDS.len());
         let mut rows: Vec<Row> = records.iter().map(|record| job(&Fields(record))).collect();
         rows.retain(|row| self.0.admits(&row.job));
         Ok(rows)
@@ -115,10 +116,7 @@ mod tests {
             all_users: true,
             ..JobFilter::default()
         };
-        Queue(JobQuery {
-            user: "fireuser".into(),
-            which: WhichJobs::Fitting(filter),
-        })
+        Queue(JobQuery::recorded(WhichJobs::Fitting(filter)))
     }
 
     #[test]
@@ -148,6 +146,32 @@ mod tests {
     }
 
     #[test]
+    fn a_name_cannot_hold_the_delimiter_of_a_question() {
+        let random = || {
+            let mut query = all();
+            query.0.delimiter = row::Delimiter::random();
+            query
+        };
+        let (asked, other) = (random(), random());
+        let ids = |of: &Queue, delimiter: &str| {
+            let text = include_str!("../../../testdata/slurm22.05/squeue.txt");
+            let text = text
+                .replace('\u{1f}', delimiter)
+                .replace("a|b c", "x\u{1f}y");
+            let rows = of.read(&printed(&text)).unwrap();
+            let named = rows.iter().filter(|row| row.job.name == "x\u{1f}y");
+            (rows.len(), named.count())
+        };
+        let recorded = all().read(&printed(include_str!(
+            "../../../testdata/slurm22.05/squeue.txt"
+        )));
+        let delimiter = asked.0.delimiter.as_str();
+        assert_eq!(ids(&asked, delimiter), (recorded.unwrap().len(), 1));
+        assert_eq!(ids(&other, delimiter), (0, 0));
+        assert!(asked.render().as_str().contains(delimiter));
+    }
+
+    #[test]
     fn an_unknown_job_is_no_row() {
         let unknown = failed(1, "slurm_load_jobs error: Invalid job id specified\n");
         assert_eq!(all().read(&unknown), Ok(Vec::new()));
@@ -161,15 +185,13 @@ mod tests {
     #[test]
     fn another_users_rows_are_left_out_whatever_the_user_is_called() {
         let text = include_str!("../../../testdata/slurm22.05/squeue.txt");
-        let queue = Queue(JobQuery {
-            user: "x,fireuser".into(),
-            which: WhichJobs::Fitting(JobFilter::default()),
-        });
+        let mut query = JobQuery::recorded(WhichJobs::Fitting(JobFilter::default()));
+        query.user = "x,fireuser".into();
+        let queue = Queue(query);
         assert!(queue.render().as_str().contains("--user=x,fireuser"));
         assert_eq!(queue.read(&printed(text)), Ok(Vec::new()));
         let one = WhichJobs::One(JobId::parse("1").unwrap());
-        let user = "u".to_owned();
-        let line = Queue(JobQuery { user, which: one }).render();
+        let line = Queue(JobQuery::recorded(one)).render();
         assert!(!line.as_str().contains("--user"));
     }
 }

@@ -4,8 +4,28 @@ use super::given;
 use crate::model::jobs::{Job, JobStatus, JobTask, JobTime};
 use crate::scheduler::{JobFilter, JobId};
 
-/// Between fields. A terminal's control character: nobody types it into a name.
-pub(super) const DELIMITER: char = '\u{1f}';
+/// Between fields, another one for each question: names of jobs hold any bytes, and whoever knew it
+/// could put rows of their own into somebody else's list.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Delimiter(String);
+
+impl Delimiter {
+    /// One that nobody knows yet.
+    pub fn random() -> Self {
+        // No digit comes first, which `squeue` would take for a width.
+        Self(format!("\u{1f}{}", uuid::Uuid::new_v4().simple()))
+    }
+
+    /// Of what was recorded.
+    #[cfg(test)]
+    pub(super) fn recorded() -> Self {
+        Self("\u{1f}".to_owned())
+    }
+
+    pub(super) fn as_str(&self) -> &str {
+        &self.0
+    }
+}
 
 /// Which jobs are asked for.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -14,10 +34,12 @@ pub struct JobQuery {
     pub user: String,
     /// One, or those that fit.
     pub which: WhichJobs,
+    /// What separates the fields of the answer.
+    pub delimiter: Delimiter,
 }
 
 /// One job, or several.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum WhichJobs {
     /// This one, whoever's.
     One(JobId),
@@ -26,6 +48,16 @@ pub enum WhichJobs {
 }
 
 impl JobQuery {
+    /// Of fireuser, as what was recorded answers it.
+    #[cfg(test)]
+    pub(super) fn recorded(which: WhichJobs) -> Self {
+        Self {
+            user: "fireuser".into(),
+            which,
+            delimiter: Delimiter::recorded(),
+        }
+    }
+
     /// Options that both programs have. A comma would make several names of one: such names
     /// are left to [`admits`](Self::admits).
     pub(super) fn options(&self) -> Vec<String> {
@@ -151,8 +183,12 @@ impl Fields<'_> {
 }
 
 /// Records of so many fields, each field ended by the delimiter.
-pub(super) fn records(text: &str, fields: usize) -> Vec<Vec<&str>> {
-    let mut pieces: Vec<&str> = text.split(DELIMITER).collect();
+pub(super) fn records<'a>(
+    text: &'a str,
+    delimiter: &Delimiter,
+    fields: usize,
+) -> Vec<Vec<&'a str>> {
+    let mut pieces: Vec<&str> = text.split(delimiter.as_str()).collect();
     // What follows the last delimiter: the end of the last line.
     pieces.pop();
     pieces
@@ -298,13 +334,10 @@ mod tests {
             account: Some("x y".into()),
             ..JobFilter::default()
         };
-        let query = JobQuery {
-            user: "u".into(),
-            which: WhichJobs::Fitting(filter),
-        };
+        let query = JobQuery::recorded(WhichJobs::Fitting(filter));
         assert_eq!(query.options(), ["--account=x y"]);
         let mut one = row("1", "RUNNING", 0).job;
-        one.user = "u".into();
+        one.user = "fireuser".into();
         one.account = Some("x y".into());
         one.name = "a,b".into();
         assert!(query.admits(&one));

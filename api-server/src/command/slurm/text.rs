@@ -1,7 +1,7 @@
 //! What a job was submitted with: `scontrol show job`, `scontrol write batch_script`, and what
 //! `sacct` keeps of it once the controller has forgotten the job.
 
-use super::row::{DELIMITER, records};
+use super::row::{Delimiter, records};
 use super::{SlurmCommand, SlurmError, given, success};
 use crate::command::ShellLine;
 use crate::executor::Output;
@@ -80,7 +80,7 @@ impl SlurmCommand for BatchScript {
 
 /// Asks the accounts for the files of a job: Slurm 24.05 and newer.
 #[derive(Debug, Clone)]
-pub struct StoredFiles(pub JobId);
+pub struct StoredFiles(pub JobId, pub Delimiter);
 
 const STORED_FIELDS: usize = 6;
 
@@ -90,26 +90,28 @@ impl SlurmCommand for StoredFiles {
     fn render(&self) -> ShellLine {
         ShellLine::new("sacct")
             .args(["--parsable", "--noheader", "--allocations"])
-            .arg(format!("--delimiter={DELIMITER}"))
+            .arg(format!("--delimiter={}", self.1.as_str()))
             .arg(format!("--jobs={}", self.0.as_str()))
             .arg("--format=JobID,JobName,StdIn,StdOut,StdErr,WorkDir")
     }
 
     fn read(&self, output: &Output) -> Result<Vec<ShownJob>, SlurmError> {
         let text = success(output)?;
-        let jobs = records(&text, STORED_FIELDS).into_iter().map(|record| {
-            let [id, _, input, output, error, directory] = record[..] else {
-                // records() makes them of this length.
-                return None;
-            };
-            let place = |path: &str| given(path).map(|path| placed(&path, id, directory));
-            Some(ShownJob {
-                id: id.to_owned(),
-                input: place(input),
-                output: place(output),
-                error: place(error),
-            })
-        });
+        let jobs = records(&text, &self.1, STORED_FIELDS)
+            .into_iter()
+            .map(|record| {
+                let [id, _, input, output, error, directory] = record[..] else {
+                    // records() makes them of this length.
+                    return None;
+                };
+                let place = |path: &str| given(path).map(|path| placed(&path, id, directory));
+                Some(ShownJob {
+                    id: id.to_owned(),
+                    input: place(input),
+                    output: place(output),
+                    error: place(error),
+                })
+            });
         Ok(jobs.flatten().collect())
     }
 }
@@ -220,9 +222,12 @@ mod tests {
 
     #[test]
     fn stored_files_are_placed() {
-        let d = DELIMITER;
+        let delimiter = Delimiter::recorded();
+        let d = delimiter.as_str();
         let text = format!("8{d}n{d}/dev/null{d}out-%j{d}{d}/home/u/{d}\n");
-        let stored = StoredFiles(id("8")).read(&printed(&text)).unwrap();
+        let stored = StoredFiles(id("8"), delimiter.clone())
+            .read(&printed(&text))
+            .unwrap();
         assert_eq!(stored[0].output.as_deref(), Some("/home/u/out-8"));
         assert_eq!(stored[0].error, None);
     }
