@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use russh::keys::known_hosts::{check_known_hosts_path, known_host_keys_path};
+use russh::keys::known_hosts::known_host_keys_path;
 use russh::keys::{Algorithm, HashAlg, PublicKey, PublicKeyOrCertificate};
 
 use super::error::{HostKeyError, SshError};
@@ -31,20 +31,23 @@ impl HostKeys {
                 file: file(),
             });
         }
-        match check_known_hosts_path(&self.host, self.port, key, path) {
-            Ok(true) => Ok(()),
-            Ok(false) => Err(HostKeyError::Unknown {
-                host: host(),
-                file: file(),
-            }),
-            Err(russh::keys::Error::KeyChanged { .. }) => Err(HostKeyError::Changed {
-                host: host(),
-                file: file(),
-            }),
-            Err(error) => Err(HostKeyError::File {
+        let known = known_host_keys_path(&self.host, self.port, path).map_err(|error| {
+            HostKeyError::File {
                 file: file(),
                 source: Box::new(error),
-            }),
+            }
+        })?;
+        // One name may be that of several machines, or of one whose key is being replaced.
+        if known.iter().any(|(_, it)| it.key_data() == key.key_data()) {
+            return Ok(());
+        }
+        let (host, file) = (host(), file());
+        match known
+            .iter()
+            .any(|(_, it)| it.algorithm() == key.algorithm())
+        {
+            true => Err(HostKeyError::Changed { host, file }),
+            false => Err(HostKeyError::Unknown { host, file }),
         }
     }
 
@@ -122,6 +125,9 @@ mod tests {
         assert!(checked(&format!("[login]:2222 {ONE}\n"), ONE).is_ok());
         let changed = checked(&format!("# c\n[login]:2222 {ONE}\n"), TWO);
         assert!(matches!(changed, Err(HostKeyError::Changed { .. })));
+        // Several machines of one name.
+        let both = format!("[login]:2222 {TWO}\n[login]:2222 {ONE}\n");
+        assert!(checked(&both, ONE).is_ok() && checked(&both, TWO).is_ok());
         for lines in [
             "",
             &format!("login {ONE}\n"),
