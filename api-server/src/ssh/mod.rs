@@ -24,7 +24,7 @@ use crate::executor::{BoxFuture, ExecError, Executor, Output, RunLimits};
 use connection::{Connection, Place};
 use host_key::HostKeys;
 use pool::Pool;
-use worker::{Worker, WorkerError};
+use worker::{Worker, WorkerError, within};
 
 /// Runs command lines on one login node.
 #[derive(Debug)]
@@ -77,7 +77,7 @@ impl SshExecutor {
         // One process less than a shell that waits for the program.
         let line = line.replacing_the_shell();
         loop {
-            let place = waited(limits, connection.shell_or_channel()).await?;
+            let place = opened(limits, connection.shell_or_channel()).await?;
             let (worker, reused) = match place {
                 Place::Shell(worker) if worker.is_old() => continue,
                 Place::Shell(worker) => (worker, true),
@@ -104,7 +104,7 @@ impl SshExecutor {
         limits: RunLimits,
     ) -> Result<Output, ExecError> {
         let _session = waited(limits, connection.session()).await?;
-        let channel = waited(limits, connection.channel()).await?;
+        let channel = opened(limits, connection.channel()).await?;
         session::run(channel, line, input, limits).await
     }
 }
@@ -116,6 +116,14 @@ async fn waited<T>(
 ) -> Result<T, SshError> {
     let waited = tokio::time::timeout(limits.timeout, session).await;
     waited.unwrap_or(Err(SshError::Capacity))
+}
+
+/// Where the login node says nothing for so long, that is what took too long.
+async fn opened<T>(
+    limits: RunLimits,
+    channel: impl Future<Output = Result<T, SshError>>,
+) -> Result<T, ExecError> {
+    within(limits.timeout, async { Ok(channel.await?) }).await
 }
 
 impl Executor for SshExecutor {
