@@ -23,6 +23,8 @@ need unshare util-linux
 need script bsdutils
 need ip iproute2
 need curl curl
+need tcsh tcsh
+need fish fish
 need python3 python3
 python3 -c 'import ensurepip, venv' 2>/dev/null || install_package python3-venv
 

@@ -41,8 +41,21 @@ impl RemoteCommand for Compress {
             .args(option(self.compression))
             .args(self.dereference.then_some("--dereference"))
             .arg("--file=-");
+        let within = self.path.as_str().trim_end_matches('/');
+        let within = within.strip_suffix("/.").unwrap_or(within);
+        let below = self.target.as_str().strip_prefix(within);
+        let below = below.filter(|below| below.starts_with('/'));
+        // What is being made is no part of itself, nor is what it replaces.
+        let without = |tar: ShellLine, root: &str| match below {
+            None => tar,
+            Some(below) => tar
+                .args(["--no-wildcards", "--anchored"])
+                .arg(format!("--exclude={root}{below}"))
+                .arg("--no-anchored")
+                .part_arg("--exclude="),
+        };
         let archive = match &self.match_pattern {
-            None => tar
+            None => without(tar, name)
                 .arg(format!("--directory={directory}"))
                 .args(["--", name]),
             Some(pattern) => {
@@ -52,7 +65,8 @@ impl RemoteCommand for Compress {
                     format!("./{name}")
                 };
                 let links = if self.dereference { "-L" } else { "-P" };
-                let tar = tar.args(["--null", "--verbatim-files-from", "--files-from=-"]);
+                let tar =
+                    without(tar, &root).args(["--null", "--verbatim-files-from", "--files-from=-"]);
                 ShellLine::new("sh")
                     .args(["-c", MATCHING, "sh", directory, links, &root, pattern])
                     .arg(tar.as_str())
@@ -219,6 +233,41 @@ mod tests {
         assert_eq!(compress("-d/.", r".*\.txt"), ["./a.txt", "./sub/c.txt"]);
         assert!(compress("-d", "' ; touch pwned ; '").is_empty());
         assert!(!at.join("pwned").exists());
+    }
+
+    #[test]
+    fn an_archive_that_lies_in_what_is_packed_is_no_part_of_itself() {
+        let directory = fixture();
+        let at = directory.path();
+        for from in ["-d", "-d/", "-d/."] {
+            for (match_pattern, compression) in [
+                (None, CompressionType::Gzip),
+                (None, CompressionType::Xz),
+                (Some(".*".to_owned()), CompressionType::None),
+            ] {
+                let compress = Compress {
+                    path: path(at, from),
+                    target: path(at, "-d/sub/[m].tgz"),
+                    match_pattern,
+                    dereference: false,
+                    compression,
+                };
+                // The second one replaces the first.
+                for _ in 0..2 {
+                    good(&compress.render());
+                    let members = members(at, "-d/sub/[m].tgz");
+                    assert!(
+                        !members.iter().any(|name| name.contains("part")),
+                        "{members:?}"
+                    );
+                    assert!(
+                        !members.iter().any(|name| name.contains("tgz")),
+                        "{members:?}"
+                    );
+                    assert!(members.iter().any(|name| name.ends_with("sub/c.txt")));
+                }
+            }
+        }
     }
 
     #[test]

@@ -52,6 +52,12 @@ impl ShellLine {
         }
     }
 
+    /// Starts for a program, still to be added, whose environment goes along to a job: the language
+    /// that this service reads is not the user's.
+    pub fn for_a_job() -> Self {
+        Self::new("env").args(["-u", "LC_ALL"])
+    }
+
     /// Adds one argument.
     #[must_use]
     pub fn arg(mut self, argument: impl AsRef<str>) -> Self {
@@ -115,7 +121,8 @@ impl ShellLine {
     /// What the program prints, as a file. It gets its name when the program has succeeded
     /// and, where `bytes` says how many there must be, printed them all; until then a file
     /// that was there under the name stays, and after a failure nothing else is left. The new
-    /// file has the old one's permissions; a symbolic link stays, and what it points to is
+    /// file has the old one's permissions, with its access control list, but none for a group
+    /// that the user cannot give it to; a symbolic link stays, and what it points to is
     /// replaced.
     #[must_use]
     pub fn into_file(self, target: &RemotePath, bytes: Option<usize>) -> Self {
@@ -123,6 +130,14 @@ impl ShellLine {
         Self::new("sh")
             .args(["-c", INTO_FILE, "sh", target.as_str(), &bytes])
             .arg_shown_as(&self.text, self.shown())
+    }
+
+    /// Adds the argument `<prefix><name of the unfinished file>`, for a program whose output becomes
+    /// [a file](Self::into_file).
+    #[must_use]
+    pub fn part_arg(mut self, prefix: &str) -> Self {
+        self.push(&format!(" {}\"$part_name\"", quote(prefix)));
+        self
     }
 
     fn push(&mut self, text: &str) {
@@ -137,10 +152,30 @@ impl ShellLine {
         &self.text
     }
 
+    /// The line, for a login shell, which may be any: a POSIX shell reads it in its place. csh ends
+    /// quotes at the end of a line and replaces `!` within them, fish reads `\\'` there; so neither
+    /// sees any of these.
+    pub fn for_any_shell(&self) -> String {
+        let mut line = String::with_capacity(self.text.len() + 64);
+        for byte in self.text.bytes() {
+            match byte {
+                b'\'' | b'\\' | b'!' => line.push_str(&octal(byte)),
+                b' '..=b'~' => line.push(char::from(byte)),
+                _ => line.push_str(&octal(byte)),
+            }
+        }
+        format!("exec env LC_ALL=C /bin/sh -c 'eval \"$(printf %b \"$1\")\"' sh '{line}'")
+    }
+
     /// The line as logs may show it: without values of users' variables.
     pub fn shown(&self) -> &str {
         self.shown.as_deref().unwrap_or(&self.text)
     }
+}
+
+/// As `printf %b` reads it.
+fn octal(byte: u8) -> String {
+    format!("\\0{byte:03o}")
 }
 
 /// `$1` the target, `$2` its size if known, `$3` a quoted command line.
@@ -150,8 +185,11 @@ if [ -L "$target" ]; then
   target=$(readlink -f -- "$1") || refuse "$1" 'the link leads nowhere'
 fi
 [ ! -d "$target" ] || refuse "$1" 'Is a directory'
+[ ! -e "$target" ] || [ -f "$target" ] || refuse "$1" 'not a regular file'
 [ ! -e "$target" ] || [ -w "$target" ] || refuse "$1" 'Permission denied'
 part=$(mktemp -- "${target%/*}/.part-XXXXXXXXXX") || exit
+part_name=${part##*/}
+export part_name
 trap 'rm -f -- "$part"' EXIT
 trap 'exit 143' HUP INT TERM
 eval "$3" >"$part" || exit
@@ -159,8 +197,13 @@ if [ -n "$2" ] && [ "$(stat -c %s -- "$part")" != "$2" ]; then
   refuse "$1" 'only a part of it arrived'
 fi
 if [ -e "$target" ]; then
-  chgrp --reference="$target" -- "$part" 2>/dev/null || :
-  chmod --reference="$target" -- "$part" && chmod ug-s -- "$part" || exit
+  if chgrp --reference="$target" -- "$part" 2>/dev/null; then
+    cp --attributes-only --preserve=mode -- "$target" "$part" 2>/dev/null ||
+      chmod --reference="$target" -- "$part" || exit
+    chmod ug-s -- "$part" || exit
+  else
+    mode=$(stat -c %a -- "$target") && chmod "$(printf %o "$((0$mode & 0707))")" -- "$part" || exit
+  fi
 else
   chmod =rw -- "$part" || exit
 fi
@@ -294,10 +337,13 @@ mod tests {
             assert_eq!(write("new", script, bytes).0, Some(status), "{script}");
             assert_eq!(read("it's"), "more");
         }
+        let fifo = Command::new("mkfifo").arg(at("fifo")).status();
+        assert!(fifo.unwrap().success());
         std::os::unix::fs::symlink("loop", at("loop")).unwrap();
         std::fs::create_dir(at("directory")).unwrap();
         for (name, words) in [
             ("directory", "Is a directory"),
+            ("fifo", "not a regular file"),
             ("it's/x", "Not a directory"),
             ("missing/x", "No such file or directory"),
             ("loop", "leads nowhere"),
@@ -306,7 +352,45 @@ mod tests {
             assert!(status == Some(1) && error.contains(words), "{error}");
         }
         let mut left: Vec<_> = std::fs::read_dir(directory.path()).unwrap().collect();
-        assert_eq!(left.drain(..).count(), 4);
+        assert_eq!(left.drain(..).count(), 5);
+    }
+
+    /// As root only: another's file, whose group the user cannot give to anything.
+    #[test]
+    fn a_new_file_is_open_to_nobody_to_whom_the_old_one_was_not() {
+        use std::os::unix::fs::{MetadataExt, PermissionsExt, chown};
+        if !rustix::process::getuid().is_root() {
+            eprintln!("skipped: needs root, to become another user");
+            return;
+        }
+        let directory = tempfile::tempdir().unwrap();
+        chown(directory.path(), Some(65534), Some(65534)).unwrap();
+        let target = directory.path().join("target");
+        let line = ShellLine::new("printf").arg("new");
+        let line = line.into_file(&RemotePath::parse(target.to_str().unwrap()).unwrap(), None);
+        let mut own = Command::new("sh");
+        own.args(["-c", line.as_str()]);
+        let mut nobodys = Command::new("setpriv");
+        nobodys.args([
+            "--reuid=65534",
+            "--regid=65534",
+            "--clear-groups",
+            "sh",
+            "-c",
+        ]);
+        nobodys.arg(line.as_str());
+        for (mut command, mode) in [(own, 0o661), (nobodys, 0o601)] {
+            std::fs::write(&target, "old").unwrap();
+            chown(&target, Some(65534), Some(1)).unwrap();
+            std::fs::set_permissions(&target, PermissionsExt::from_mode(0o661)).unwrap();
+            let output = command.output().unwrap();
+            assert!(output.status.success(), "{output:?}");
+            let now = std::fs::metadata(&target).unwrap();
+            assert_eq!(std::fs::read(&target).unwrap(), b"new");
+            assert_eq!(now.mode() & 0o7777, mode, "{:o}", now.mode());
+            assert_eq!(now.gid() == 1, mode == 0o661);
+            std::fs::remove_file(&target).unwrap();
+        }
     }
 
     #[test]
@@ -351,6 +435,43 @@ mod tests {
         let slow = ShellLine::new("sleep").arg("60");
         let slow = slow.within(Duration::from_millis(50));
         assert_eq!(run(&slow).unwrap().status.code(), Some(124));
+    }
+
+    #[test]
+    fn every_login_shell_leaves_a_line_alone() {
+        let words = [
+            "a\ntouch PWNED\nb",
+            "it's",
+            r"\'",
+            r"\",
+            "!!",
+            "a!b",
+            "$HOME",
+            "`id`",
+            "%b%s",
+            r"\0041",
+            "é",
+            "^",
+            "",
+        ];
+        let line = ShellLine::new("printf").arg("%s\\0").args(words);
+        let mut tried = 0;
+        for shell in ["sh", "bash", "tcsh", "fish"] {
+            let directory = tempfile::tempdir().unwrap();
+            let mut command = Command::new(shell);
+            command.args(["-c", &line.for_any_shell()]);
+            match command.current_dir(&directory).output() {
+                Ok(output) => {
+                    let expected = (words.join("\0") + "\0").into_bytes();
+                    assert_eq!(output.stdout, expected, "{shell}: {output:?}");
+                    let left = std::fs::read_dir(&directory).unwrap().count();
+                    assert_eq!(left, 0, "{shell}");
+                    tried += 1;
+                }
+                Err(error) => eprintln!("skipped: {shell}: {error}"),
+            }
+        }
+        assert!(tried > 0);
     }
 
     proptest! {

@@ -18,9 +18,7 @@ pub(super) async fn run(
     input: &[u8],
     limits: RunLimits,
 ) -> Result<Output, ExecError> {
-    // The login shell may be any: it reads words, a POSIX shell reads the line.
-    let line = ShellLine::new("env").args(["LC_ALL=C", "/bin/sh", "-c", line.as_str()]);
-    let mut program = RemoteProgram::start(channel, line.as_str()).await?;
+    let mut program = RemoteProgram::start(channel, &line.for_any_shell()).await?;
     let output = within(
         limits.timeout,
         exchange(&mut program, input, limits.output_bytes),

@@ -20,15 +20,13 @@ impl SlurmCommand for Submit {
             .environment
             .iter()
             .partition(|(_, value)| is_plain(value));
-        let line = match inherited.is_empty() {
-            true => ShellLine::new("sbatch"),
-            false => inherited
-                .into_iter()
-                .fold(ShellLine::new("env"), |line, (name, value)| {
-                    line.arg_shown_as(&format!("{name}={value}"), &format!("{name}={HIDDEN}"))
-                })
-                .arg("sbatch"),
-        };
+        let line = ShellLine::for_a_job();
+        let line = inherited
+            .into_iter()
+            .fold(line, |line, (name, value)| {
+                line.arg_shown_as(&format!("{name}={value}"), &format!("{name}={HIDDEN}"))
+            })
+            .arg("sbatch");
         let (mut export, mut shown) = ("--export=ALL".to_owned(), "--export=ALL".to_owned());
         for (name, value) in listed {
             export.push_str(&format!(",{name}={value}"));
@@ -121,11 +119,11 @@ mod tests {
         let line = Submit(full).render();
         assert_eq!(
             line.as_str(),
-            r"env B=x,y 'C=it'\''s $HOME' sbatch --export=ALL,A=1 --chdir=/home/u --partition=--wrap=id '--job-name=a; rm -rf ~'"
+            r"env -u LC_ALL B=x,y 'C=it'\''s $HOME' sbatch --export=ALL,A=1 --chdir=/home/u --partition=--wrap=id '--job-name=a; rm -rf ~'"
         );
         assert_eq!(
             line.shown(),
-            "env 'B=***' 'C=***' sbatch '--export=ALL,A=***' --chdir=/home/u --partition=--wrap=id '--job-name=a; rm -rf ~'"
+            "env -u LC_ALL 'B=***' 'C=***' sbatch '--export=ALL,A=***' --chdir=/home/u --partition=--wrap=id '--job-name=a; rm -rf ~'"
         );
         let mut by_path = job(&[]);
         by_path.script = Script::Path("-x".into());

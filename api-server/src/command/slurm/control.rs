@@ -40,7 +40,9 @@ impl SlurmCommand for Attach {
 
     fn render(&self) -> ShellLine {
         let job = format!("--jobid={}", self.job.as_str());
-        ShellLine::new("srun").args([&job, "--overlap", "sh", "-c", &self.command])
+        ShellLine::for_a_job()
+            .arg("srun")
+            .args([&job, "--overlap", "sh", "-c", &self.command])
     }
 
     fn read(&self, output: &Output) -> Result<(), SlurmError> {
@@ -127,7 +129,7 @@ mod tests {
         };
         assert_eq!(
             attach.render().as_str(),
-            r"srun --jobid=5 --overlap sh -c 'echo $HOME; id > '\''x y'\'''"
+            r"env -u LC_ALL srun --jobid=5 --overlap sh -c 'echo $HOME; id > '\''x y'\'''"
         );
         let unknown =
             "srun: error: Unable to confirm allocation for job 5: Invalid job id specified\n";

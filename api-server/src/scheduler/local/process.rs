@@ -92,11 +92,11 @@ fn environment(launch: &Launch) -> String {
     ];
     let users = job.environment.iter();
     let users = users.map(|(name, value)| (name.as_str(), value.as_str()));
+    // The language that this service reads is not the user's.
+    let language = "unset LC_ALL\n".to_owned();
     // With `command`, a name that the shell keeps for itself is left out instead of ending it.
-    users
-        .chain(own)
-        .map(|(name, value)| format!("command export {}\n", quote(&format!("{name}={value}"))))
-        .collect()
+    let set = |(name, value)| format!("command export {}\n", quote(&format!("{name}={value}")));
+    language + &users.chain(own).map(set).collect::<String>()
 }
 
 impl Running {

@@ -165,7 +165,7 @@ fn submission(job: &JobDescription) -> Result<(ShellLine, String), SchedulerErro
     if job.constraints.is_some() {
         return rejected("constraints are not known to PBS; use #PBS -l in the script");
     }
-    let mut line = ShellLine::new("qsub");
+    let mut line = ShellLine::for_a_job().arg("qsub");
     line = match job.environment.is_empty() {
         true => line.arg("-V"),
         false => {

@@ -190,7 +190,7 @@ async fn submissions() {
     assert_eq!(submitted.as_str(), "1014");
     let (line, input) = bench.asked();
     assert_eq!(input, "#!/bin/sh\n");
-    let inner = r"cd -- '/home/it'\''s' && qsub -v 'A=b\,c,B=d' -N 'my job' -q workq -P staff -e /home/e -o /home/o";
+    let inner = r"cd -- '/home/it'\''s' && env -u LC_ALL qsub -v 'A=b\,c,B=d' -N 'my job' -q workq -P staff -e /home/e -o /home/o";
     assert_eq!(line, ShellLine::new("sh").arg("-c").arg(inner).as_str());
     let (line, _) = submission(&job).unwrap();
     assert!(line.shown().contains("A=***,B=***"), "{}", line.shown());
