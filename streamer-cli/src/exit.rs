@@ -99,7 +99,7 @@ impl From<&S3Error> for ExitStatus {
             S3Error::Connection(_) => Self::Unreachable,
             S3Error::NobodyCame { .. } => Self::NobodyCame,
             S3Error::Integrity { .. } | S3Error::Changed(_) => Self::Integrity,
-            S3Error::Store(_) | S3Error::File { .. } => Self::File,
+            S3Error::Store(_) | S3Error::File { .. } | S3Error::Busy { .. } => Self::File,
             S3Error::Stopped(_) => Self::Interrupted,
             _ => Self::Failure,
         }

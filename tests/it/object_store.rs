@@ -33,6 +33,10 @@ fn upload_parts(directives: &Value, source: &Path, size: u64) {
 
 fn upload_parts_of(directives: &Value, source: &Path, size: u64, part_bytes: u64) {
     assert_eq!(directives["maxPartSize"], part_bytes);
+    upload_cut(directives, source, size, part_bytes);
+}
+
+fn upload_cut(directives: &Value, source: &Path, size: u64, part_bytes: u64) {
     let urls = directives["partsUploadUrls"].as_array().unwrap();
     assert_eq!(urls.len() as u64, size.div_ceil(part_bytes).max(1));
     let mut list = String::from("<?xml version=\"1.0\"?><CompleteMultipartUpload>");
@@ -110,6 +114,51 @@ fn go_in_and_out(store: &ObjectStore, service: &Service) {
     }
     let rules = store.rules.lock().unwrap();
     assert_eq!(*rules, [(service.user().to_owned(), Some(4))]);
+}
+
+#[test]
+fn parts_may_be_smaller_than_they_must_be() {
+    let store = ObjectStore::start();
+    let service = Service::start(store.data_transfers(10 << 20));
+    let here = file::directory();
+    let (source, target) = (here.path().join("source"), service.home().join("target"));
+    let sum = file::random(&source, 12 << 20);
+    let directive = json!({"transferMethod": "s3", "fileSize": 12 << 20});
+    let upload = service.transfer("upload", &target, directive);
+    upload_cut(&upload["transferDirectives"], &source, 12 << 20, 6 << 20);
+    service.until(&upload, "done");
+    assert_eq!(file::sha256(&target), sum);
+}
+
+#[test]
+fn two_uploads_to_one_target_make_no_mixture() {
+    let store = ObjectStore::start();
+    let service = service(&store);
+    let here = file::directory();
+    let (source, target) = (here.path().join("source"), service.home().join("target"));
+    let size = 12 << 20;
+    let directive = json!({"transferMethod": "s3", "fileSize": size});
+    let upload = || {
+        let upload = service.transfer("upload", &target, directive.clone());
+        let sum = file::random(&source, size);
+        upload_parts(&upload["transferDirectives"], &source, size);
+        (upload, sum)
+    };
+    store.reads.open_for(0);
+    let (first, sum) = upload();
+    let deadline = Instant::now() + Duration::from_secs(60);
+    while store.reads.come() == 0 {
+        assert!(Instant::now() < deadline, "not begun: {}", logs(&first));
+        // The store of another thread does not tell of itself.
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    let (second, _) = upload();
+    service.until(&second, "failed");
+    let said = logs(&second);
+    assert!(said.contains("another transfer to "), "{said}");
+    store.reads.open_for(usize::MAX);
+    service.until(&first, "done");
+    assert_eq!(file::sha256(&target), sum);
 }
 
 #[test]

@@ -74,6 +74,7 @@ impl S3Method {
             "parts": store.private_part_urls(&upload, parts.count)?,
             "complete": store.private_complete_url(&upload)?,
             "abort": store.private_abort_url(&upload)?,
+            "head": store.private_head_url(&upload)?,
             "partBytes": parts.part_bytes,
         });
         let mut directive = TransferDirective::new(TransferMethodName::S3);

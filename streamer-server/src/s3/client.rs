@@ -1,7 +1,9 @@
 //! HTTP as object stores speak it: presigned URLs, ranges, entity tags.
 
 use std::io;
-use std::pin::Pin;
+use std::pin::{Pin, pin};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -135,15 +137,25 @@ impl Client {
         patience: Duration,
     ) -> Result<Response<Incoming>, S3Error> {
         let request = request.map_err(|_| S3Error::Plan("a URL in it is malformed"))?;
-        let streams = matches!(request.body(), Payload::Stream { .. });
-        let answer = self.0.request(request);
-        // A part takes as long as it takes: its source watches for a stall.
-        let answer = if streams {
-            answer.await
-        } else {
-            let late =
-                |_| S3Error::Connection(format!("no answer within {} s", patience.as_secs()));
-            timeout(patience, answer).await.map_err(late)?
+        let pace = match request.body() {
+            Payload::Stream { pace, .. } => Some(Arc::clone(pace)),
+            Payload::Whole(_) => None,
+        };
+        let mut answer = pin!(self.0.request(request));
+        // A part takes as long as it takes, if only it moves.
+        let mut given = 0;
+        let answer = loop {
+            if let Ok(answer) = timeout(patience, &mut answer).await {
+                break answer;
+            }
+            match pace.as_ref().map(|pace| pace.now()) {
+                Some(now) if now.waits_for_source || now.given != given => given = now.given,
+                _ => {
+                    let seconds = patience.as_secs();
+                    let late = format!("nothing was taken or answered within {seconds} s");
+                    return Err(S3Error::Connection(late));
+                }
+            }
         };
         answer.map_err(|error| S3Error::Connection(chain(&error)))
     }
@@ -158,7 +170,39 @@ pub(super) enum Payload {
     Stream {
         pieces: mpsc::Receiver<io::Result<Bytes>>,
         left: u64,
+        pace: Arc<Pace>,
     },
+}
+
+/// Which side of a stream is waited for.
+#[derive(Debug, Default)]
+pub(super) struct Pace {
+    given: AtomicU64,
+    waits_for_source: AtomicBool,
+}
+
+/// At a moment.
+struct PaceNow {
+    /// Pieces that were handed on.
+    given: u64,
+    /// The store would take more, and there is none yet.
+    waits_for_source: bool,
+}
+
+impl Pace {
+    fn now(&self) -> PaceNow {
+        PaceNow {
+            given: self.given.load(Ordering::Relaxed),
+            waits_for_source: self.waits_for_source.load(Ordering::Relaxed),
+        }
+    }
+
+    fn on_asked(&self, is_ready: bool) {
+        self.waits_for_source.store(!is_ready, Ordering::Relaxed);
+        if is_ready {
+            self.given.fetch_add(1, Ordering::Relaxed);
+        }
+    }
 }
 
 impl Payload {
@@ -168,6 +212,15 @@ impl Payload {
 
     fn whole(text: String) -> Self {
         Self::Whole(Some(Bytes::from(text)))
+    }
+
+    /// So many bytes.
+    pub(super) fn stream(pieces: mpsc::Receiver<io::Result<Bytes>>, bytes: u64) -> Self {
+        Self::Stream {
+            pieces,
+            left: bytes,
+            pace: Arc::default(),
+        }
     }
 }
 
@@ -182,16 +235,20 @@ impl Body for Payload {
         match &mut *self {
             Self::Whole(bytes) => Poll::Ready(bytes.take().map(|bytes| Ok(Frame::data(bytes)))),
             Self::Stream { left: 0, .. } => Poll::Ready(None),
-            Self::Stream { pieces, left } => pieces.poll_recv(context).map(|piece| {
-                Some(match piece {
-                    Some(Ok(bytes)) => {
-                        *left = left.saturating_sub(bytes.len() as u64);
-                        Ok(Frame::data(bytes))
-                    }
-                    Some(Err(error)) => Err(error),
-                    None => Err(io::ErrorKind::UnexpectedEof.into()),
+            Self::Stream { pieces, left, pace } => {
+                let piece = pieces.poll_recv(context);
+                pace.on_asked(piece.is_ready());
+                piece.map(|piece| {
+                    Some(match piece {
+                        Some(Ok(bytes)) => {
+                            *left = left.saturating_sub(bytes.len() as u64);
+                            Ok(Frame::data(bytes))
+                        }
+                        Some(Err(error)) => Err(error),
+                        None => Err(io::ErrorKind::UnexpectedEof.into()),
+                    })
                 })
-            }),
+            }
         }
     }
 
@@ -268,6 +325,57 @@ const ANSWER_MAX_BYTES: usize = 256 * 1024;
 #[cfg(test)]
 mod tests {
     use super::*;
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+    use tokio::net::TcpListener;
+
+    /// What comes of a part that is handed on after `delay`, with a store that reads it and answers,
+    /// or does not.
+    async fn put_after(delay: Duration, answers: bool) -> Result<(), S3Error> {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let url = format!("http://{}/part", listener.local_addr().unwrap());
+        let (pieces, outbox) = mpsc::channel(1);
+        let store = async {
+            let (mut socket, _) = listener.accept().await.unwrap();
+            if !answers {
+                return std::future::pending().await;
+            }
+            let mut seen = Vec::new();
+            while !seen.ends_with(b"part") {
+                assert!(socket.read_buf(&mut seen).await.unwrap() > 0);
+            }
+            let answer = b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n";
+            socket.write_all(answer).await.unwrap();
+            std::future::pending().await
+        };
+        let source = async {
+            tokio::time::sleep(delay).await;
+            let _ = pieces.send(Ok(Bytes::from_static(b"part"))).await;
+            std::future::pending().await
+        };
+        let put = async {
+            let request = request(Method::PUT, &PresignedUrl::from(url));
+            let request = request.body(Payload::stream(outbox, 4));
+            let client = Client::new()?;
+            client.send_within(request, PATIENCE).await.map(drop)
+        };
+        tokio::select! {
+            result = put => result,
+            () = store => unreachable!(),
+            () = source => unreachable!(),
+        }
+    }
+
+    const PATIENCE: Duration = Duration::from_secs(1);
+
+    #[tokio::test]
+    async fn a_store_that_stands_still_is_given_up_and_a_slow_source_is_not() {
+        let stalled = put_after(Duration::ZERO, false).await;
+        assert!(
+            matches!(stalled, Err(S3Error::Connection(_))),
+            "{stalled:?}"
+        );
+        put_after(3 * PATIENCE, true).await.unwrap();
+    }
 
     #[test]
     fn only_a_word_of_an_answer_is_shown() {

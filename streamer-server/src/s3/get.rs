@@ -10,7 +10,8 @@ use std::time::{Duration, Instant};
 use bytes::{Bytes, BytesMut};
 use http_body_util::BodyExt as _;
 use md5::{Digest as _, Md5};
-use rustix::fs::{FallocateFlags, FileType, OFlags, fallocate};
+use rustix::fs::{FallocateFlags, FileType, FlockOperation, OFlags, Stat, fallocate, flock, fstat};
+use rustix::io::Errno;
 use streamer_core::net::stop::{Stop, stopped};
 use streamer_core::store::place::Place;
 use tokio::sync::{Semaphore, mpsc};
@@ -124,7 +125,7 @@ impl Fetch {
             target.with_suffix(".s3-journal"),
         );
         let flags = OFlags::RDWR | OFlags::CREATE;
-        let file = partial.open(flags)?;
+        let file = open_alone(&partial, flags)?;
         // Of another object there may be more.
         file.set_len(object.size)
             .map_err(|error| failed(&partial, "write", error))?;
@@ -179,9 +180,12 @@ impl Fetch {
         while let Some(ended) = running.join_next().await {
             joined(ended)?;
         }
-        self.verify()?;
         let size = self.object.size;
-        joined(spawn_blocking(move || self.finish()).await).map(|()| size)
+        let finished = spawn_blocking(move || {
+            self.verify()?;
+            self.finish()
+        });
+        joined(finished.await).map(|()| size)
     }
 
     fn is_done(&self, part: Part) -> bool {
@@ -201,8 +205,8 @@ impl Fetch {
             .filter_map(|hash| etag::unhex(hash))
             .collect();
         let agrees = etag::object_agrees(&self.object.tag, hashes.iter());
-        if self.object.tag_proves && agrees == Some(false) {
-            drop(journal);
+        drop(journal);
+        if self.object.tag_proves && agrees == Some(false) && !self.agrees_in_equal_parts()? {
             // Nothing of it can be trusted: the next run begins anew.
             let _ = self.journal_place.remove();
             return Err(S3Error::Integrity {
@@ -210,6 +214,18 @@ impl Fetch {
             });
         }
         Ok(())
+    }
+
+    /// Whether it is as it was sent when it was sent in parts of one size, which may be smaller
+    /// than they had to be: reads all of it again.
+    fn agrees_in_equal_parts(&self) -> Result<bool, S3Error> {
+        let size = self.object.size;
+        let number = count(size, self.plan.part_bytes);
+        let hash = |part: Part| hash_part(&self.file, part);
+        let hashes: io::Result<Vec<PartHash>> =
+            parts(size, size.div_ceil(number)).map(hash).collect();
+        let hashes = hashes.map_err(|error| failed(&self.partial, "read", error))?;
+        Ok(etag::object_agrees(&self.object.tag, hashes.iter()) == Some(true))
     }
 
     fn finish(&self) -> Result<(), S3Error> {
@@ -353,9 +369,40 @@ fn write_part(
     Ok(hash.finalize().into())
 }
 
+fn hash_part(file: &File, part: Part) -> io::Result<PartHash> {
+    let (mut hash, mut at) = (Md5::new(), part.start);
+    let mut piece = vec![0; PIECE_BYTES];
+    while at < part.end {
+        let length = (part.end - at).min(PIECE_BYTES as u64) as usize;
+        file.read_exact_at(&mut piece[..length], at)?;
+        hash.update(&piece[..length]);
+        at += length as u64;
+    }
+    Ok(hash.finalize().into())
+}
+
+/// Opens the partial for as long as this run lives: two that write to it would make a mixture
+/// of both, of which each has seen only its own.
+fn open_alone(partial: &Place, flags: OFlags) -> Result<File, S3Error> {
+    loop {
+        let file = partial.open(flags)?;
+        // Where there are no locks, nothing can be known.
+        if flock(&file, FlockOperation::NonBlockingLockExclusive) == Err(Errno::WOULDBLOCK) {
+            return Err(S3Error::Busy {
+                path: partial.shown().display().to_string(),
+            });
+        }
+        let opened = fstat(&file).map_err(|error| failed(partial, "look at", error.into()))?;
+        let is_it = |stat: Stat| (stat.st_dev, stat.st_ino) == (opened.st_dev, opened.st_ino);
+        if partial.stat()?.is_some_and(is_it) {
+            return Ok(file);
+        }
+        // Another run gave it its name just now.
+    }
+}
+
 /// A full disk is told before anything is fetched, where the file system can tell.
 fn reserve(file: &File, size: u64) -> io::Result<()> {
-    use rustix::io::Errno;
     if size == 0 {
         return Ok(());
     }

@@ -43,6 +43,8 @@ pub struct PutPlan {
     pub complete: PresignedUrl,
     /// Throws them away.
     pub abort: PresignedUrl,
+    /// Tells whether the object is there.
+    pub head: PresignedUrl,
     /// Size of each part but the last, in bytes.
     pub part_bytes: u64,
 }
@@ -150,6 +152,12 @@ pub enum S3Error {
         #[source]
         source: std::io::Error,
     },
+    /// Another run has the same file.
+    #[error("another transfer to '{path}' is under way; wait for it, or cancel its job")]
+    Busy {
+        /// Which.
+        path: String,
+    },
     /// Asked to leave.
     #[error("{0}")]
     Stopped(ErrorCode),
@@ -160,14 +168,44 @@ impl S3Error {
     fn is_transient(&self) -> bool {
         match self {
             Self::Connection(_) | Self::Integrity { .. } => true,
-            Self::Refused { status, .. } => {
+            // Also behind a 200: making an object of many parts is answered before it is over.
+            Self::Refused { status, code, .. } => {
                 status.is_server_error()
                     || matches!(
                         *status,
                         StatusCode::REQUEST_TIMEOUT | StatusCode::TOO_MANY_REQUESTS
                     )
+                    || ["InternalError", "SlowDown", "ServiceUnavailable"].contains(&code.as_str())
             }
             _ => false,
         }
+    }
+
+    /// Whether the store does not know these parts: somebody made an object of them, or they
+    /// were thrown away.
+    fn has_no_parts(&self) -> bool {
+        matches!(self, Self::Refused { code, .. } if code == "NoSuchUpload")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_store_says_behind_its_200_is_tried_again_where_that_may_help() {
+        let refused = |code: &str| S3Error::Refused {
+            action: "complete the object",
+            status: StatusCode::OK,
+            code: code.to_owned(),
+        };
+        assert!(
+            ["InternalError", "SlowDown"]
+                .iter()
+                .all(|code| refused(code).is_transient())
+        );
+        assert!(!refused("InvalidPart").is_transient());
+        let gone = refused("NoSuchUpload");
+        assert!(gone.has_no_parts() && !gone.is_transient());
     }
 }

@@ -199,6 +199,12 @@ impl Send {
             let hashes = journal.done().values().map(|word| hash_of(word));
             (document(tags), hashes.collect::<Option<Vec<PartHash>>>())
         };
+        // Tags of parts that are hashes were compared; then that of the object is made of them.
+        let agrees = |tag: &str| {
+            hashes
+                .as_ref()
+                .and_then(|hashes| etag::object_agrees(tag, hashes.iter()))
+        };
         let mut failures = 0;
         let answer = loop {
             match self
@@ -211,13 +217,20 @@ impl Send {
                     failures += 1;
                     tokio::time::sleep(RETRY_PAUSE * failures).await;
                 }
+                // The answer that was lost may have been that all is well.
+                Err(error) if error.has_no_parts() && failures > 0 => {
+                    let object = self.client.head(&self.plan.head).await?;
+                    let object = object.filter(|object| object.size == self.source.size());
+                    return match object {
+                        Some(object) if agrees(&object.tag) != Some(false) => Ok(()),
+                        _ => Err(error),
+                    };
+                }
                 Err(error) => return Err(error),
             }
         };
         let tag = element(&answer, "ETag").unwrap_or_default();
-        let tag = tag.replace("&quot;", "\"");
-        // Tags of parts that are hashes were compared; then this one is made of them.
-        match hashes.and_then(|hashes| etag::object_agrees(&tag, hashes.iter())) {
+        match agrees(&tag.replace("&quot;", "\"")) {
             Some(false) => Err(S3Error::Integrity {
                 what: "the object".to_owned(),
             }),
@@ -269,10 +282,7 @@ impl PartSend {
         let (source, part) = (Arc::clone(&self.source), self.part);
         let moved = Arc::clone(&self.moved);
         let reader = spawn_blocking(move || read_part(&source.file, part, &pieces, &moved));
-        let payload = Payload::Stream {
-            pieces: outbox,
-            left: part.length(),
-        };
+        let payload = Payload::stream(outbox, part.length());
         let url = self.plan.parts.get(part.index);
         let url = url.ok_or(S3Error::Plan("it has too few parts"))?;
         let sent = self.client.write(url, payload).await;
