@@ -116,12 +116,14 @@ pub struct Options {
 }
 
 impl Options {
-    fn dial(&self, was_lost: bool) -> DialOptions {
+    /// `stuck`: the transport over which sessions were lost that brought nothing.
+    fn dial(&self, stuck: Option<Transport>) -> DialOptions {
         DialOptions {
             choice: self.transport,
             bytes_per_second: self.limit_rate,
             tls_lanes: self.connections.tls(self.limit_rate),
-            small_segments: was_lost,
+            small_segments: stuck.is_some(),
+            avoid: stuck,
         }
     }
 }
@@ -161,7 +163,8 @@ pub async fn transfer(
         limit,
         retries: 0,
         started: None,
-        patience: Patience::new(options.wait),
+        patience: Patience::new(options.wait, local.role()),
+        stuck: None,
         watch: watch(&options, coordinates)?,
         options,
     };
@@ -188,6 +191,8 @@ struct Attempts<'a, N> {
     /// When the first one was made.
     started: Option<Instant>,
     patience: Patience,
+    /// The transport over which sessions brought nothing.
+    stuck: Option<Transport>,
     watch: Option<JobWatch>,
 }
 
@@ -196,7 +201,7 @@ enum Attempt {
     /// Nothing is left to be moved.
     Over(Box<Outcome>),
     /// The next one goes on from there.
-    Lost(TransferError),
+    Lost(TransferError, Transport),
 }
 
 impl<N: FnMut(Notice<'_>)> Attempts<'_, N> {
@@ -205,9 +210,18 @@ impl<N: FnMut(Notice<'_>)> Attempts<'_, N> {
         loop {
             match self.attempt(self.options.wait).await? {
                 Attempt::Over(outcome) => return Ok(*outcome),
-                Attempt::Lost(error) => {
+                Attempt::Lost(error, transport) => {
                     self.on_lost(&error);
-                    self.patience.pause(self.progress, error).await?;
+                    let row = self
+                        .patience
+                        .on_lost(&self.progress.snapshot(), Instant::now());
+                    if row.is_stuck {
+                        self.stuck = Some(transport);
+                    }
+                    let Some(pause) = row.pause else {
+                        return Err(error.into());
+                    };
+                    tokio::time::sleep(pause).await;
                 }
             }
         }
@@ -228,7 +242,7 @@ impl<N: FnMut(Notice<'_>)> Attempts<'_, N> {
             match self.attempt(left).await {
                 Ok(Attempt::Over(again)) if again.transferred.is_settled => break,
                 Ok(Attempt::Over(_)) => lost = TransferError::Lost(UNHEARD.to_owned()),
-                Ok(Attempt::Lost(error)) => lost = error,
+                Ok(Attempt::Lost(error, _)) => lost = error,
                 // What is in place stays so.
                 Err(_) => break (self.notify)(Notice::Unheard),
             }
@@ -268,7 +282,7 @@ impl<N: FnMut(Notice<'_>)> Attempts<'_, N> {
     async fn find(&mut self, wait: Duration) -> Result<Found, ClientError> {
         (self.notify)(Notice::Dialling);
         let (options, coordinates) = (&self.options, self.coordinates);
-        let dial = options.dial(self.retries > 0);
+        let dial = options.dial(self.stuck);
         let found = tokio::select! {
             found = find(coordinates, dial, options.plaintext, wait) => found,
             state = until_over(&mut self.watch, &mut self.notify) => {
@@ -313,7 +327,8 @@ impl<N: FnMut(Notice<'_>)> Attempts<'_, N> {
         is_vacant: bool,
         started: Instant,
     ) -> Result<Attempt, ClientError> {
-        let reason = dialled.reason(self.options.transport);
+        let reason = dialled.reason(&self.options.dial(self.stuck));
+        let transport = dialled.transport();
         let purpose = Purpose {
             session: self.session,
             role: self.local.role(),
@@ -323,9 +338,9 @@ impl<N: FnMut(Notice<'_>)> Attempts<'_, N> {
         };
         let line = match Line::open(dialled, &purpose).await {
             Ok(line) => line,
-            Err(error) => return Ok(Attempt::Lost(error)),
+            Err(error) => return Ok(Attempt::Lost(error, transport)),
         };
-        let (peer, transport) = (line.link.connection.peer(), line.transport());
+        let peer = line.link.connection.peer();
         (self.notify)(Notice::Connected(peer, transport));
         let (local, progress, stop) = (self.local, self.progress, self.stop.clone());
         let result = run_session(line.link, local, is_vacant, progress, stop).await;
@@ -345,7 +360,7 @@ impl<N: FnMut(Notice<'_>)> Attempts<'_, N> {
                 reason,
             }))),
             Err(_) if self.stop.borrow().is_some() => Err(ClientError::Interrupted),
-            Err(error) if error.is_lost() => Ok(Attempt::Lost(error)),
+            Err(error) if error.is_lost() => Ok(Attempt::Lost(error, transport)),
             Err(error) => Err(error.into()),
         }
     }
@@ -435,43 +450,94 @@ async fn run_plain(
 }
 
 /// How often and for how long an endpoint is dialled again that answers and is lost again.
+/// Reads no clock.
 struct Patience {
     wait: Duration,
-    /// Bytes that had been moved by then.
-    moved: u64,
-    /// When the first loss in a row came.
-    since: Option<Instant>,
+    role: Role,
+    /// Most that a session has shown to be in place.
+    best: Proof,
+    /// When the last progress was seen, or the first loss, and how many losses brought nothing since.
+    row: Option<(Instant, u32)>,
     pause: Duration,
 }
 
+/// What a session has shown to be in place: more than that is progress.
+#[derive(Debug, Clone, Copy, Default)]
+struct Proof {
+    moved: u64,
+    held: u64,
+    entries: u64,
+}
+
+impl Proof {
+    /// What a sender has sent proves nothing: it may wait in a socket of its own.
+    fn of(moved: &Snapshot, role: Role) -> Self {
+        Self {
+            moved: match role {
+                Role::Receiver => moved.moved_bytes,
+                Role::Sender => 0,
+            },
+            held: moved.resumed_bytes,
+            entries: moved.entries_done,
+        }
+    }
+
+    fn exceeds(self, other: Self) -> bool {
+        self.moved > other.moved || self.held > other.held || self.entries > other.entries
+    }
+
+    fn max(self, other: Self) -> Self {
+        Self {
+            moved: self.moved.max(other.moved),
+            held: self.held.max(other.held),
+            entries: self.entries.max(other.entries),
+        }
+    }
+}
+
+/// What follows from a loss.
+#[derive(Debug, PartialEq, Eq)]
+struct AfterLoss {
+    /// Nothing is brought, again and again: another way may be open.
+    is_stuck: bool,
+    /// How long to wait before the next try; `None` when it is not worth one.
+    pause: Option<Duration>,
+}
+
 impl Patience {
-    fn new(wait: Duration) -> Self {
+    fn new(wait: Duration, role: Role) -> Self {
         Self {
             wait,
-            moved: 0,
-            since: None,
+            role,
+            best: Proof::default(),
+            row: None,
             pause: RETRY_PAUSE,
         }
     }
 
-    /// Waits before the next try: longer each time, unless bytes were moved in between.
-    async fn pause(
-        &mut self,
-        progress: &Progress,
-        error: TransferError,
-    ) -> Result<(), ClientError> {
-        let moved = progress.snapshot().moved_bytes;
-        match self.since {
-            Some(since) if moved == self.moved => {
-                if since.elapsed() >= self.wait {
-                    return Err(error.into());
-                }
+    /// A session is lost that had moved so much: the wait is longer each time, unless it brought
+    /// something.
+    fn on_lost(&mut self, moved: &Snapshot, now: Instant) -> AfterLoss {
+        let proof = Proof::of(moved, self.role);
+        let is_progress = proof.exceeds(self.best);
+        self.best = proof.max(self.best);
+        let (since, losses) = match self.row {
+            Some((since, losses)) if !is_progress => (since, losses + 1),
+            _ => {
+                self.pause = RETRY_PAUSE;
+                // What a sender has brought is seen in the session after.
+                (now, u32::from(!is_progress))
             }
-            _ => (self.moved, self.since, self.pause) = (moved, Some(Instant::now()), RETRY_PAUSE),
+        };
+        self.row = Some((since, losses));
+        // One session may be longer than the wait: what it hashes takes its time.
+        let is_hopeless = losses > LOSSES_MAX && now.saturating_duration_since(since) >= self.wait;
+        let pause = self.pause;
+        self.pause = (2 * pause).min(RETRY_PAUSE_MAX);
+        AfterLoss {
+            is_stuck: losses >= STUCK,
+            pause: (!is_hopeless).then_some(pause),
         }
-        tokio::time::sleep(self.pause).await;
-        self.pause = (2 * self.pause).min(RETRY_PAUSE_MAX);
-        Ok(())
     }
 }
 
@@ -617,5 +683,68 @@ const LISTENS_WITHIN: Duration = Duration::from_secs(1);
 /// Before a lost endpoint is dialled again: it may be noticing the loss itself.
 const RETRY_PAUSE: Duration = Duration::from_millis(200);
 
+/// Losses in a row that bring nothing until another transport is tried first.
+const STUCK: u32 = 2;
+
+/// Losses in a row that bring nothing, at least, until an endpoint is given up that answers.
+const LOSSES_MAX: u32 = 4;
+
 /// Between two tries of an endpoint that answers each time and is lost each time.
 const RETRY_PAUSE_MAX: Duration = Duration::from_secs(5);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const WAIT: Duration = Duration::from_secs(60);
+
+    fn moved(moved_bytes: u64, resumed_bytes: u64) -> Snapshot {
+        Snapshot {
+            moved_bytes,
+            resumed_bytes,
+            ..Snapshot::default()
+        }
+    }
+
+    /// Losses until it gives up, one every `every`, each after so much.
+    fn losses(role: Role, every: Duration, proof: impl Fn(u64) -> Snapshot) -> Option<u32> {
+        let (mut patience, begun) = (Patience::new(WAIT, role), Instant::now());
+        (1..=100).find(|&number| {
+            let now = begun + every * number;
+            patience.on_lost(&proof(number.into()), now).pause.is_none()
+        })
+    }
+
+    #[test]
+    fn what_only_left_this_side_is_no_progress() {
+        let second = Duration::from_secs(1);
+        let sent = |number| moved(number << 20, 0);
+        assert_eq!(losses(Role::Sender, second, sent), Some(61));
+        assert_eq!(losses(Role::Receiver, second, sent), None);
+        let held = |number| moved(number << 20, number);
+        assert_eq!(losses(Role::Sender, second, held), None);
+    }
+
+    #[test]
+    fn a_long_session_that_hashes_may_be_lost_a_few_times() {
+        let hour = Duration::from_secs(3600);
+        assert_eq!(
+            losses(Role::Receiver, hour, |_| moved(0, 0)),
+            Some(LOSSES_MAX + 1)
+        );
+    }
+
+    #[test]
+    fn who_is_stuck_waits_longer_each_time() {
+        let (mut patience, now) = (Patience::new(WAIT, Role::Receiver), Instant::now());
+        let mut lost = |bytes| patience.on_lost(&moved(bytes, 0), now);
+        assert!(!lost(0).is_stuck);
+        let again = lost(0);
+        assert_eq!((again.is_stuck, again.pause), (true, Some(2 * RETRY_PAUSE)));
+        let after = lost(1);
+        assert_eq!((after.is_stuck, after.pause), (false, Some(RETRY_PAUSE)));
+        assert!(!lost(1).is_stuck);
+        assert!((0..9).all(|_| lost(1).is_stuck));
+        assert_eq!(lost(1).pause, Some(RETRY_PAUSE_MAX));
+    }
+}

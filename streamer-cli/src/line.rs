@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU16, Ordering};
 use std::time::{Duration, Instant};
 
+use streamer_core::TransferSecret;
 use streamer_core::net::TransferError;
 use streamer_core::net::control::write_message;
 use streamer_core::net::dial::Dialled;
@@ -14,7 +15,6 @@ use streamer_core::net::quic::Endpoint;
 use streamer_core::net::tcp::{Connector, TlsStream};
 use streamer_core::session::hello;
 use streamer_core::wire::message::{Message, Role, SessionId};
-use streamer_core::{TransferSecret, Transport};
 use tokio::sync::{Mutex, mpsc, oneshot};
 use tokio::task::JoinSet;
 use tokio::time::timeout;
@@ -146,14 +146,10 @@ impl Line {
             }
         }
     }
-
-    pub(crate) fn transport(&self) -> Transport {
-        self.link.connection.transport()
-    }
 }
 
 /// Keeps one lane of a session, however often it is lost: `dial` makes one of this number, and knows
-/// whether the last one was lost. One that cannot be dialled is one less for a while; without any the
+/// whether the last one was lost early. One that cannot be dialled is one less for a while; without any the
 /// session says so.
 async fn keep_lane(
     dial: impl AsyncFn(u16, bool) -> Option<Carrier>,
@@ -178,7 +174,7 @@ async fn keep_lane(
             let begun = Instant::now();
             // Never sent: dropped with the lane.
             let _ = end.await;
-            was_lost = true;
+            was_lost = begun.elapsed() < YOUNG;
             if begun.elapsed() > REDIAL_PAUSE_MAX {
                 pause = REDIAL_PAUSE;
             }
@@ -232,6 +228,10 @@ const DIAL_TIMEOUT: Duration = Duration::from_secs(30);
 /// Before a lost lane is dialled again, and most after it was lost again and again.
 const REDIAL_PAUSE: Duration = Duration::from_millis(100);
 const REDIAL_PAUSE_MAX: Duration = Duration::from_secs(5);
+
+/// A lane that is lost before this age may never have carried anything: longer than it is waited for
+/// what it says first.
+const YOUNG: Duration = Duration::from_secs(40);
 
 /// TCP connections for data at most, unless asked for: four fill what one does not after a
 /// loss.

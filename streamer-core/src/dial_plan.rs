@@ -42,7 +42,9 @@ impl Iterator for DialPlan {
         let others = self.ports - first;
         let from = round * OTHER_PORTS;
         let rotating = (0..others.min(OTHER_PORTS)).map(|i| first + (from + i) % others);
-        let at = ROUND_INTERVAL * u32::try_from(round).unwrap_or(u32::MAX);
+        let round = u32::try_from(round).unwrap_or(u32::MAX);
+        let late = round.saturating_sub(EARLY_ROUNDS);
+        let at = ROUND_INTERVAL * round.min(EARLY_ROUNDS) + LATE_ROUND_INTERVAL * late;
         Some(Round {
             at,
             ports: (0..first).chain(rotating).collect(),
@@ -56,6 +58,13 @@ pub const PORT_STAGGER: Duration = Duration::from_millis(10);
 /// Between two rounds: what a client waits at most for an endpoint that has just come up.
 const ROUND_INTERVAL: Duration = Duration::from_millis(250);
 
+/// In the first minute. Who waits for longer waits for a queue, and is not to keep other endpoints
+/// on the same ports busy.
+const EARLY_ROUNDS: u32 = 240;
+
+/// Between two rounds after that.
+const LATE_ROUND_INTERVAL: Duration = Duration::from_secs(1);
+
 /// Ports that every round tries.
 const FIRST_PORTS: usize = 4;
 
@@ -65,6 +74,14 @@ const OTHER_PORTS: usize = 4;
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn who_waits_for_a_queue_asks_less_often() {
+        let at: Vec<_> = DialPlan::new(5).map(|round| round.at).take(400).collect();
+        assert_eq!((at[0], at[240]), (Duration::ZERO, Duration::from_secs(60)));
+        assert_eq!(at[399], Duration::from_secs(60 + 159));
+        assert!(at.windows(2).all(|pair| pair[0] < pair[1]));
+    }
 
     #[test]
     fn every_port_is_tried_and_the_first_ones_always() {

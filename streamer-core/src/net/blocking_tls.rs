@@ -43,8 +43,9 @@ impl HangUp {
             tokio::time::sleep(GLANCE).await;
             let flags = RecvFlags::PEEK | RecvFlags::DONTWAIT;
             match rustix::net::recv(&self.socket, &mut [0; 1], flags) {
-                Ok((_, 0)) => return Ok(()),
-                Ok(_) | Err(Errno::AGAIN | Errno::INTR) => {}
+                // Its end, or an alert in front of it.
+                Ok(_) => return Ok(()),
+                Err(Errno::AGAIN | Errno::INTR) => {}
                 Err(error) => return Err(error.into()),
             }
         }

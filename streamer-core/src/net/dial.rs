@@ -45,14 +45,28 @@ pub enum Dialled {
 
 impl Dialled {
     /// Why it is this transport, for people.
-    pub fn reason(&self, choice: Choice) -> &'static str {
+    pub fn reason(&self, options: &DialOptions) -> &'static str {
+        let is_other = |avoided| avoided != self.transport();
         match self {
-            _ if choice != Choice::Auto => "it was asked for",
+            _ if options.choice != Choice::Auto => "it was asked for",
+            _ if options.avoid.is_some_and(is_other) => {
+                "the other one connected and carried nothing"
+            }
             Self::Quic { .. } => "it answered",
             Self::Tls {
                 preferred: true, ..
             } => "the other machine is near, where TCP costs less",
             Self::Tls { .. } => "QUIC did not answer",
+        }
+    }
+}
+
+impl Dialled {
+    /// Which one.
+    pub fn transport(&self) -> Transport {
+        match self {
+            Self::Quic { .. } => Transport::Quic,
+            Self::Tls { .. } => Transport::Tls,
         }
     }
 }
@@ -69,6 +83,9 @@ pub struct DialOptions {
     pub tls_lanes: u16,
     /// Over TCP, packets that pass everywhere ([`Connector::with_small_segments`]).
     pub small_segments: bool,
+    /// Carried nothing the last time: where both may be used, taken only when the other one does
+    /// not answer.
+    pub avoid: Option<Transport>,
 }
 
 impl From<Choice> for DialOptions {
@@ -78,6 +95,7 @@ impl From<Choice> for DialOptions {
             bytes_per_second: None,
             tls_lanes: 0,
             small_segments: false,
+            avoid: None,
         }
     }
 }
@@ -162,14 +180,11 @@ where
                 round = plan.next();
             }
             Some(attempt) = attempts.join_next() => match attempt {
-                Ok(Attempt { result: Ok(dialled), .. }) => match dialled {
-                    Dialled::Tls {
-                        preferred: false, ..
-                    } if dialers.has_quic() => {
-                        second_best
-                            .get_or_insert_with(|| (Instant::now() + HEAD_START, dialled));
+                Ok(Attempt { result: Ok(dialled), .. }) => match dialers.patience_with(&dialled) {
+                    Some(patience) => {
+                        second_best.get_or_insert_with(|| (Instant::now() + patience, dialled));
                     }
-                    Dialled::Quic { .. } | Dialled::Tls { .. } => return Ok(dialled),
+                    None => return Ok(dialled),
                 },
                 Ok(Attempt { peer, result: Err(error) }) => failures.note(peer, error),
                 // Cancelled only with us; a panic is a failed attempt.
@@ -216,6 +231,8 @@ struct Dialers {
     tls: Option<Connector>,
     wanted: DialOptions,
     secret: TransferSecret,
+    /// Where the last round was cut off, so that the next one goes on there.
+    left_out: usize,
 }
 
 impl Dialers {
@@ -238,6 +255,7 @@ impl Dialers {
             tls,
             wanted,
             secret: coordinates.secret.clone(),
+            left_out: 0,
         })
     }
 
@@ -279,53 +297,83 @@ impl Dialers {
         }
     }
 
+    /// How long the other transport is waited for now that this one has answered; `None` when it
+    /// is not.
+    fn patience_with(&self, dialled: &Dialled) -> Option<Duration> {
+        let has_both = self.has_quic() && self.tls.is_some();
+        match (dialled, self.wanted.avoid) {
+            _ if !has_both => None,
+            (_, Some(avoided)) => (dialled.transport() == avoided).then_some(ATTEMPT_TIMEOUT),
+            (Dialled::Tls { preferred, .. }, None) => (!preferred).then_some(HEAD_START),
+            (Dialled::Quic { .. }, None) => None,
+        }
+    }
+
     fn has_quic(&self) -> bool {
         self.quic.values().any(Option::is_some)
     }
 
     fn begin(
-        &self,
+        &mut self,
         attempts: &mut JoinSet<Attempt>,
         hosts: &[SocketAddr],
         ports: &[u16],
         number: usize,
         round: &Round,
     ) {
-        for (i, port) in (0u32..).zip(round.ports.iter().filter_map(|index| ports.get(*index))) {
-            let at = Instant::now() + PORT_STAGGER * i;
-            for host in hosts {
-                let peer = SocketAddr::new(host.ip(), *port);
-                if attempts.len() >= MAX_ATTEMPTS {
-                    return;
-                }
-                let quic = self.quic.get(&Family::of(&peer)).cloned().flatten();
-                let has_quic = quic.is_some();
-                if let Some(endpoint) = quic {
-                    // Elsewhere nobody is likely to listen.
-                    let is_likely = number == 0 && i == 0;
-                    let spare = if is_likely { self.wanted.tls_lanes } else { 0 };
-                    let near = try_near(self.tls.clone(), peer, spare);
-                    attempts.spawn(async move {
-                        wait_for(at).await;
-                        Attempt {
-                            peer,
-                            result: try_quic(endpoint, near, peer).await,
-                        }
-                    });
-                }
-                // The first round is QUIC's head start.
-                if let Some(connector) = self.tls.clone().filter(|_| number > 0 || !has_quic) {
-                    attempts.spawn(async move {
-                        wait_for(at).await;
-                        Attempt {
-                            peer,
-                            result: try_tls(connector, peer).await,
-                        }
-                    });
-                }
+        let ports = round.ports.iter().filter_map(|index| ports.get(*index));
+        let places: Vec<(u32, SocketAddr)> = (0u32..)
+            .zip(ports)
+            .flat_map(|(i, port)| hosts.iter().map(move |host| (i, at_port(*host, *port))))
+            .collect();
+        let from = self.left_out % places.len().max(1);
+        let order = places.iter().cycle().skip(from).take(places.len());
+        for (tried, (i, peer)) in order.enumerate() {
+            if attempts.len() >= MAX_ATTEMPTS {
+                self.left_out = from + tried;
+                return;
             }
+            self.begin_one(attempts, *peer, number, *i);
+        }
+        self.left_out = 0;
+    }
+
+    /// Begins what is to be tried there as the `i`th port of a round.
+    fn begin_one(&self, attempts: &mut JoinSet<Attempt>, peer: SocketAddr, number: usize, i: u32) {
+        let at = Instant::now() + PORT_STAGGER * i;
+        let quic = self.quic.get(&Family::of(&peer)).cloned().flatten();
+        // The first round is QUIC's head start.
+        let is_late = quic.is_some() && self.wanted.avoid != Some(Transport::Quic);
+        if let Some(endpoint) = quic {
+            // Elsewhere nobody is likely to listen.
+            let is_likely = number == 0 && i == 0;
+            let spare = if is_likely { self.wanted.tls_lanes } else { 0 };
+            let may_be_near = self.wanted.avoid != Some(Transport::Tls);
+            let near = try_near(self.tls.clone().filter(|_| may_be_near), peer, spare);
+            attempts.spawn(async move {
+                wait_for(at).await;
+                Attempt {
+                    peer,
+                    result: try_quic(endpoint, near, peer).await,
+                }
+            });
+        }
+        if let Some(connector) = self.tls.clone().filter(|_| number > 0 || !is_late) {
+            attempts.spawn(async move {
+                wait_for(at).await;
+                Attempt {
+                    peer,
+                    result: try_tls(connector, peer).await,
+                }
+            });
         }
     }
+}
+
+/// With the scope that a link-local address has.
+pub(super) fn at_port(mut host: SocketAddr, port: u16) -> SocketAddr {
+    host.set_port(port);
+    host
 }
 
 /// A timer would wait to the end of a millisecond, also for what is due.
@@ -439,7 +487,9 @@ impl Failures {
         coordinates: &Coordinates,
         wait: Duration,
     ) -> DialError {
-        if let Some(peer) = self.stranger {
+        // Where the endpoint has several ports to choose from, others may have the rest of them.
+        let is_alone = coordinates.ports.first() == coordinates.ports.last();
+        if let Some(peer) = self.stranger.filter(|_| is_alone) {
             return DialError::Stranger { peer };
         }
         let shown: Vec<String> = hosts
@@ -453,7 +503,11 @@ impl Failures {
             tried.push_str(&format!(" and {more} more"));
         }
         let ports = coordinates.ports;
-        let reason = self.local.map_or(Reason::Silent, Reason::Local);
+        let reason = match (self.local, self.stranger) {
+            (_, Some(peer)) => Reason::Others(peer),
+            (Some(what), None) => Reason::Local(what),
+            (None, None) => Reason::Silent,
+        };
         DialError::Unreachable {
             tried,
             ports: ports.to_string(),
@@ -499,13 +553,18 @@ pub enum DialError {
 }
 
 impl DialError {
-    /// Nobody answered at any of these in time.
+    /// Nobody answered at any of these in time, or only a stranger.
     pub(super) fn unreachable(
         hosts: &[SocketAddr],
+        stranger: Option<SocketAddr>,
         coordinates: &Coordinates,
         wait: Duration,
     ) -> Self {
-        Failures::default().into_error(hosts, coordinates, wait)
+        let failures = Failures {
+            stranger,
+            local: None,
+        };
+        failures.into_error(hosts, coordinates, wait)
     }
 }
 
@@ -516,6 +575,8 @@ pub enum Reason {
     Silent,
     /// Packets could not be sent.
     Local(String),
+    /// Another endpoint answered there, at least.
+    Others(SocketAddr),
 }
 
 impl fmt::Display for Reason {
@@ -523,6 +584,7 @@ impl fmt::Display for Reason {
         match self {
             Self::Silent => f.write_str("no answer"),
             Self::Local(what) => f.write_str(what),
+            Self::Others(peer) => write!(f, "another one answered at {peer}, this one nowhere"),
         }
     }
 }

@@ -18,15 +18,6 @@ pub(crate) enum Piece {
     Broken,
 }
 
-impl Piece {
-    /// Waits until it may move. Cancel-safe as [`RateLimit::pass`].
-    async fn pass(&self, limit: Option<&RateLimit>) {
-        if let (Self::Bytes(bytes), Some(limit)) = (self, limit) {
-            limit.pass(bytes.len()).await;
-        }
-    }
-}
-
 /// Where the pieces of a lane go.
 pub(crate) enum Outlet {
     /// To the task that writes QUIC streams, which tells when the lane is lost.
@@ -97,6 +88,17 @@ impl Socket {
     }
 
     fn put(&mut self, bytes: &[u8]) -> Result<(), LaneLost> {
+        let most = self
+            .limit
+            .as_ref()
+            .map(|limit| limit.piece_bytes(bytes.len()));
+        for part in bytes.chunks(most.unwrap_or(bytes.len()).max(1)) {
+            self.put_part(part)?;
+        }
+        Ok(())
+    }
+
+    fn put_part(&mut self, bytes: &[u8]) -> Result<(), LaneLost> {
         if let Some(limit) = &self.limit {
             let hung_up = &mut self.hung_up;
             self.runtime.block_on(async {
@@ -135,6 +137,23 @@ impl<E: std::error::Error> From<E> for LaneLost {
     }
 }
 
+/// Writes as fast as the limit lets it, so that the receiver hears of it all the while.
+async fn write_limited(
+    stream: &mut quinn::SendStream,
+    mut bytes: Bytes,
+    limit: Option<&RateLimit>,
+) -> Result<(), quinn::WriteError> {
+    let Some(limit) = limit else {
+        return stream.write_chunk(bytes).await;
+    };
+    while !bytes.is_empty() {
+        let part = bytes.split_to(limit.piece_bytes(bytes.len()));
+        limit.pass(part.len()).await;
+        stream.write_chunk(part).await?;
+    }
+    Ok(())
+}
+
 /// Writes pieces to one stream, or, after a record that could not be completed, to the next.
 pub(crate) async fn write_streams(
     connection: quinn::Connection,
@@ -143,22 +162,19 @@ pub(crate) async fn write_streams(
 ) -> Result<(), LaneLost> {
     let mut open: Option<quinn::SendStream> = None;
     while let Some(piece) = pieces.recv().await {
-        piece.pass(limit.as_deref()).await;
-        match (piece, &mut open) {
-            (Piece::Bytes(bytes), Some(stream)) => stream.write_chunk(bytes).await?,
-            (Piece::Bytes(bytes), None) => {
-                let mut stream = connection.open_uni().await?;
-                stream.write_chunk(bytes).await?;
-                open = Some(stream);
-            }
+        let Piece::Bytes(bytes) = piece else {
             // An end within a record tells. A reset would take what is on its way with it: records of
             // other files, which nobody would send again.
-            (Piece::Broken, _) => {
-                if let Some(mut stream) = open.take() {
-                    stream.finish()?;
-                }
+            if let Some(mut stream) = open.take() {
+                stream.finish()?;
             }
-        }
+            continue;
+        };
+        let stream = match &mut open {
+            Some(stream) => stream,
+            None => open.insert(connection.open_uni().await?),
+        };
+        write_limited(stream, bytes, limit.as_deref()).await?;
     }
     if let Some(mut stream) = open {
         stream.finish()?;

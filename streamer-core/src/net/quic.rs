@@ -22,7 +22,6 @@ use crate::secret::TransferSecret;
 #[derive(Clone)]
 pub struct Endpoint {
     inner: quinn::Endpoint,
-    socket: Arc<BatchedSocket>,
     server: Option<Arc<QuicServerConfig>>,
     client: Option<Arc<QuicClientConfig>>,
     buffers: SocketBuffers,
@@ -104,14 +103,12 @@ impl Endpoint {
         let _ = config.max_udp_payload_size(MAX_UDP_PAYLOAD_BYTES);
         config.cid_generator(|| Box::new(ShortIds::new()));
         let inner = TokioRuntime.wrap_udp_socket(socket)?;
-        let socket = Arc::new(BatchedSocket::new(inner));
-        let abstract_socket = Arc::clone(&socket) as Arc<dyn quinn::AsyncUdpSocket>;
+        let abstract_socket = Arc::new(BatchedSocket::new(inner));
         let runtime = Arc::new(TokioRuntime);
         let inner =
             quinn::Endpoint::new_with_abstract_socket(config, None, abstract_socket, runtime)?;
         Ok(Self {
             inner,
-            socket,
             server: None,
             client: None,
             buffers,
@@ -179,9 +176,7 @@ impl Endpoint {
     }
 
     fn transport(&self, peer: SocketAddr) -> Arc<TransportConfig> {
-        let ceiling = udp_payload_ceiling(peer);
-        self.socket.allow_payload(ceiling);
-        Arc::new(transport_config(ceiling, self.window))
+        Arc::new(transport_config(udp_payload_ceiling(peer), self.window))
     }
 }
 
@@ -189,7 +184,6 @@ impl std::fmt::Debug for Endpoint {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let Self {
             inner,
-            socket: _,
             server: _,
             client: _,
             buffers,

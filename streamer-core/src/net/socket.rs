@@ -5,43 +5,43 @@ use std::io::{self, IoSliceMut};
 use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::task::{Context, Poll};
 
 use quinn::udp::{RecvMeta, Transmit};
 use quinn::{AsyncUdpSocket, UdpPoller};
 
 /// Wraps quinn's socket. quinn batches up to ten packets into one call whatever their size;
-/// over 64 KiB in all the kernel refuses, and the batch is lost (EMSGSIZE). So the batch is
-/// limited by the largest packet that a connection may come to use.
-pub(crate) struct BatchedSocket {
-    inner: Arc<dyn AsyncUdpSocket>,
-    max_segments: AtomicUsize,
-}
+/// over 64 KiB in all the kernel refuses, and the batch is lost (EMSGSIZE). So larger ones are
+/// sent in several calls.
+pub(crate) struct BatchedSocket(Arc<dyn AsyncUdpSocket>);
 
 impl BatchedSocket {
     pub(crate) fn new(inner: Arc<dyn AsyncUdpSocket>) -> Self {
-        Self {
-            inner,
-            max_segments: AtomicUsize::new(usize::MAX),
-        }
-    }
-
-    /// Allows for packets of `payload_bytes`. Only ever lowers the batch: connections share
-    /// the socket.
-    pub(crate) fn allow_payload(&self, payload_bytes: u16) {
-        let segments = (MAX_BATCH_BYTES / usize::from(payload_bytes)).max(1);
-        self.max_segments.fetch_min(segments, Ordering::Relaxed);
+        Self(inner)
     }
 }
 
 impl AsyncUdpSocket for BatchedSocket {
     fn create_io_poller(self: Arc<Self>) -> Pin<Box<dyn UdpPoller>> {
-        Arc::clone(&self.inner).create_io_poller()
+        Arc::clone(&self.0).create_io_poller()
     }
 
     fn try_send(&self, transmit: &Transmit<'_>) -> io::Result<()> {
-        self.inner.try_send(transmit)
+        let bytes = transmit.contents.len();
+        let Some(packet) = transmit.segment_size.filter(|_| bytes > MAX_BATCH_BYTES) else {
+            return self.0.try_send(transmit);
+        };
+        for contents in transmit.contents.chunks(batch_bytes(packet)) {
+            // When the socket is full in between, all are sent again: QUIC takes no harm.
+            self.0.try_send(&Transmit {
+                destination: transmit.destination,
+                ecn: transmit.ecn,
+                contents,
+                segment_size: (contents.len() > packet).then_some(packet),
+                src_ip: transmit.src_ip,
+            })?;
+        }
+        Ok(())
     }
 
     fn poll_recv(
@@ -50,17 +50,15 @@ impl AsyncUdpSocket for BatchedSocket {
         bufs: &mut [IoSliceMut<'_>],
         meta: &mut [RecvMeta],
     ) -> Poll<io::Result<usize>> {
-        self.inner.poll_recv(cx, bufs, meta)
+        self.0.poll_recv(cx, bufs, meta)
     }
 
     fn local_addr(&self) -> io::Result<SocketAddr> {
-        self.inner.local_addr()
+        self.0.local_addr()
     }
 
     fn max_transmit_segments(&self) -> usize {
-        self.inner
-            .max_transmit_segments()
-            .min(self.max_segments.load(Ordering::Relaxed))
+        self.0.max_transmit_segments()
     }
 
     fn max_receive_segments(&self) -> usize {
@@ -70,7 +68,7 @@ impl AsyncUdpSocket for BatchedSocket {
     }
 
     fn may_fragment(&self) -> bool {
-        self.inner.may_fragment()
+        self.0.may_fragment()
     }
 }
 
@@ -80,4 +78,28 @@ impl fmt::Debug for BatchedSocket {
     }
 }
 
+/// Whole packets of this size that go in one call.
+fn batch_bytes(packet: usize) -> usize {
+    (MAX_BATCH_BYTES / packet.max(1)).max(1) * packet.max(1)
+}
+
+/// What a datagram of IPv4 holds.
 const MAX_BATCH_BYTES: usize = 65_507;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_batch_is_of_whole_packets_and_within_what_the_kernel_takes() {
+        for (packet, batch) in [
+            (1200, 64_800),
+            (8972, 62_804),
+            (65_507, 65_507),
+            (70_000, 70_000),
+        ] {
+            assert_eq!(batch_bytes(packet), batch);
+        }
+        assert!(batch_bytes(0) > 0);
+    }
+}

@@ -11,7 +11,7 @@ use tokio::time::{Instant, sleep, sleep_until, timeout, timeout_at};
 use crate::coordinates::Coordinates;
 use crate::error::ErrorCode;
 use crate::net::TransferError;
-use crate::net::dial::{self, ATTEMPT_TIMEOUT, DialError, DialOptions, Dialled, dial};
+use crate::net::dial::{self, ATTEMPT_TIMEOUT, DialError, DialOptions, Dialled, at_port, dial};
 use crate::net::resolve::{Names, by_system};
 use crate::net::tcp::Connector;
 use crate::net::ws::{ConnectError, PlainLink, connect};
@@ -55,6 +55,12 @@ pub async fn find(
     plaintext: Plaintext,
     wait: Duration,
 ) -> Result<Found, FindError> {
+    // Even who does not want to wait wants to try once.
+    let wait = if wait.is_zero() {
+        ATTEMPT_TIMEOUT
+    } else {
+        wait
+    };
     let proven = async { Ok(Found::Proven(dial(coordinates, wanted, wait).await?)) };
     match plaintext {
         Plaintext::Allowed if !coordinates.secret.is_key() => {
@@ -101,10 +107,10 @@ async fn search(
             Ok(Ok(None)) if Instant::now() + ROUND_PAUSE < deadline => sleep(ROUND_PAUSE).await,
             Ok(Err(busy)) => return Err(busy),
             Ok(Ok(None)) | Err(_) => {
-                let stranger = refused_by.map(|peer| DialError::Stranger { peer });
-                let error = stranger.or_else(|| names.failure());
-                let unreachable = || DialError::unreachable(names.hosts(), coordinates, wait);
-                return Err(error.unwrap_or_else(unreachable).into());
+                let unresolved = names.failure().filter(|_| refused_by.is_none());
+                let unreachable =
+                    || DialError::unreachable(names.hosts(), refused_by, coordinates, wait);
+                return Err(unresolved.unwrap_or_else(unreachable).into());
             }
         }
     }
@@ -122,7 +128,7 @@ async fn ask_around(
     let ports = ports(coordinates);
     let peers: Vec<SocketAddr> = ports
         .iter()
-        .flat_map(|port| hosts.iter().map(|host| SocketAddr::new(host.ip(), *port)))
+        .flat_map(|port| hosts.iter().map(|host| at_port(*host, *port)))
         .collect();
     for some in peers.chunks(SIDE_BY_SIDE) {
         let mut opening = JoinSet::new();
