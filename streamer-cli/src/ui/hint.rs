@@ -62,8 +62,9 @@ pub(crate) fn of_server(error: &ServeError) -> Option<&'static str> {
 pub(crate) fn of_code(code: ErrorCode) -> Option<&'static str> {
     Some(match code {
         ErrorCode::TargetExists => {
-            "choose another name, or use --overwrite or --skip-existing where you receive"
+            "choose another name; 'streamer receive' has --overwrite and --skip-existing as well"
         }
+        ErrorCode::NameTaken => "move it away, or choose another name",
         ErrorCode::SourceMissing => "check the path of the source",
         ErrorCode::ParentMissing => "create the directory first",
         ErrorCode::PermissionDenied => "check who owns the file and its directory",

@@ -36,8 +36,9 @@ impl Attributes {
         }
     }
 
-    /// Gives them to a file or directory, `shown` so in the log. Never setuid, setgid or sticky, but
-    /// a directory keeps the setgid that it was made with: so the files of a project get its group.
+    /// Gives them to a file or directory, `shown` so in the log. Setgid and sticky are for directories
+    /// only, where they say whose the files in it are; a directory also keeps the setgid that it was
+    /// made with, so that the files of a project get its group. Setuid is for none.
     ///
     /// What the file system or its owner does not allow is no reason to give up bytes that have
     /// arrived: the log tells.
@@ -47,7 +48,7 @@ impl Attributes {
     pub(crate) fn apply(self, file: impl AsFd, shown: impl Fn() -> PathBuf) -> Result<(), Errno> {
         let stat = rustix::fs::fstat(&file)?;
         let kept = match FileType::from_raw_mode(stat.st_mode) {
-            FileType::Directory => stat.st_mode & SETGID,
+            FileType::Directory => stat.st_mode & SETGID | self.mode & (SETGID | STICKY),
             _ => 0,
         };
         let mode = rustix::fs::fchmod(&file, Mode::from_raw_mode(self.mode & 0o777 | kept));
@@ -81,7 +82,7 @@ pub(crate) fn make_writable(directory: impl AsFd) {
     if let Ok(stat) = rustix::fs::fstat(&directory)
         && stat.st_mode & 0o700 != 0o700
     {
-        let mode = stat.st_mode & (0o777 | SETGID) | 0o700;
+        let mode = stat.st_mode & (0o777 | SETGID | STICKY) | 0o700;
         // Where it is not ours, what is created in it will say so.
         let _ = rustix::fs::fchmod(&directory, Mode::from_raw_mode(mode));
     }
@@ -96,6 +97,7 @@ pub(crate) fn is_same_time(stat: &Stat, modified: Timestamp) -> bool {
 }
 
 const SETGID: u32 = 0o2000;
+const STICKY: u32 = 0o1000;
 
 /// In nanoseconds: most file systems, NTFS and SMB, microseconds, milliseconds, exFAT, and seconds,
 /// as small inodes of ext4 and many old servers of NFS.
@@ -118,12 +120,13 @@ mod tests {
     }
 
     #[test]
-    fn a_directory_keeps_the_setgid_that_it_has_and_gets_none() {
+    fn a_directory_keeps_the_setgid_that_it_has_and_gets_setgid_and_sticky() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path();
         for (before, offered, after) in [
             (0o2700, 0o755, 0o2755),
-            (0o700, 0o2755, 0o755),
+            (0o700, 0o2755, 0o2755),
+            (0o700, 0o5777, 0o1777),
             (0o2770, 0o6750, 0o2750),
         ] {
             std::fs::set_permissions(path, std::fs::Permissions::from_mode(before)).unwrap();

@@ -60,6 +60,17 @@ impl Journal {
     }
 }
 
+/// Whether it is a journal, or is about to become one.
+///
+/// # Errors
+/// When reading fails.
+pub fn is_one(mut file: &File) -> io::Result<bool> {
+    let mut begin = Vec::new();
+    let most = MAGIC.len() as u64;
+    Read::by_ref(&mut file).take(most).read_to_end(&mut begin)?;
+    Ok(begin.is_empty() || begin == MAGIC)
+}
+
 /// Writes the header of a new journal.
 ///
 /// # Errors

@@ -90,6 +90,7 @@ impl PartialFile {
             StoreError::refused(ErrorCode::UnsupportedType, "create", target.shown())
         })?;
         places.let_go_of_named()?;
+        places.check_journal()?;
         let file = places.open_part(plan)?;
         if restart {
             // Not before it is known to be ours and nobody writes to it.
@@ -153,6 +154,30 @@ impl PartialFile {
         // Whoever changed it since then owns what it is now.
         let is_whole = partial.rehash(&journal, leaving)?.len() as u64 == plan.count();
         Ok(is_whole.then_some(partial))
+    }
+
+    /// Sees to it that nothing of a file is left where a tree goes, which is thrown away with
+    /// `restart`.
+    ///
+    /// # Errors
+    /// [`ErrorCode::SourceChanged`] where a partial is to be kept, [`ErrorCode::NameTaken`] where
+    /// something else has the name, and the usual file errors.
+    pub(crate) fn make_way(target: &Place, restart: bool) -> Result<(), StoreError> {
+        let places = Places::of(target, target.with_suffix(".part"));
+        let is_file = |stat: Stat| FileType::from_raw_mode(stat.st_mode) == FileType::RegularFile;
+        if !places.journal.stat()?.is_some_and(is_file) {
+            return Ok(());
+        }
+        places.check_journal()?;
+        if !restart {
+            let (code, shown) = (ErrorCode::SourceChanged, places.part.shown());
+            return Err(StoreError::refused(code, "continue", shown));
+        }
+        if places.part.stat()?.is_some_and(is_file) {
+            places.lock_part(&places.open_writable()?)?;
+            places.part.remove()?;
+        }
+        places.journal.remove()
     }
 
     /// Whether nothing is at `target`, and nothing that an earlier run left for it.
@@ -591,6 +616,37 @@ impl Places {
         }
     }
 
+    /// On a file system without locks nothing is lost but this protection.
+    fn lock_part(&self, file: &File) -> Result<(), StoreError> {
+        let locked = rustix::fs::flock(file, FlockOperation::NonBlockingLockExclusive);
+        if locked == Err(Errno::WOULDBLOCK) {
+            let (code, shown) = (ErrorCode::TargetBusy, self.part.shown());
+            return Err(StoreError::refused(code, "write", shown));
+        }
+        Ok(())
+    }
+
+    /// What has the name of the journal must be one: it is written anew, and removed at the end.
+    /// Beside a partial it may be damaged.
+    fn check_journal(&self) -> Result<(), StoreError> {
+        let Some(stat) = self.journal.stat()? else {
+            return Ok(());
+        };
+        let is_file = FileType::from_raw_mode(stat.st_mode) == FileType::RegularFile;
+        if is_file && self.part.stat()?.is_some() {
+            return Ok(());
+        }
+        let is_ours = || {
+            let file = self.journal.open(OFlags::RDONLY | OFlags::NONBLOCK)?;
+            journal::is_one(&file)
+                .map_err(|error| StoreError::target(error, "read", self.journal.shown()))
+        };
+        match is_file && is_ours()? {
+            true => Ok(()),
+            false => Err(not_ours(&self.journal)),
+        }
+    }
+
     /// Opens `NAME.part`, which must be a plain file of ours that no other transfer writes.
     fn open_part(&self, plan: BlockPlan) -> Result<File, StoreError> {
         let file = self.open_writable()?;
@@ -600,12 +656,7 @@ impl Places {
         if !found.is_file() || found.nlink() > 1 {
             return Err(not_ours(&self.part));
         }
-        // On a file system without locks nothing is lost but this protection.
-        let locked = rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive);
-        if locked == Err(Errno::WOULDBLOCK) {
-            let (code, shown) = (ErrorCode::TargetBusy, self.part.shown());
-            return Err(StoreError::refused(code, "write", shown));
-        }
+        self.lock_part(&file)?;
         // A journal marks a partial as ours. Without one it is ours only as a crash leaves it.
         let small = plan.count() <= 1 && found.len() == plan.size();
         let as_left = found.mode() & 0o777 == 0o600 && (found.len() == 0 || small);
@@ -616,10 +667,9 @@ impl Places {
     }
 }
 
-/// What has the name of a partial, and is none.
-pub(crate) fn not_ours(part: &Place) -> StoreError {
-    let action = "write to (move it away, it is no partial of a transfer)";
-    StoreError::refused(ErrorCode::TargetExists, action, part.shown())
+/// What has the name of a partial or a journal, and is none.
+pub(crate) fn not_ours(place: &Place) -> StoreError {
+    StoreError::refused(ErrorCode::NameTaken, "write to", place.shown())
 }
 
 fn runs(blocks: impl Iterator<Item = (u64, Hash)>) -> HeldRuns {
@@ -859,7 +909,7 @@ mod tests {
         std::fs::remove_file(&path).unwrap();
         let part = dir.path().join("target.part");
         std::fs::write(&part, "of somebody else").unwrap();
-        assert_eq!(restart().unwrap_err().code, ErrorCode::TargetExists);
+        assert_eq!(restart().unwrap_err().code, ErrorCode::NameTaken);
         assert_eq!(std::fs::read(&part).unwrap(), b"of somebody else");
     }
 
@@ -934,7 +984,7 @@ mod tests {
         for size in [6, SIZE] {
             std::fs::write(&part, bytes(size)).unwrap();
             let error = open(&dir.path().join("target"), &offered(5)).unwrap_err();
-            assert_eq!(error.code, ErrorCode::TargetExists);
+            assert_eq!(error.code, ErrorCode::NameTaken);
             assert_eq!(std::fs::read(&part).unwrap(), bytes(size));
         }
     }

@@ -80,12 +80,25 @@ impl Target {
         &self.path
     }
 
+    /// A link to a directory that the user named is that directory: it is theirs to say what their
+    /// name stands for, and links in a home directory are common.
+    fn place(&self) -> Result<Place, StoreError> {
+        let is_link = |path: &Path| {
+            path.symlink_metadata()
+                .is_ok_and(|found| found.is_symlink())
+        };
+        match self.path.canonicalize() {
+            Ok(directory) if is_link(&self.path) && directory.is_dir() => Place::of(&directory),
+            _ => Place::of(&self.path),
+        }
+    }
+
     /// Checks what can be checked before anything is offered.
     ///
     /// # Errors
     /// When nothing could be received, whatever is sent.
     pub fn check(&self) -> Result<(), StoreError> {
-        let place = Place::of(&self.path)?;
+        let place = self.place()?;
         if PartialFile::awaits_receipt(&place)? || TreeTarget::awaits_receipt(&place)? {
             // It may be what will be offered.
             return Ok(());
@@ -97,7 +110,9 @@ impl Target {
     /// will be wanted, all of it, unless something comes there meanwhile.
     pub fn is_vacant(&self) -> bool {
         self.policy.existing != Existing::Skip
-            && Place::of(&self.path).is_ok_and(|place| PartialFile::is_vacant(&place))
+            && self
+                .place()
+                .is_ok_and(|place| PartialFile::is_vacant(&place))
     }
 
     /// Opens or makes the directory that is offered as root of a tree.
@@ -109,7 +124,11 @@ impl Target {
             restart: self.take_restart(),
             ..self.policy
         };
-        TreeTarget::open(&Place::of(&self.path)?, offered, policy)
+        let place = self.place()?;
+        if place.stat()?.is_none() {
+            PartialFile::make_way(&place, policy.restart)?;
+        }
+        TreeTarget::open(&place, offered, policy)
     }
 
     /// The sender wants to begin anew: what an earlier run left is thrown away before it is
@@ -142,7 +161,7 @@ impl Target {
                 &self.path,
             ));
         };
-        let place = Place::of(&self.path)?;
+        let place = self.place()?;
         if let Some(named) = self.find_named(&place, offered, leaving)? {
             let held = named.held();
             return Ok(Prepared::File(named, held));
@@ -160,8 +179,9 @@ impl Target {
             Found::Free => {}
         }
         let replace = self.policy.existing == Existing::Overwrite;
-        let (file, held) =
-            PartialFile::open(&place, offered, replace, self.take_restart(), leaving)?;
+        let restart = self.take_restart();
+        TreeTarget::make_way(&place, restart)?;
+        let (file, held) = PartialFile::open(&place, offered, replace, restart, leaving)?;
         Ok(Prepared::File(Arc::new(file), held))
     }
 
@@ -200,24 +220,28 @@ impl Target {
     /// As the operating system says.
     pub fn forget(&self) -> Result<(), StoreError> {
         self.settle()?;
-        TreeTarget::forget(&Place::of(&self.path)?)
+        TreeTarget::forget(&self.place()?)
     }
 
     fn check_existing(&self, place: &Place) -> Result<Found, StoreError> {
         let Some(stat) = place.stat()? else {
             return Ok(Found::Free);
         };
-        let is_directory = FileType::from_raw_mode(stat.st_mode) == FileType::Directory;
-        match self.policy.existing {
-            Existing::Skip => Ok(Found::Keep),
-            Existing::Overwrite if !is_directory => Ok(Found::Free),
-            Existing::Overwrite => Ok(Found::Directory),
-            Existing::Refuse => Err(StoreError::refused(
-                ErrorCode::TargetExists,
-                "create",
-                place.shown(),
-            )),
+        let refused = |action| StoreError::refused(ErrorCode::TargetExists, action, place.shown());
+        if self.policy.existing == Existing::Refuse {
+            return Err(refused("create"));
         }
+        match FileType::from_raw_mode(stat.st_mode) {
+            FileType::Directory => return Ok(Found::Directory),
+            FileType::RegularFile => {}
+            FileType::Symlink if self.path.is_file() => {}
+            FileType::Symlink => return Err(refused("replace the link, which leads to no file,")),
+            _ => return Err(refused("replace what is no regular file")),
+        }
+        Ok(match self.policy.existing {
+            Existing::Skip => Found::Keep,
+            Existing::Overwrite | Existing::Refuse => Found::Free,
+        })
     }
 }
 
@@ -324,5 +348,115 @@ mod tests {
         ));
         let other = later.prepare(&offered(2), &Leaving::default()).unwrap_err();
         assert_eq!(other.code, ErrorCode::TargetExists);
+    }
+
+    const LARGE: u64 = 2 * crate::limits::BLOCK_MIN_BYTES;
+
+    fn root(kind: EntryKind) -> Entry {
+        Entry {
+            kind,
+            mode: 0o700,
+            ..offered(1)
+        }
+    }
+
+    /// What becomes of a tree, or of a large file, that is offered.
+    fn prepare(path: &Path, is_tree: bool, policy: TargetPolicy) -> Result<(), ErrorCode> {
+        let target = Target::new(path, policy);
+        let result = match is_tree {
+            true => target.prepare_tree(&root(EntryKind::Directory)).map(drop),
+            false => {
+                let entry = root(EntryKind::File { size: LARGE });
+                target.prepare(&entry, &Leaving::default()).map(drop)
+            }
+        };
+        result.map_err(|error| error.code)
+    }
+
+    #[test]
+    fn what_only_has_the_name_of_a_journal_stays() {
+        for is_tree in [true, false] {
+            let dir = tempfile::tempdir().unwrap();
+            let at = |name: &str| dir.path().join(name);
+            std::fs::write(at("a.part.journal"), "of somebody else").unwrap();
+            std::fs::create_dir(at("b.part.journal")).unwrap();
+            std::fs::write(at("b.part.journal/kept"), "kept").unwrap();
+            for (name, restart) in [("a", false), ("a", true), ("b", false), ("b", true)] {
+                let policy = TargetPolicy {
+                    restart,
+                    ..TargetPolicy::default()
+                };
+                let refused = prepare(&at(name), is_tree, policy);
+                assert_eq!(refused, Err(ErrorCode::NameTaken), "{name} {is_tree}");
+            }
+            assert_eq!(
+                std::fs::read(at("a.part.journal")).unwrap(),
+                b"of somebody else"
+            );
+            assert_eq!(std::fs::read(at("b.part.journal/kept")).unwrap(), b"kept");
+        }
+    }
+
+    #[test]
+    fn what_is_left_of_the_other_kind_goes_when_the_user_says_so() {
+        for was_tree in [true, false] {
+            let dir = tempfile::tempdir().unwrap();
+            let path = dir.path().join("target");
+            let policy = TargetPolicy::default();
+            prepare(&path, was_tree, policy).unwrap();
+            assert_eq!(
+                prepare(&path, !was_tree, policy),
+                Err(ErrorCode::SourceChanged)
+            );
+            // Nothing was touched.
+            prepare(&path, was_tree, policy).unwrap();
+            let restart = TargetPolicy {
+                restart: true,
+                ..policy
+            };
+            prepare(&path, !was_tree, restart).unwrap();
+            prepare(&path, !was_tree, policy).unwrap();
+        }
+    }
+
+    #[test]
+    fn a_link_to_a_directory_is_the_directory_and_only_files_are_replaced_or_kept() {
+        let dir = tempfile::tempdir().unwrap();
+        let at = |name: &str| dir.path().join(name);
+        std::fs::create_dir(at("directory")).unwrap();
+        std::fs::write(at("file"), "").unwrap();
+        for (target, link) in [
+            ("directory", "to-directory"),
+            ("file", "to-file"),
+            ("no", "dangling"),
+        ] {
+            std::os::unix::fs::symlink(target, at(link)).unwrap();
+        }
+        rustix::fs::mknodat(
+            rustix::fs::CWD,
+            at("fifo"),
+            FileType::Fifo,
+            rustix::fs::Mode::RUSR,
+            0,
+        )
+        .unwrap();
+        for existing in [Existing::Refuse, Existing::Overwrite, Existing::Skip] {
+            let policy = TargetPolicy {
+                existing,
+                restart: false,
+            };
+            let fills = existing != Existing::Refuse;
+            for name in ["directory", "to-directory", "dangling", "fifo"] {
+                let refused = prepare(&at(name), false, policy);
+                assert_eq!(refused, Err(ErrorCode::TargetExists), "{name} {existing:?}");
+            }
+            for name in ["file", "to-file"] {
+                assert_eq!(prepare(&at(name), false, policy).is_ok(), fills, "{name}");
+            }
+            for name in ["directory", "to-directory"] {
+                assert_eq!(prepare(&at(name), true, policy).is_ok(), fills, "{name}");
+            }
+        }
+        assert!(at("to-directory").is_symlink() && at("directory").is_dir());
     }
 }

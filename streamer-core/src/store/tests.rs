@@ -105,7 +105,7 @@ fn refused<T>(result: Result<T, StoreError>) -> ErrorCode {
 }
 
 #[test]
-fn a_tree_gets_its_name_when_it_is_complete_and_no_special_bits() {
+fn a_tree_gets_its_name_when_it_is_complete_and_special_bits_for_directories_only() {
     let world = World::new();
     let tree = world.open();
     tree.locate(1, &directory("d")).unwrap();
@@ -115,9 +115,9 @@ fn a_tree_gets_its_name_when_it_is_complete_and_no_special_bits() {
     tree.finish().unwrap();
     tree.settle().unwrap();
     let found = |name: &str| std::fs::symlink_metadata(world.path(name)).unwrap();
-    for name in ["tree", "tree/d", "tree/d/file"] {
+    for (name, expected) in [("tree", 0o3750), ("tree/d", 0o3750), ("tree/d/file", 0o750)] {
         let (mode, time) = (found(name).mode() & 0o7777, found(name).mtime());
-        assert_eq!((mode, time), (0o750, 1_000_000_000), "{name}");
+        assert_eq!((mode, time), (expected, 1_000_000_000), "{name}");
     }
     assert_eq!(found("tree/d/link").mtime_nsec(), 7);
     assert_eq!(std::fs::read(world.path("tree/d/file")).unwrap(), TEXT);
@@ -305,7 +305,7 @@ fn what_is_not_ours_is_left_alone_and_a_restart_begins_anew() {
     std::fs::write(world.path("tree.part/mine"), "mine").unwrap();
     assert_eq!(
         refused(world.try_open(TargetPolicy::default())),
-        ErrorCode::TargetExists
+        ErrorCode::NameTaken
     );
     assert_eq!(
         std::fs::read(world.path("tree.part/mine")).unwrap(),
@@ -382,7 +382,7 @@ fn a_directory_of_somebody_else_is_not_ours_because_a_journal_lies_there() {
     for restart in [false, true] {
         let existing = Existing::Refuse;
         let opened = world.try_open(TargetPolicy { existing, restart });
-        assert_eq!(refused(opened), ErrorCode::TargetExists);
+        assert_eq!(refused(opened), ErrorCode::NameTaken);
         assert!(world.path("tree.part/mine").exists());
     }
 }
@@ -519,7 +519,7 @@ fn directories_that_exist_are_filled_and_keep_what_else_is_in_them() {
         let expected = if existing == Existing::Skip {
             before
         } else {
-            0o750
+            0o3750
         };
         assert_eq!(mode(&world.path("tree/d")), expected);
         assert_eq!(std::fs::read_dir(world.dir.path()).unwrap().count(), 2);

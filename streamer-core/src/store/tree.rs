@@ -186,6 +186,28 @@ impl TreeTarget {
         })
     }
 
+    /// Sees to it that nothing of a tree is left where a file goes, which is thrown away with
+    /// `restart`.
+    ///
+    /// # Errors
+    /// [`ErrorCode::SourceChanged`] where a partial is to be kept, [`ErrorCode::NameTaken`] where
+    /// something else has the name, and the usual file errors.
+    pub(crate) fn make_way(target: &Place, restart: bool) -> Result<(), StoreError> {
+        let journal = target.with_suffix(".part.journal");
+        if !journal.stat()?.is_some_and(|stat| is_directory(&stat)) {
+            return Ok(());
+        }
+        check_ours(&journal.open_directory()?, &journal)?;
+        let part = target.with_suffix(".part");
+        if !restart {
+            let (code, shown) = (ErrorCode::SourceChanged, part.shown());
+            return Err(StoreError::refused(code, "continue", shown));
+        }
+        let _lock = take_up(&journal, Some(&part))?;
+        part.remove_all()?;
+        journal.remove_all()
+    }
+
     /// Looks at the place of what is offered, and makes it where that takes no bytes.
     ///
     /// # Errors
@@ -639,6 +661,7 @@ fn take_up(journal: &Place, part: Option<&Place>) -> Result<(OwnedFd, File), Sto
         // The journal of a file: the source was one when this began.
         Err(_) => return Err(refused(ErrorCode::SourceChanged, journal)),
     };
+    check_ours(&work, journal)?;
     let shared = Arc::new(work);
     let shown = journal.shown().join(OsStr::from_bytes(LOCK));
     let lock = Place::within(Arc::clone(&shared), LOCK, shown);
@@ -681,6 +704,16 @@ fn take_up(journal: &Place, part: Option<&Place>) -> Result<(OwnedFd, File), Sto
     // Local invariant: the place was the only other owner.
     let work = Arc::try_unwrap(shared).map_err(|_| refused(ErrorCode::Internal, journal))?;
     Ok((work, file))
+}
+
+/// A directory with the name of a journal must be one, or be empty: what is in it will be removed.
+fn check_ours(work: &OwnedFd, journal: &Place) -> Result<(), StoreError> {
+    let names =
+        names_in(work).map_err(|error| StoreError::target(error, "look at", journal.shown()))?;
+    match names.is_empty() || names.iter().any(|name| name == LOCK) {
+        true => Ok(()),
+        false => Err(not_ours(journal)),
+    }
 }
 
 /// Removes what a run that was killed had not given its name.
