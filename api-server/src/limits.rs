@@ -19,6 +19,10 @@ pub const UPLOAD_MIN_BYTES_PER_SECOND: u64 = 16 * 1024;
 /// before it: longer than proxies keep theirs, which is 60 s for nginx.
 pub const HEAD_READ_TIMEOUT: Duration = Duration::from_secs(75);
 
+/// How long an answer may wait for its client to read some more of it: longer than networks are
+/// away for.
+pub const WRITE_STALL_TIMEOUT: Duration = Duration::from_secs(60);
+
 /// Open connections at once; more wait to be accepted. Where the process may not have twice as
 /// many files, half of those.
 pub const CONNECTIONS_MAX: usize = 4096;

@@ -4,6 +4,7 @@ use std::ffi::OsString;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use clap::builder::{PathBufValueParser, TypedValueParser};
 use clap::{Parser, Subcommand};
 
 use crate::line::Connections;
@@ -40,6 +41,20 @@ pub enum Command {
     /// Move a file between this machine and an object store, as a job does
     #[command(hide = true)]
     S3(S3Args),
+}
+
+impl Command {
+    /// Whether nothing is to be printed but errors, or objects of JSON.
+    pub(crate) fn is_terse(&self) -> bool {
+        let terse = |output: &OutputArgs| output.json || output.quiet;
+        match self {
+            Self::Send(args) => terse(&args.client.output),
+            Self::Receive(args) => terse(&args.client.output),
+            Self::Server(args) => args.json,
+            Self::Inspect(args) => args.json,
+            Self::S3(_) => false,
+        }
+    }
 }
 
 /// Where coordinates come from.
@@ -153,7 +168,7 @@ pub struct FilterArgs {
 #[derive(Debug, clap::Args)]
 pub struct SendArgs {
     /// The file or directory to send
-    #[arg(long, value_name = "SOURCE")]
+    #[arg(long, value_name = "SOURCE", value_parser = path_parser())]
     pub path: PathBuf,
     /// What of a directory.
     #[command(flatten)]
@@ -170,7 +185,7 @@ pub struct SendArgs {
 #[derive(Debug, clap::Args)]
 pub struct ReceiveArgs {
     /// The file or directory to create: a directory gets what is in that of the other side
-    #[arg(long, value_name = "TARGET")]
+    #[arg(long, value_name = "TARGET", value_parser = path_parser())]
     pub path: PathBuf,
     /// Replace the target if it exists, once the new file is complete. Of a directory, replace
     /// files that differ in size or time, one by one; others in it stay
@@ -295,7 +310,7 @@ pub enum ServerOperation {
 #[derive(Debug, clap::Args)]
 pub struct PathArgs {
     /// The file or directory to send, or to create
-    #[arg(long, value_name = "PATH")]
+    #[arg(long, value_name = "PATH", value_parser = path_parser())]
     pub path: PathBuf,
 }
 
@@ -316,6 +331,14 @@ Examples:
   streamer server send --path /scratch/me/result.h5
   streamer server --host 0.0.0.0 --public-ips node7.example.org receive --path /scratch/me/input.tar
   STREAMER_SECRET=… streamer server --no-announce --port-range 5665 5675 send --path result.h5";
+
+/// Who types `-` means a pipe, which cannot be resumed.
+fn path_parser() -> impl TypedValueParser<Value = PathBuf> {
+    PathBufValueParser::new().try_map(|path| match path.as_os_str() == "-" {
+        true => Err("standard input and output are not supported; './-' is a file of that name"),
+        false => Ok(path),
+    })
+}
 
 #[cfg(test)]
 mod tests {

@@ -313,7 +313,12 @@ impl<N: FnMut(Notice<'_>)> Attempts<'_, N> {
                 elapsed: started.elapsed(),
                 peer,
                 transport: Transport::Ws,
-                reason: "plaintext was allowed, and nothing else answered",
+                reason: match self.options.plaintext {
+                    Plaintext::Only => "it was asked for",
+                    Plaintext::Allowed | Plaintext::Never => {
+                        "plaintext was allowed, and nothing else answered"
+                    }
+                },
             }))),
             Err(_) if self.stop.borrow().is_some() => Err(ClientError::Interrupted),
             // Nothing is resumed over this protocol: whether to start over is the user's choice.

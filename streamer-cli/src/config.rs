@@ -27,8 +27,8 @@ const API_TOKEN_VARIABLE: &str = "FIRECREST_TOKEN";
 /// What is logged, as in `streamer_core=debug`.
 const LOG_VARIABLE: &str = "STREAMER_LOG";
 
-pub(crate) fn log_filter() -> EnvFilter {
-    EnvFilter::try_from_env(LOG_VARIABLE).unwrap_or_else(|_| EnvFilter::new("warn"))
+pub(crate) fn log_filter(default: &str) -> EnvFilter {
+    EnvFilter::try_from_env(LOG_VARIABLE).unwrap_or_else(|_| EnvFilter::new(default))
 }
 
 /// Precedence: `--coordinates-file`, `--coordinates`, environment.

@@ -19,7 +19,7 @@ use crate::exit::ExitStatus;
 
 /// Does what was asked for, prints what there is to print, and says how to exit.
 pub fn run(args: Args) -> ExitStatus {
-    start_log();
+    start_log(&args);
     let runtime = match tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
@@ -41,9 +41,14 @@ pub fn run(args: Args) -> ExitStatus {
     status
 }
 
-/// Logs go to stderr; `STREAMER_LOG` chooses what, as in `STREAMER_LOG=debug`.
-fn start_log() {
-    let filter = config::log_filter();
+/// Logs go to stderr; `STREAMER_LOG` chooses what, as in `STREAMER_LOG=debug`. Nobody who wants errors
+/// only, or JSON, is given warnings in another form unasked.
+fn start_log(args: &Args) {
+    let filter = config::log_filter(if args.command.is_terse() {
+        "error"
+    } else {
+        "warn"
+    });
     let subscriber = tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_ansi(false)

@@ -22,17 +22,21 @@ pub struct KeyStore {
     /// Replaced as a whole.
     keys: RwLock<Arc<Keys>>,
     /// One refresh at a time; holds when the last one began.
-    refreshing: tokio::sync::Mutex<Option<Instant>>,
+    refreshing: Arc<tokio::sync::Mutex<Option<Instant>>>,
 }
 
 #[derive(Debug, Default)]
 struct Keys {
-    by_id: HashMap<String, VerifyingKey>,
+    /// One for each URL, in their order; of keys with the same id the last counts.
+    sets: Vec<Arc<KeySet>>,
     fetched: Option<Instant>,
     /// What tokens say whose signature one of these keys made. A client sends its token with
     /// each request, and the signature is the dearest part of a small one.
     verified: Verified,
 }
+
+/// The keys that one URL answered with, by key id.
+type KeySet = HashMap<String, VerifyingKey>;
 
 /// The claims of verified tokens, by the hash of the token: they are not kept themselves.
 #[derive(Debug, Default)]
@@ -74,12 +78,12 @@ impl KeyStore {
             default_algorithm,
             http,
             keys: RwLock::default(),
-            refreshing: tokio::sync::Mutex::new(None),
+            refreshing: Arc::default(),
         }
     }
 
     /// The claims of a token whose signature is good.
-    pub(super) async fn verify(&self, token: &str) -> Result<Arc<Claims>, AuthError> {
+    pub(super) async fn verify(self: &Arc<Self>, token: &str) -> Result<Arc<Claims>, AuthError> {
         let hash = hash(token);
         let known = self.keys();
         if known.is_fresh()
@@ -94,7 +98,7 @@ impl KeyStore {
         }
         let id = header.kid.or(header.x5t).ok_or(AuthError::UnknownKey)?;
         let keys = self.find(&id).await;
-        let key = keys.by_id.get(&id).ok_or(AuthError::UnknownKey)?;
+        let key = keys.get(&id).ok_or(AuthError::UnknownKey)?;
         let mut validation = Validation::new(key.algorithm);
         // Times, audience and issuer are judged in `claims`, with the texts clients know.
         validation.validate_exp = false;
@@ -114,9 +118,9 @@ impl KeyStore {
     }
 
     /// Keys that know this one, if any do.
-    async fn find(&self, id: &str) -> Arc<Keys> {
+    async fn find(self: &Arc<Self>, id: &str) -> Arc<Keys> {
         let keys = self.keys();
-        if keys.is_fresh() && keys.by_id.contains_key(id) {
+        if keys.is_fresh() && keys.get(id).is_some() {
             return keys;
         }
         self.refresh().await;
@@ -124,47 +128,64 @@ impl KeyStore {
     }
 
     /// Fetches all key sets, unless that was done moments ago. While one cannot be fetched,
-    /// the keys known so far stay.
-    pub(super) async fn refresh(&self) {
-        let mut last = self.refreshing.lock().await;
+    /// those of its keys that are known stay.
+    ///
+    /// Cancel safety: what has begun goes on without the caller. A client that goes away must
+    /// not keep the keys from everybody until the next refresh.
+    pub(super) async fn refresh(self: &Arc<Self>) {
+        let mut last = Arc::clone(&self.refreshing).lock_owned().await;
         if last.is_some_and(|at| at.elapsed() < limits::KEY_REFRESH_MIN_INTERVAL) {
             return;
         }
         *last = Some(Instant::now());
-        let mut by_id = HashMap::new();
+        let store = Arc::clone(self);
+        let fetching = tokio::spawn(async move {
+            store.fetch_all().await;
+            drop(last);
+        });
+        if let Err(error) = fetching.await {
+            tracing::error!(%error, "fetching the key sets was broken off");
+        }
+    }
+
+    async fn fetch_all(&self) {
+        let known = self.keys();
+        let mut sets = Vec::with_capacity(self.urls.len());
         let mut failed = 0_usize;
-        for url in &self.urls {
-            match self.fetch(url).await {
-                Ok(keys) => by_id.extend(keys),
+        for (index, url) in self.urls.iter().enumerate() {
+            let set = match self.fetch(url).await {
+                Ok(set) => Arc::new(set),
                 Err(error) => {
                     failed += 1;
                     let cause = std::error::Error::source(&error).map(ToString::to_string);
                     tracing::warn!(url, cause, "{error}");
+                    // A provider that is away for a moment must not lock everybody out.
+                    known.sets.get(index).cloned().unwrap_or_default()
                 }
-            }
+            };
+            sets.push(set);
         }
-        if failed > 0 {
-            // A provider that is away for a moment must not lock everybody out.
-            for (id, key) in &self.keys().by_id {
-                by_id.entry(id.clone()).or_insert_with(|| key.clone());
-            }
-        }
-        tracing::info!(keys = by_id.len(), failed, "key sets fetched");
+        let count: usize = sets.iter().map(|set| set.len()).sum();
+        tracing::info!(keys = count, failed, "key sets fetched");
         let keys = Arc::new(Keys {
-            by_id,
+            sets,
             fetched: Some(Instant::now()),
             verified: Verified::default(),
         });
         *self.keys.write().unwrap_or_else(PoisonError::into_inner) = keys;
     }
 
-    async fn fetch(&self, url: &str) -> Result<Vec<(String, VerifyingKey)>, KeySetError> {
+    async fn fetch(&self, url: &str) -> Result<KeySet, KeySetError> {
         let bytes = self.http.get(url, limits::KEY_FETCH_TIMEOUT).await?;
         parse_key_set(&bytes, self.default_algorithm.as_deref())
     }
 }
 
 impl Keys {
+    fn get(&self, id: &str) -> Option<&VerifyingKey> {
+        self.sets.iter().rev().find_map(|set| set.get(id))
+    }
+
     fn is_fresh(&self) -> bool {
         self.fetched
             .is_some_and(|at| at.elapsed() < limits::KEY_MAX_AGE)
@@ -197,10 +218,7 @@ fn hash(token: &str) -> [u8; 32] {
 }
 
 /// Reads a key set. Keys that cannot verify anything here are left out, with a warning.
-fn parse_key_set(
-    bytes: &[u8],
-    default_algorithm: Option<&str>,
-) -> Result<Vec<(String, VerifyingKey)>, KeySetError> {
+fn parse_key_set(bytes: &[u8], default_algorithm: Option<&str>) -> Result<KeySet, KeySetError> {
     let document: Value = serde_json::from_slice(bytes).map_err(|_| KeySetError::NotAKeySet)?;
     let keys = document
         .get("keys")
@@ -248,6 +266,11 @@ fn parse_key(value: &Value, default_algorithm: Option<&str>) -> Option<(String, 
             key: DecodingKey::from_jwk(&jwk).ok()?,
         },
     ))
+}
+
+/// Whether keys can be for an algorithm of this name.
+pub(crate) fn is_algorithm(name: &str) -> bool {
+    name.parse::<Algorithm>().is_ok()
 }
 
 fn natural_algorithm(parameters: &AlgorithmParameters) -> Option<Algorithm> {

@@ -12,6 +12,8 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use axum::http::{HeaderMap, StatusCode, header};
 
+pub(crate) use keys::is_algorithm;
+
 pub use client_credentials::{ClientCredentials, TokenError};
 pub use keys::{KeySetError, KeyStore};
 pub use policy::{AuthorizeError, Authorizer};
@@ -55,7 +57,7 @@ impl Caller {
 /// Verifies bearer tokens.
 #[derive(Debug)]
 pub struct Authenticator {
-    keys: KeyStore,
+    keys: Arc<KeyStore>,
     rules: ClaimRules,
 }
 
@@ -103,7 +105,8 @@ impl AuthError {
 impl Authenticator {
     /// Fetches the key sets. One that fails is logged and asked for again when a token needs it.
     pub async fn new(config: &AuthenticationConfig, http: Arc<HttpClient>) -> Self {
-        let keys = KeyStore::new(&config.public_certs, config.jwk_algorithm.clone(), http);
+        let algorithm = config.jwk_algorithm.clone();
+        let keys = Arc::new(KeyStore::new(&config.public_certs, algorithm, http));
         keys.refresh().await;
         Self {
             keys,

@@ -104,23 +104,28 @@ fn claims() -> Value {
 struct Provider {
     _directory: tempfile::TempDir,
     path: std::path::PathBuf,
+    /// Of the second key set.
+    other: std::path::PathBuf,
     authenticator: Authenticator,
 }
 
 impl Provider {
     async fn new(keys: &[Value]) -> Self {
+        Self::of_two(keys, &[]).await
+    }
+
+    async fn of_two(keys: &[Value], others: &[Value]) -> Self {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("jwks.json");
+        let other = directory.path().join("other.json");
         publish(&path, keys);
-        let config = serde_json::from_value(json!({
-            "token_url": "http://localhost/token",
-            "public_certs": [format!("file://{}", path.display())],
-        }));
-        let http = Arc::new(HttpClient::new().unwrap());
-        let authenticator = Authenticator::new(&config.unwrap(), http).await;
+        publish(&other, others);
+        let urls = [&path, &other].map(|path| format!("file://{}", path.display()));
+        let authenticator = authenticator(&urls).await;
         Self {
             _directory: directory,
             path,
+            other,
             authenticator,
         }
     }
@@ -135,6 +140,15 @@ impl Provider {
         let caller = self.authenticator.authenticate(&headers).await?;
         Ok(caller.name().as_str().to_owned())
     }
+}
+
+async fn authenticator(urls: &[String]) -> Authenticator {
+    let config = serde_json::from_value(json!({
+        "token_url": "http://localhost/token",
+        "public_certs": urls,
+    }));
+    let http = Arc::new(HttpClient::new().unwrap());
+    Authenticator::new(&config.unwrap(), http).await
 }
 
 fn publish(path: &std::path::Path, keys: &[Value]) {
@@ -293,6 +307,65 @@ async fn a_withdrawn_key_stops_being_accepted_and_an_outage_changes_nothing() {
         provider.ask(&signer.good("k")).await,
         Err(AuthError::UnknownKey)
     );
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_outage_of_one_key_set_keeps_no_key_of_another() {
+    let (gone, kept) = (Signer::ed(), Signer::ed());
+    let provider = Provider::of_two(&[gone.jwk("gone")], &[kept.jwk("kept")]).await;
+    publish(&provider.path, &[]);
+    std::fs::remove_file(&provider.other).unwrap();
+    tokio::time::advance(limits::KEY_MAX_AGE).await;
+    assert_eq!(provider.ask(&kept.good("kept")).await.unwrap(), "fireuser");
+    assert_eq!(
+        provider.ask(&gone.good("gone")).await,
+        Err(AuthError::UnknownKey)
+    );
+}
+
+/// An HTTP server that answers with one key set after another, each when told.
+async fn slow_keys(mut sets: tokio::sync::mpsc::Receiver<Value>) -> String {
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("http://{}/", listener.local_addr().unwrap());
+    tokio::spawn(async move {
+        loop {
+            let (mut stream, _) = listener.accept().await.unwrap();
+            let mut head = [0; 4096];
+            assert!(stream.read(&mut head).await.unwrap() > 0);
+            let Some(set) = sets.recv().await else { return };
+            let body = set.to_string();
+            let length = body.len();
+            let answer = format!(
+                "HTTP/1.1 200 OK\r\nconnection: close\r\ncontent-length: {length}\r\n\r\n{body}"
+            );
+            // Who asked may have gone.
+            let _ = stream.write_all(answer.as_bytes()).await;
+        }
+    });
+    url
+}
+
+#[tokio::test]
+async fn a_client_that_goes_away_does_not_stop_the_keys_from_coming() {
+    let signer = Signer::ed();
+    let (send, sets) = tokio::sync::mpsc::channel(1);
+    let url = slow_keys(sets).await;
+    send.send(json!({"keys": []})).await.unwrap();
+    let authenticator = authenticator(&[url]).await;
+    // Beyond the time between two refreshes, and the clock goes on for the connection.
+    tokio::time::pause();
+    tokio::time::advance(limits::KEY_REFRESH_MIN_INTERVAL).await;
+    tokio::time::resume();
+    let token = signer.good("new");
+    let leaving = authenticator.caller(&token);
+    let gone = tokio::time::timeout(std::time::Duration::from_millis(100), leaving).await;
+    assert!(gone.is_err());
+    send.send(json!({"keys": [signer.jwk("new")]}))
+        .await
+        .unwrap();
+    let caller = authenticator.caller(&token).await.unwrap();
+    assert_eq!(caller.name().as_str(), "fireuser");
 }
 
 #[tokio::test]

@@ -274,6 +274,36 @@ fn the_environment_fills_what_the_file_leaves_out() {
 }
 
 #[test]
+fn the_root_path_matches_requests_in_lower_case() {
+    let config = load(&format!("{AUTH}apis_root_path: /F7T/v2/\n")).unwrap();
+    assert_eq!(config.apis_root_path, "/f7t/v2");
+}
+
+#[test]
+fn an_algorithm_that_nobody_knows_is_refused() {
+    let with = |name: &str| {
+        let auth = AUTH.replace("{token_url", &format!("{{jwk_algorithm: {name}, token_url"));
+        load(&auth)
+    };
+    assert!(with("RS256").is_ok());
+    for name in ["RSA256", "rs256", "none"] {
+        let error = with(name).unwrap_err();
+        let expected = format!("auth.authentication.jwk_algorithm: '{name}' is no algorithm");
+        assert!(error.contains(&expected), "{error}");
+    }
+}
+
+#[test]
+fn a_version_of_a_scheduler_has_a_number() {
+    let with = |version: &str| load(&system("").replace("24.11.5", version));
+    assert!(with("v24.11.0").is_ok());
+    for version in ["latest", "v", "slurm-24.11"] {
+        let error = with(version).unwrap_err();
+        assert!(error.contains("clusters[0].scheduler.version"), "{error}");
+    }
+}
+
+#[test]
 fn the_file_name_comes_from_the_environment() {
     let files = Files::new(AUTH);
     let name = files.path().join("config.yaml").display().to_string();

@@ -3,8 +3,9 @@
 use super::{
     Config, ConfigError, ConnectionMode, DataTransfer, SchedulerType, SshTimeouts, SystemConfig,
 };
+use crate::auth::is_algorithm;
 use crate::openapi::API_VERSION;
-use crate::scheduler::parse_api_version;
+use crate::scheduler::{parse_api_version, parse_program_version};
 
 impl Config {
     /// Normalises names and paths and checks what one value alone cannot tell.
@@ -20,6 +21,8 @@ impl Config {
         }
         self.apis_root_path
             .truncate(self.apis_root_path.trim_end_matches('/').len());
+        // Paths of requests are compared in lower case.
+        self.apis_root_path = self.apis_root_path.to_lowercase();
         if !self.apis_root_path.is_empty() && !self.apis_root_path.starts_with('/') {
             return Err(invalid("apis_root_path", "must start with '/'"));
         }
@@ -31,6 +34,12 @@ impl Config {
                 let text = format!("'{url}' is not an http, https or file URL");
                 return Err(invalid("auth.authentication.public_certs", text));
             }
+        }
+        if let Some(name) = &self.auth.authentication.jwk_algorithm
+            && !is_algorithm(name)
+        {
+            let text = format!("'{name}' is no algorithm of signatures that is supported");
+            return Err(invalid("auth.authentication.jwk_algorithm", text));
         }
         if let Some(authorization) = &self.auth.authorization {
             not_zero("auth.authorization", &[("timeout", authorization.timeout)])?;
@@ -97,8 +106,12 @@ fn check_system(system: &SystemConfig, key: &str) -> Result<(), ConfigError> {
         }
         return Ok(());
     }
-    if scheduler.version.is_none() {
+    let Some(version) = &scheduler.version else {
         return missing("scheduler.version");
+    };
+    if parse_program_version(version).is_none() {
+        let text = format!("'{version}' is no version such as 24.11.5");
+        return Err(invalid(format!("{key}.scheduler.version"), text));
     }
     if system.service_account.is_none() {
         return missing("service_account");

@@ -5,6 +5,8 @@ use std::process::Stdio;
 use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
+use tokio::process::Command;
+
 use crate::auth::UserName;
 
 /// A Unix account.
@@ -67,6 +69,9 @@ pub enum AccountError {
     /// Nothing is ever run as root for a user of the API.
     #[error("Programs are not run as root.")]
     Root,
+    /// The account database did not answer in time.
+    #[error("the account database did not answer within {LOOKUP_TIMEOUT:?}")]
+    TimedOut,
     /// The account database could not be asked.
     #[error("the account database could not be read")]
     Lookup(#[source] std::io::Error),
@@ -75,7 +80,7 @@ pub enum AccountError {
 impl AccountError {
     /// Whether the caller is refused, as opposed to a failure of this machine.
     pub fn is_refusal(&self) -> bool {
-        !matches!(self, Self::Lookup(_))
+        !matches!(self, Self::Lookup(_) | Self::TimedOut)
     }
 }
 
@@ -171,13 +176,13 @@ impl Accounts {
 const CACHE_AGE: Duration = Duration::from_secs(60);
 const CACHE_ENTRIES_MAX: usize = 10_000;
 
+/// A directory service that hangs must not hold requests.
+const LOOKUP_TIMEOUT: Duration = Duration::from_secs(5);
+
 async fn getent(key: &str) -> Result<Option<Account>, AccountError> {
-    let mut command = tokio::process::Command::new("getent");
-    command
-        .args(["passwd", "--", key])
-        .stdin(Stdio::null())
-        .kill_on_drop(true);
-    let output = command.output().await.map_err(AccountError::Lookup)?;
+    let mut command = Command::new("getent");
+    command.args(["passwd", "--", key]);
+    let output = output_within(LOOKUP_TIMEOUT, command).await?;
     match output.status.code() {
         Some(0) => Ok(parse_passwd(&String::from_utf8_lossy(&output.stdout))),
         // 2: not found.
@@ -187,6 +192,17 @@ async fn getent(key: &str) -> Result<Option<Account>, AccountError> {
             output.status
         )))),
     }
+}
+
+/// What a program printed, which is killed when that takes too long.
+async fn output_within(
+    limit: Duration,
+    mut command: Command,
+) -> Result<std::process::Output, AccountError> {
+    command.stdin(Stdio::null()).kill_on_drop(true);
+    let output = tokio::time::timeout(limit, command.output()).await;
+    let output = output.map_err(|_| AccountError::TimedOut)?;
+    output.map_err(AccountError::Lookup)
 }
 
 fn parse_passwd(text: &str) -> Option<Account> {
@@ -206,6 +222,7 @@ fn parse_passwd(text: &str) -> Option<Account> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::executor::ExecError;
 
     fn user(name: &str) -> UserName {
         UserName::parse(name).unwrap()
@@ -220,6 +237,16 @@ mod tests {
         );
         assert_eq!(parse_passwd("bob:x:1000"), None);
         assert_eq!(parse_passwd(""), None);
+    }
+
+    #[tokio::test]
+    async fn an_account_database_that_hangs_is_given_up() {
+        let mut command = Command::new("sleep");
+        command.arg("600");
+        let asked = output_within(Duration::from_millis(50), command).await;
+        let error = asked.unwrap_err();
+        assert!(!error.is_refusal());
+        assert!(matches!(ExecError::from(error), ExecError::Timeout));
     }
 
     #[tokio::test]

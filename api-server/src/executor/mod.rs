@@ -87,11 +87,20 @@ pub enum ExecError {
     OutputTooLarge,
     /// The caller is nobody this system can run programs as.
     #[error(transparent)]
-    Account(#[from] AccountError),
+    Account(AccountError),
     /// The login node could not be reached, or broke off.
     #[error(transparent)]
     Ssh(#[from] SshError),
     /// The operating system refused.
     #[error("could not run a program on this machine")]
     Io(#[source] std::io::Error),
+}
+
+impl From<AccountError> for ExecError {
+    fn from(error: AccountError) -> Self {
+        match error {
+            AccountError::TimedOut => Self::Timeout,
+            error => Self::Account(error),
+        }
+    }
 }

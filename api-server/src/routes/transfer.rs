@@ -1,5 +1,7 @@
 //! `/filesystem/{system_name}/transfer`.
 
+use std::sync::Arc;
+
 use axum::http::StatusCode;
 use axum::response::Response;
 use streamer_core::Operation;
@@ -12,6 +14,8 @@ use super::ops::archive::compression;
 use crate::auth::Caller;
 use crate::command::{Compress, Extract, RemotePath};
 use crate::error::{ApiError, ApiResponseError, FieldError, json};
+use crate::health::{GateError, Gates};
+use crate::model::systems::System as Described;
 use crate::model::transfer::{
     DownloadFileResponse, GetTransferResponse, PostCompressJobRequest, PostCopyRequest,
     PostExtractJobRequest, PostFileDownloadRequest, PostFileUploadRequest, PostMoveRequest,
@@ -77,7 +81,7 @@ pub(crate) async fn download(call: Call) -> Result<Response, ApiError> {
     security(("bearer" = []), ("oauth2" = [])),
 )]
 pub(crate) async fn mv(call: Call) -> Result<Response, ApiError> {
-    let read = |fields: &mut Fields<'_>, at: &Base| {
+    let read = |fields: &mut Fields<'_>, at: &mut Base| {
         let (source, target) = (at.source(fields), at.target(fields));
         Some(FileJob::move_files(source?, target?))
     };
@@ -96,7 +100,7 @@ pub(crate) async fn mv(call: Call) -> Result<Response, ApiError> {
     security(("bearer" = []), ("oauth2" = [])),
 )]
 pub(crate) async fn cp(call: Call) -> Result<Response, ApiError> {
-    let read = |fields: &mut Fields<'_>, at: &Base| {
+    let read = |fields: &mut Fields<'_>, at: &mut Base| {
         let (source, target) = (at.source(fields), at.target(fields));
         let dereference = fields.boolean(&["dereference"]);
         Some(FileJob::copy_files(source?, target?, dereference))
@@ -128,7 +132,7 @@ pub(crate) async fn rm(call: Call) -> Result<Response, ApiError> {
     let account = call.query.text("account");
     let path = RemotePath::parse(&path).map_err(TransferError::from)?;
     let base = Base::of(&call)?;
-    let job = FileJob::delete_files(path.under(&base.0));
+    let job = FileJob::delete_files(path.under(&base.directory));
     queue(call, StatusCode::OK, job, account).await
 }
 
@@ -144,7 +148,7 @@ pub(crate) async fn rm(call: Call) -> Result<Response, ApiError> {
     security(("bearer" = []), ("oauth2" = [])),
 )]
 pub(crate) async fn compress(call: Call) -> Result<Response, ApiError> {
-    let read = |fields: &mut Fields<'_>, at: &Base| {
+    let read = |fields: &mut Fields<'_>, at: &mut Base| {
         let (path, target) = (at.source(fields), at.target(fields));
         let pattern = fields.nullable_text(&["matchPattern", "match_pattern"]);
         let dereference = fields.boolean(&["dereference"]);
@@ -172,7 +176,7 @@ pub(crate) async fn compress(call: Call) -> Result<Response, ApiError> {
     security(("bearer" = []), ("oauth2" = [])),
 )]
 pub(crate) async fn extract(call: Call) -> Result<Response, ApiError> {
-    let read = |fields: &mut Fields<'_>, at: &Base| {
+    let read = |fields: &mut Fields<'_>, at: &mut Base| {
         let (path, target) = (at.source(fields), at.target(fields));
         let compression = compression(fields);
         Some(FileJob::extract_files(&Extract {
@@ -202,27 +206,43 @@ pub(crate) async fn show(call: Call) -> Result<Response, ApiError> {
     Ok(json(StatusCode::OK, &GetTransferResponse { transfer }))
 }
 
-/// Where relative paths of a request begin: where its job will run.
-struct Base(String);
+/// Where relative paths of a request begin, which is where its job will run, and whether the
+/// paths read so far may be used.
+struct Base {
+    directory: String,
+    view: Arc<Described>,
+    refused: Option<GateError>,
+}
 
 impl Base {
     fn of(call: &Call) -> Result<Self, ApiError> {
         let system = call.transfer_path_system()?;
-        Ok(Self(system.transfers.work_directory_of(&call.caller)?))
+        Ok(Self {
+            directory: system.transfers.work_directory_of(&call.caller)?,
+            view: system.health.view(),
+            refused: None,
+        })
     }
 
-    fn source(&self, fields: &mut Fields<'_>) -> Option<RemotePath> {
+    fn source(&mut self, fields: &mut Fields<'_>) -> Option<RemotePath> {
         self.path(fields, SOURCE)
     }
 
-    fn target(&self, fields: &mut Fields<'_>) -> Option<RemotePath> {
+    fn target(&mut self, fields: &mut Fields<'_>) -> Option<RemotePath> {
         self.path(fields, &["targetPath", "target_path"])
     }
 
-    fn path(&self, fields: &mut Fields<'_>, names: &[&'static str]) -> Option<RemotePath> {
+    /// The gate before validation asks about one path, and about that of the query if there is
+    /// one: here it asks about each that the job will use.
+    fn path(&mut self, fields: &mut Fields<'_>, names: &[&'static str]) -> Option<RemotePath> {
         let text = fields.required_text(names)?;
         match RemotePath::parse(&text) {
-            Ok(path) => Some(path.under(&self.0)),
+            Ok(path) => {
+                let path = path.under(&self.directory);
+                let refused = Gates(&self.view).path(path.as_str()).err();
+                self.refused = self.refused.take().or(refused);
+                Some(path)
+            }
             Err(error) => {
                 fields.error(names[0], &format!("Value error, {error}"));
                 None
@@ -236,15 +256,16 @@ const SOURCE: &[&str] = &["sourcePath", "source_path", "path"];
 async fn start_file_job(
     call: Call,
     status: StatusCode,
-    read: impl FnOnce(&mut Fields<'_>, &Base) -> Option<FileJob>,
+    read: impl FnOnce(&mut Fields<'_>, &mut Base) -> Option<FileJob>,
 ) -> Result<Response, ApiError> {
-    let base = Base::of(&call)?;
+    let mut base = Base::of(&call)?;
     let mut fields = Fields::new(call.object()?);
-    let job = read(&mut fields, &base);
+    let job = read(&mut fields, &mut base);
     let account = fields.nullable_text(&["account"]);
     let errors = fields.into_errors();
-    match job {
-        Some(job) if errors.is_empty() => queue(call, status, job, account).await,
+    match (job, base.refused) {
+        (Some(_), Some(refused)) if errors.is_empty() => Err(refused.into()),
+        (Some(job), None) if errors.is_empty() => queue(call, status, job, account).await,
         _ => Err(ApiError::validation(errors)),
     }
 }

@@ -20,6 +20,7 @@ pub use local::{LocalLimits, LocalScheduler};
 pub use not_driven::NotDriven;
 pub use pbs::PbsCommandLine;
 pub use slurm_cli::SlurmCli;
+pub(crate) use slurm_cli::parse_version as parse_program_version;
 pub use slurm_rest::SlurmRest;
 pub(crate) use slurm_rest::parse_version as parse_api_version;
 

@@ -161,9 +161,16 @@ fn nameless(id: String) -> ShownJob {
 
 /// Whether a version such as `24.11.0` is at least this one.
 fn is_at_least(version: &str, least: (u32, u32)) -> bool {
-    let mut numbers = version.split('.').map_while(|part| part.parse().ok());
-    let version = (numbers.next().unwrap_or(0), numbers.next().unwrap_or(0));
-    version >= least
+    parse_version(version).is_some_and(|version| version >= least)
+}
+
+/// The first two numbers of a version, which maybe stands after a `v`.
+pub(crate) fn parse_version(text: &str) -> Option<(u32, u32)> {
+    let text = text.trim_start_matches(['v', 'V']);
+    let (major, rest) = text.split_once('.').unwrap_or((text, ""));
+    let minor = rest.split(|c: char| !c.is_ascii_digit()).next();
+    let minor = minor.and_then(|minor| minor.parse().ok());
+    Some((major.parse().ok()?, minor.unwrap_or(0)))
 }
 
 /// A program could not run, or refused.
@@ -376,6 +383,10 @@ mod tests {
             ("24.05.0", true),
             ("24.11", true),
             ("25.05rc1", true),
+            ("24.05rc1", true),
+            ("v24.11.0", true),
+            ("v23.11", false),
+            ("25", true),
             ("", false),
         ] {
             assert_eq!(is_at_least(version, (24, 5)), new, "{version}");

@@ -15,6 +15,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
+use super::impatient::Impatient;
 use crate::limits;
 
 /// What strangers may use.
@@ -24,6 +25,8 @@ pub(super) struct Bounds {
     connections: usize,
     /// Time for the head of a request, and before it.
     head: Duration,
+    /// Time without any of an answer being read.
+    stall: Duration,
 }
 
 impl Bounds {
@@ -34,6 +37,7 @@ impl Bounds {
         Self {
             connections: limits::CONNECTIONS_MAX.min(half),
             head: limits::HEAD_READ_TIMEOUT,
+            stall: limits::WRITE_STALL_TIMEOUT,
         }
     }
 }
@@ -61,7 +65,7 @@ pub(super) async fn serve(
             accepted = accept(&listener, &room) => accepted,
         };
         let connection = Connection {
-            stream,
+            stream: Impatient::new(stream, bounds.stall),
             service: service.clone(),
             http: http.clone(),
             stopping: stopping.clone(),
@@ -109,7 +113,7 @@ fn is_of_one_connection(error: &io::Error) -> bool {
 const ACCEPT_PAUSE: Duration = Duration::from_secs(1);
 
 struct Connection {
-    stream: TcpStream,
+    stream: Impatient<TcpStream>,
     service: Router,
     http: http1::Builder,
     stopping: CancellationToken,
@@ -151,8 +155,14 @@ mod tests {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let stopping = CancellationToken::new();
-        let service = Router::new().route("/", get(async || "here"));
-        let bounds = Bounds { connections, head };
+        let service = Router::new()
+            .route("/", get(async || "here"))
+            .route("/large", get(async || vec![b'x'; LARGE]));
+        let bounds = Bounds {
+            connections,
+            head,
+            stall: STALL,
+        };
         let task = tokio::spawn(serve(listener, service, bounds, stopping.clone()));
         Server {
             address,
@@ -182,6 +192,9 @@ mod tests {
         byte.unwrap().unwrap()
     }
 
+    /// More than the kernel takes for both sides.
+    const LARGE: usize = 64 << 20;
+    const STALL: Duration = Duration::from_millis(500);
     const SOON: Duration = Duration::from_secs(5);
     const LONG: Duration = Duration::from_secs(60);
     const REQUEST: &str = "GET / HTTP/1.1\r\nHost: here\r\n\r\n";
@@ -208,6 +221,32 @@ mod tests {
         assert!(waiting.await.is_err());
         drop(first);
         assert_eq!(first_byte(&mut third).await, b'H');
+    }
+
+    #[tokio::test]
+    async fn who_does_not_read_the_answer_is_not_waited_for() {
+        let server = server(1, LONG).await;
+        let stuck = server.connect(&REQUEST.replace('/', "/large")).await;
+        let mut next = server.connect(REQUEST).await;
+        assert_eq!(first_byte(&mut next).await, b'H');
+        drop(stuck);
+    }
+
+    #[tokio::test]
+    async fn who_reads_slowly_gets_all() {
+        let server = server(1, LONG).await;
+        let request = "GET /large HTTP/1.1\r\nHost: here\r\nConnection: close\r\n\r\n";
+        let mut slow = server.connect(request).await;
+        let (mut buffer, mut read) = (vec![0; LARGE / 8], 0);
+        loop {
+            match slow.read(&mut buffer).await.unwrap() {
+                0 => break,
+                some => read += some,
+            }
+            // Together more than the limit.
+            tokio::time::sleep(STALL / 50).await;
+        }
+        assert!(read > LARGE, "{read}");
     }
 
     #[tokio::test]

@@ -526,3 +526,34 @@ async fn file_jobs_are_not_queued_when_they_cannot_succeed() {
     assert_eq!(answer.status, StatusCode::BAD_REQUEST);
     assert_eq!(answer.json["data"]["fields"][0]["location"], "query");
 }
+
+#[tokio::test]
+async fn the_gate_asks_about_each_path_that_a_job_uses() {
+    let service = Service::new().await;
+    let home = format!("{}/fireuser", service.directory());
+    let inside = format!("{home}/f");
+    std::fs::write(&inside, "x").unwrap();
+    for verb in ["mv", "cp", "compress", "extract"] {
+        let path = format!("/filesystem/gated/transfer/{verb}");
+        let through_the_query = format!("{path}?path={inside}");
+        for (path, source, target) in [
+            (&through_the_query, "/etc/passwd", "x"),
+            (&through_the_query, "../../../etc/passwd", "x"),
+            (&path, &*inside, "/etc/x"),
+        ] {
+            let body = json!({"path": source, "targetPath": target});
+            let answer = service.post(path, body).await;
+            assert_eq!(answer.status, StatusCode::BAD_REQUEST, "{}", answer.json);
+            let message = answer.json["message"].as_str().unwrap();
+            assert!(message.contains("does not match any"), "{message}");
+        }
+    }
+    // Validation is before it.
+    let body = json!({"path": "/etc/passwd"});
+    let path = format!("/filesystem/gated/transfer/mv?path={inside}");
+    let answer = service.post(&path, body).await;
+    assert_eq!(answer.json["data"]["fields"][0]["name"], "targetPath");
+    let body = json!({"path": inside, "targetPath": "g"});
+    let answer = service.post("/filesystem/gated/transfer/cp", body).await;
+    assert_eq!(answer.status, StatusCode::CREATED, "{}", answer.json);
+}

@@ -5,6 +5,7 @@ use streamer_core::Operation;
 use streamer_core::net::progress::{EntryReport, Outcome};
 use streamer_core::wire::message::EntryKind;
 
+use crate::ui::json_path::JsonPath;
 use crate::ui::{Printer, chain, say};
 
 /// Prints what failed; as JSON, also what did not.
@@ -37,8 +38,9 @@ fn reason(operation: Operation, report: &EntryReport<'_>) -> String {
 #[derive(Serialize)]
 struct EntryLine {
     message_type: &'static str,
-    /// Below the root of the tree, which is empty; bytes that are no text are escaped.
-    path: String,
+    /// Below the root of the tree, which is empty.
+    #[serde(flatten)]
+    path: JsonPath,
     kind: &'static str,
     #[serde(skip_serializing_if = "Option::is_none")]
     bytes: Option<u64>,
@@ -65,7 +67,7 @@ impl EntryLine {
         };
         Self {
             message_type: "entry",
-            path: report.entry.path.to_string(),
+            path: JsonPath::of(report.entry.path.as_bytes()),
             kind,
             bytes,
             outcome,

@@ -16,7 +16,7 @@ pub(crate) fn of(error: &ClientError) -> Option<&'static str> {
         } => "use 'streamer receive' with these coordinates",
         ClientError::WrongDirection { .. } => "use 'streamer send' with these coordinates",
         ClientError::Dial(DialError::Unreachable { .. }) => {
-            "is the job running? is UDP to these ports allowed by the firewalls between? --wait 10m keeps trying for longer"
+            "is the job running? do the firewalls between let these ports pass, by UDP or by TCP? --wait 10m keeps trying for longer"
         }
         ClientError::Dial(DialError::Stranger { .. }) => {
             "were the coordinates issued for another job? request the transfer again"

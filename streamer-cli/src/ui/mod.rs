@@ -3,6 +3,7 @@
 pub(crate) mod announce;
 mod entry;
 pub(crate) mod hint;
+mod json_path;
 mod progress;
 pub(crate) mod summary;
 
@@ -97,9 +98,12 @@ impl Printer {
         }
     }
 
-    /// Something that has to be known, on stderr, asked for or not.
+    /// Something that has to be known, asked for or not: on stderr, or as JSON.
     pub(crate) fn warning(&self, text: &str) {
-        say(&format!("warning: {text}"));
+        match self.json {
+            true => announce::status(self, "warning", text),
+            false => say(&format!("warning: {text}")),
+        }
     }
 
     /// How a transfer ended for which a receipt was given. Returns the status to exit with.

@@ -11,6 +11,7 @@ use streamer_core::net::{Counts, Transferred};
 use streamer_core::path::Shown;
 use streamer_core::{Operation, Transport};
 
+use crate::ui::json_path::JsonPath;
 use crate::units::show_bytes;
 
 /// What was done, for people and for scripts. Fields are added, never changed.
@@ -18,7 +19,11 @@ use crate::units::show_bytes;
 pub(crate) struct Summary {
     message_type: &'static str,
     operation: Operation,
-    path: String,
+    #[serde(flatten)]
+    path: JsonPath,
+    /// For people.
+    #[serde(skip)]
+    shown: String,
     files: u64,
     /// Of a tree: directories, links, what failed, and files that were there before.
     #[serde(skip_serializing_if = "Option::is_none", flatten)]
@@ -55,11 +60,16 @@ impl Summary {
     ) -> Self {
         let receipt = transferred.conclusion.receipt;
         let seconds = elapsed.as_secs_f64();
-        let bytes_moved = receipt.bytes.saturating_sub(moved.resumed_bytes);
+        let skipped = transferred.tree.is_none() && transferred.root.is_none();
+        let bytes_moved = match skipped {
+            true => 0,
+            false => receipt.bytes.saturating_sub(moved.resumed_bytes),
+        };
         Self {
             message_type: "summary",
             operation,
-            path: Shown(path.as_os_str().as_bytes()).to_string(),
+            path: JsonPath::of(path.as_os_str().as_bytes()),
+            shown: Shown(path.as_os_str().as_bytes()).to_string(),
             files: transferred
                 .tree
                 .map_or_else(|| receipt.entries.into(), |tree| tree.files),
@@ -77,7 +87,7 @@ impl Summary {
             connections: transferred.lanes,
             retries: 0,
             root: transferred.root.map(|root| root.to_string()),
-            skipped: transferred.tree.is_none() && transferred.root.is_none(),
+            skipped,
             verified: match transferred.tree {
                 Some(tree) => tree.failed == 0,
                 None => transferred.root.is_some(),
@@ -115,7 +125,7 @@ impl Summary {
 impl fmt::Display for Summary {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         if self.skipped {
-            return write!(f, "kept {}: it exists", self.path);
+            return write!(f, "kept {}: it exists", self.shown);
         }
         let done = match self.operation {
             Operation::Send => "sent",
@@ -124,7 +134,7 @@ impl fmt::Display for Summary {
         writeln!(
             f,
             "{done} {}: {}{} in {:.2} s, {}/s",
-            self.path,
+            self.shown,
             self.contents(),
             show_bytes(self.bytes),
             self.seconds,
@@ -171,6 +181,9 @@ impl Summary {
         text += &many(tree.directories, "directory", "directories");
         if tree.links > 0 {
             text += &many(tree.links, "link", "links");
+        }
+        if tree.files_kept > 0 {
+            text += &format!("{} kept as they were, ", tree.files_kept);
         }
         if tree.failed > 0 {
             text += &format!("{} failed, ", tree.failed);

@@ -122,6 +122,7 @@ fn usage_errors() {
         "fetch",
         "receive",
         "receive --path",
+        "receive --path -",
         "receive --path x --wait soon",
         "receive --path x --overwrite --skip-existing",
         "receive --path x --coordinates a --coordinates-file b",

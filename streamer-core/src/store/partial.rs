@@ -366,17 +366,15 @@ impl PartialFile {
         let part = &self.places.part;
         let ours = rustix::fs::fstat(&self.file)
             .map_err(|error| StoreError::target(error, "look at", part.shown()))?;
-        if part
-            .stat()?
-            .is_some_and(|there| is_same_inode(&there, &ours))
-        {
-            return Ok(());
+        match part.stat()? {
+            Some(there) if is_same_inode(&there, &ours) => Ok(()),
+            Some(_) => {
+                let (code, shown) = (ErrorCode::TargetBusy, part.shown());
+                Err(StoreError::refused(code, "finish", shown))
+            }
+            // Somebody removed it, or its directory.
+            None => Err(StoreError::target(Errno::NOENT, "finish", part.shown())),
         }
-        Err(StoreError::refused(
-            ErrorCode::TargetBusy,
-            "finish",
-            part.shown(),
-        ))
     }
 
     /// Makes what is there durable, for a later resume.

@@ -148,11 +148,16 @@ mod tests {
         assert!(read(printed("")).is_err());
         let quota = "sbatch: error: AssocMaxSubmitJobLimit\nsbatch: error: Batch job submission failed: Job violates accounting/QOS policy (job submit limit, user's size and/or time limits)\n";
         assert!(matches!(read(failed(1, quota)), Err(SlurmError::Quota(_))));
-        let partition = "sbatch: error: invalid partition specified: nosuch\n";
-        let error = read(failed(1, partition)).unwrap_err().to_string();
-        assert_eq!(
-            error,
-            format!("Unexpected Slurm command response. exit_status:1 std_err:{partition}")
-        );
+        for refusal in [
+            "sbatch: error: invalid partition specified: nosuch\n",
+            "sbatch: error: lua: no project\nsbatch: error: Batch job submission failed: Access/permission denied\n",
+            "sbatch: error: Batch job submission failed: Invalid job id specified\n",
+        ] {
+            let error = read(failed(1, refusal)).unwrap_err().to_string();
+            assert_eq!(
+                error,
+                format!("Unexpected Slurm command response. exit_status:1 std_err:{refusal}")
+            );
+        }
     }
 }

@@ -1,6 +1,6 @@
 //! `scancel`, `srun`, `scontrol ping`.
 
-use super::{SlurmCommand, SlurmError, success, unexpected};
+use super::{SlurmCommand, SlurmError, of_a_job, success, unexpected};
 use crate::command::ShellLine;
 use crate::executor::Output;
 use crate::scheduler::{self, JobId};
@@ -18,10 +18,10 @@ impl SlurmCommand for Cancel {
 
     /// It exits with 0 when it could not, too; what it says counts.
     fn read(&self, output: &Output) -> Result<(), SlurmError> {
-        let complains = String::from_utf8_lossy(&output.stderr).contains("error:");
+        let stderr = String::from_utf8_lossy(&output.stderr);
         match output.exit_code {
-            Some(0) if !complains => Ok(()),
-            _ => Err(unexpected(output)),
+            Some(0) if !stderr.contains("error:") => Ok(()),
+            _ => Err(of_a_job(&stderr).unwrap_or_else(|| unexpected(output))),
         }
     }
 }
@@ -46,7 +46,14 @@ impl SlurmCommand for Attach {
     }
 
     fn read(&self, output: &Output) -> Result<(), SlurmError> {
-        success(output).map(drop)
+        success(output).map(drop).map_err(|error| {
+            // The other lines are the command's own.
+            let stderr = String::from_utf8_lossy(&output.stderr);
+            let mut lines = stderr
+                .lines()
+                .filter(|line| line.starts_with("srun: error:"));
+            lines.find_map(of_a_job).unwrap_or(error)
+        })
     }
 }
 
@@ -134,6 +141,9 @@ mod tests {
         let unknown =
             "srun: error: Unable to confirm allocation for job 5: Invalid job id specified\n";
         assert_eq!(attach.read(&failed(1, unknown)), Err(SlurmError::NoJob));
+        // Not Slurm's words.
+        let own = attach.read(&failed(1, "tool: Access/permission denied\n"));
+        assert!(matches!(own, Err(SlurmError::Unexpected { .. })));
     }
 
     #[test]

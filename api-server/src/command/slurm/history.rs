@@ -1,7 +1,7 @@
 //! `sacct`: jobs as the accounts know them, with their steps.
 
 use super::row::{self, Fields, JobQuery, Row, WhichJobs};
-use super::{SlurmCommand, SlurmError, success, with_unix_times};
+use super::{SlurmCommand, SlurmError, with_unix_times};
 use crate::command::ShellLine;
 use crate::executor::Output;
 use crate::model::jobs::{JobStatus, JobTask, JobTime};
@@ -41,7 +41,7 @@ impl SlurmCommand for History {
         if stderr.contains("accounting storage is disabled") {
             return Ok(Vec::new());
         }
-        let text = match success(output) {
+        let text = match self.0.text(output) {
             Err(SlurmError::NoJob) => return Ok(Vec::new()),
             text => text?,
         };

@@ -83,18 +83,34 @@ fn success(output: &Output) -> Result<String, SlurmError> {
     }
 }
 
-/// The failure that output tells of.
+/// As [`success`], of a program that was asked about one job.
+fn success_for_a_job(output: &Output) -> Result<String, SlurmError> {
+    match output.exit_code {
+        Some(0) => success(output),
+        _ => {
+            let stderr = String::from_utf8_lossy(&output.stderr);
+            Err(of_a_job(&stderr).unwrap_or_else(|| unexpected(output)))
+        }
+    }
+}
+
+/// What Slurm's words say of the job that was asked about. In answer to anything else the same
+/// words say something else: a plugin may refuse a submission with them.
+fn of_a_job(words: &str) -> Option<SlurmError> {
+    if words.contains("Invalid job id") || words.contains("Expired or invalid job") {
+        return Some(SlurmError::NoJob);
+    }
+    if words.contains("Access/permission denied") {
+        return Some(SlurmError::Denied);
+    }
+    words
+        .contains("already completing or completed")
+        .then_some(SlurmError::Ended)
+}
+
+/// The failure that output tells of, in its own words.
 fn unexpected(output: &Output) -> SlurmError {
     let stderr = String::from_utf8_lossy(&output.stderr).into_owned();
-    if stderr.contains("Invalid job id") || stderr.contains("Expired or invalid job") {
-        return SlurmError::NoJob;
-    }
-    if stderr.contains("Access/permission denied") {
-        return SlurmError::Denied;
-    }
-    if stderr.contains("already completing or completed") {
-        return SlurmError::Ended;
-    }
     let signal = output.signal.map(|signal| 128 + signal);
     SlurmError::Unexpected {
         exit_status: output.exit_code.or(signal).unwrap_or(-1),

@@ -1,7 +1,7 @@
 //! `squeue`: jobs as the controller knows them, also those that ended a moment ago.
 
 use super::row::{self, Fields, JobQuery, Row, WhichJobs};
-use super::{SlurmCommand, SlurmError, success, with_unix_times};
+use super::{SlurmCommand, SlurmError, with_unix_times};
 use crate::command::ShellLine;
 use crate::executor::Output;
 use crate::model::jobs::{JobStatus, JobTime};
@@ -52,7 +52,7 @@ impl SlurmCommand for Queue {
     }
 
     fn read(&self, output: &Output) -> Result<Vec<Row>, SlurmError> {
-        let text = match success(output) {
+        let text = match self.0.text(output) {
             Err(SlurmError::NoJob) => return Ok(Vec::new()),
             text => text?,
         };
@@ -174,7 +174,10 @@ mod tests {
     #[test]
     fn an_unknown_job_is_no_row() {
         let unknown = failed(1, "slurm_load_jobs error: Invalid job id specified\n");
-        assert_eq!(all().read(&unknown), Ok(Vec::new()));
+        let one = WhichJobs::One(JobId::parse("999").unwrap());
+        let one = Queue(JobQuery::recorded(one));
+        assert_eq!(one.read(&unknown), Ok(Vec::new()));
+        assert!(all().read(&unknown).is_err(), "nobody asked for one");
         let down = failed(
             1,
             "slurm_load_jobs error: Unable to contact slurm controller\n",

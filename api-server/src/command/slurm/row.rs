@@ -1,6 +1,7 @@
 //! One job as `sacct` and `squeue` tell of it, and how both make one answer.
 
-use super::given;
+use super::{SlurmError, given, success, success_for_a_job};
+use crate::executor::Output;
 use crate::model::jobs::{Job, JobStatus, JobTask, JobTime};
 use crate::scheduler::{JobFilter, JobId};
 
@@ -12,8 +13,10 @@ pub struct Delimiter(String);
 impl Delimiter {
     /// One that nobody knows yet.
     pub fn random() -> Self {
-        // No digit comes first, which `squeue` would take for a width.
-        Self(format!("\u{1f}{}", uuid::Uuid::new_v4().simple()))
+        // No digit comes first, which `squeue` would take for a width. Short: it is printed
+        // after each field, and counts as output.
+        let random = uuid::Uuid::new_v4().simple().to_string();
+        Self("\u{1f}".chars().chain(random.chars().take(8)).collect())
     }
 
     /// Of what was recorded.
@@ -74,15 +77,25 @@ impl JobQuery {
         }
     }
 
+    /// The text a program printed, if it succeeded; of one job it may say that there is none.
+    pub(super) fn text(&self, output: &Output) -> Result<String, SlurmError> {
+        match &self.which {
+            WhichJobs::One(_) => success_for_a_job(output),
+            WhichJobs::Fitting(_) => success(output),
+        }
+    }
+
     /// Whether a job is really one of those.
     pub(super) fn admits(&self, job: &Job) -> bool {
         let WhichJobs::Fitting(filter) = &self.which else {
             return true;
         };
-        let is = |asked: &Option<String>, value: &str| asked.as_deref().is_none_or(|a| a == value);
+        // Slurm keeps names of accounts in lower case.
+        let account = job.account.as_deref().unwrap_or_default();
+        let charged = |asked: &String| asked.eq_ignore_ascii_case(account);
         (filter.all_users || job.user == self.user)
-            && is(&filter.account, job.account.as_deref().unwrap_or_default())
-            && is(&filter.name, &job.name)
+            && filter.account.as_ref().is_none_or(charged)
+            && filter.name.as_ref().is_none_or(|name| *name == job.name)
     }
 }
 
@@ -312,6 +325,14 @@ mod tests {
     }
 
     #[test]
+    fn delimiters_are_short_and_never_the_same() {
+        let (one, other) = (Delimiter::random(), Delimiter::random());
+        assert_ne!(one, other);
+        assert_eq!(one.as_str().len(), 9);
+        assert!(one.as_str().starts_with('\u{1f}'));
+    }
+
+    #[test]
     fn durations() {
         for (text, expected) in [
             ("0:02", Some(2)),
@@ -341,6 +362,8 @@ mod tests {
         one.account = Some("x y".into());
         one.name = "a,b".into();
         assert!(query.admits(&one));
+        one.account = Some("X Y".into());
+        assert!(query.admits(&one), "Slurm knows no case of accounts");
         one.name = "a".into();
         assert!(!query.admits(&one));
     }

@@ -2,7 +2,7 @@
 //! `sacct` keeps of it once the controller has forgotten the job.
 
 use super::row::{Delimiter, records};
-use super::{SlurmCommand, SlurmError, given, success};
+use super::{SlurmCommand, SlurmError, given, success_for_a_job};
 use crate::command::ShellLine;
 use crate::executor::Output;
 use crate::scheduler::JobId;
@@ -33,7 +33,7 @@ impl SlurmCommand for Show {
     }
 
     fn read(&self, output: &Output) -> Result<Vec<ShownJob>, SlurmError> {
-        let text = success(output)?;
+        let text = success_for_a_job(output)?;
         let mut jobs: Vec<ShownJob> = Vec::new();
         for line in text.lines() {
             if let Some(rest) = line.strip_prefix("JobId=") {
@@ -74,7 +74,9 @@ impl SlurmCommand for BatchScript {
 
     /// Only the owner may read it, and an interactive job has none.
     fn read(&self, output: &Output) -> Result<Option<String>, SlurmError> {
-        Ok(success(output).ok().filter(|text| !text.is_empty()))
+        Ok(success_for_a_job(output)
+            .ok()
+            .filter(|text| !text.is_empty()))
     }
 }
 
@@ -96,7 +98,7 @@ impl SlurmCommand for StoredFiles {
     }
 
     fn read(&self, output: &Output) -> Result<Vec<ShownJob>, SlurmError> {
-        let text = success(output)?;
+        let text = success_for_a_job(output)?;
         let jobs = records(&text, &self.1, STORED_FIELDS)
             .into_iter()
             .map(|record| {
@@ -138,7 +140,7 @@ impl SlurmCommand for StoredScript {
     }
 
     fn read(&self, output: &Output) -> Result<Self::Parsed, SlurmError> {
-        let text = success(output)?;
+        let text = success_for_a_job(output)?;
         let mut scripts: Vec<(String, String)> = Vec::new();
         let mut lines = text.split_inclusive('\n').peekable();
         while let Some(line) = lines.next() {

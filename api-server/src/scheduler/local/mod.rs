@@ -74,12 +74,14 @@ impl LocalScheduler {
             .tempdir()?;
         // Users reach their own script by name, and cannot list anybody's.
         process::set_mode(spool.path(), 0o711)?;
+        // Ids of the last run must not name other people's jobs now.
+        let table = JobTable::new(unix_now(), limits.max_history);
         Ok(Self {
             system: system.to_owned(),
             executor: LocalExecutor::new(Arc::clone(&accounts)),
             accounts,
             spool,
-            table: Arc::new(Mutex::new(JobTable::new(limits.max_history))),
+            table: Arc::new(Mutex::new(table)),
             slots: Arc::new(Semaphore::new(limits.max_running)),
             tasks: TaskTracker::new(),
             stop: CancellationToken::new(),

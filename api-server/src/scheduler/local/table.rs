@@ -67,9 +67,10 @@ enum State {
 }
 
 impl JobTable {
-    pub(super) fn new(max_history: usize) -> Self {
+    /// Numbers jobs from `first` on.
+    pub(super) fn new(first: u64, max_history: usize) -> Self {
         Self {
-            next: 1,
+            next: first,
             max_history,
             jobs: BTreeMap::new(),
         }
@@ -275,9 +276,9 @@ mod tests {
 
     #[test]
     fn a_life() {
-        let mut table = JobTable::new(10);
+        let mut table = JobTable::new(7, 10);
         let id = insert(&mut table);
-        assert_eq!((id, state(&table, id).as_str()), (1, "PENDING"));
+        assert_eq!((id, state(&table, id).as_str()), (7, "PENDING"));
         table.on_started(id, 110);
         let view = table.jobs[&id].view("s", 130);
         assert_eq!(
@@ -302,7 +303,7 @@ mod tests {
 
     #[test]
     fn waiting_and_history_are_bounded() {
-        let mut table = JobTable::new(1);
+        let mut table = JobTable::new(1, 1);
         let (a, b) = (insert(&mut table), insert(&mut table));
         assert!(
             table
@@ -318,7 +319,7 @@ mod tests {
 
     #[test]
     fn filters() {
-        let mut table = JobTable::new(9);
+        let mut table = JobTable::new(1, 9);
         let id = insert(&mut table);
         let (bob, eve) = (
             UserName::parse("bob").unwrap(),

@@ -109,6 +109,15 @@ async fn gone(pid: &str) {
 }
 
 #[tokio::test]
+async fn ids_of_an_earlier_run_name_no_job() {
+    let begun = unix_now();
+    let bench = Bench::new(|_| {}).await;
+    let id = bench.submit(bench.job("true")).await;
+    let id: u64 = id.as_str().parse().unwrap();
+    assert!((begun..=unix_now()).contains(&id), "{id}");
+}
+
+#[tokio::test]
 async fn output_environment_and_exit_code() {
     let bench = Bench::new(|_| {}).await;
     let mut job = bench.job(r#"echo "$A $SLURM_JOB_ID"; pwd; echo bad >&2; exit 3"#);

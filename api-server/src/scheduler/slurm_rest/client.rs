@@ -74,7 +74,7 @@ const ALREADY_DONE: u64 = 2021;
 const ACCOUNTING_POLICY: u64 = 2050;
 
 impl Client {
-    /// The answer to a question; the default when there is nothing of that kind.
+    /// The answer to a question; the default when Slurm says that there is nothing of that kind.
     pub(super) async fn get<T: DeserializeOwned + Default>(
         &self,
         caller: &Caller,
@@ -84,17 +84,7 @@ impl Client {
         let (status, body) = self
             .send(caller, Method::GET, service, path, Bytes::new())
             .await?;
-        let numbers = fault_numbers(&body);
-        let nothing = numbers
-            .iter()
-            .any(|n| [INVALID_JOB, NOTHING_FOUND].contains(n));
-        if status == StatusCode::NOT_FOUND || nothing {
-            return Ok(T::default());
-        }
-        if status != StatusCode::OK {
-            return Err(unexpected(status, &body));
-        }
-        serde_json::from_slice(&body).map_err(|_| unexpected(status, &body))
+        answer(status, &body)
     }
 
     /// Submits; the answer is read whatever its status is.
@@ -215,6 +205,22 @@ impl Client {
     }
 }
 
+/// A status 404 alone says nothing of jobs: a version that is no longer served answers so too.
+fn answer<T: DeserializeOwned + Default>(
+    status: StatusCode,
+    body: &[u8],
+) -> Result<T, SchedulerError> {
+    let numbers = fault_numbers(body);
+    let nothing = |number| [INVALID_JOB, NOTHING_FOUND].contains(number);
+    if numbers.iter().any(nothing) {
+        return Ok(T::default());
+    }
+    if status != StatusCode::OK {
+        return Err(unexpected(status, body));
+    }
+    serde_json::from_slice(body).map_err(|_| unexpected(status, body))
+}
+
 fn faults(body: &[u8]) -> Vec<Fault> {
     serde_json::from_slice::<Faults>(body)
         .unwrap_or_default()
@@ -248,6 +254,26 @@ fn unexpected(status: StatusCode, body: &[u8]) -> SchedulerError {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn only_slurm_itself_says_that_there_is_nothing() {
+        type Jobs = Option<serde_json::Value>;
+        let read = |status, body: &str| answer::<Jobs>(status, body.as_bytes());
+        for number in [INVALID_JOB, NOTHING_FOUND] {
+            let body = format!(r#"{{"jobs":[],"errors":[{{"error_number":{number}}}]}}"#);
+            assert!(matches!(read(StatusCode::NOT_FOUND, &body), Ok(None)));
+        }
+        for body in [
+            "Unable find requested URL",
+            r#"{"errors":[{"error_number":9001}]}"#,
+            "",
+        ] {
+            let error = read(StatusCode::NOT_FOUND, body).unwrap_err().to_string();
+            let expected = format!("Unexpected Slurm API response. status:404 message:{body}");
+            assert_eq!(error, expected);
+        }
+        assert!(matches!(read(StatusCode::OK, "{}"), Ok(Some(_))));
+    }
 
     #[test]
     fn faults_are_found_wherever_a_version_puts_them() {

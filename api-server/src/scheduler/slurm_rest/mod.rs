@@ -83,13 +83,18 @@ impl SlurmRest {
             message: "Error fetching Slurm API data.".to_owned(),
             causes: vec![error.to_string()],
         })?;
-        jobs.retain(|job| {
-            (filter.all_users || job.user == caller.name().as_str())
-                && filter.name.as_ref().is_none_or(|name| job.name == *name)
-                && (filter.account.is_none() || job.account == filter.account)
-        });
+        jobs.retain(|job| fits(job, &filter, caller.name().as_str()));
         Ok(jobs)
     }
+}
+
+/// Whether a job is one of those asked for. Slurm keeps names of accounts in lower case.
+fn fits(job: &Job, filter: &JobFilter, user: &str) -> bool {
+    let account = job.account.as_deref().unwrap_or_default();
+    let charged = |asked: &String| asked.eq_ignore_ascii_case(account);
+    (filter.all_users || job.user == user)
+        && filter.name.as_ref().is_none_or(|name| job.name == *name)
+        && filter.account.as_ref().is_none_or(charged)
 }
 
 /// `0.0.XX`, maybe after a `v`.

@@ -104,6 +104,20 @@ fn the_controller_is_believed_about_jobs_that_wait_only() {
 }
 
 #[test]
+fn accounts_fit_in_any_case() {
+    let job = captured_job("0.0.42");
+    let of = |account: &str, all_users| JobFilter {
+        account: Some(account.into()),
+        all_users,
+        ..JobFilter::default()
+    };
+    assert!(fits(&job, &of("Users", false), "fireuser"));
+    assert!(fits(&job, &of("users", true), "bob"));
+    assert!(!fits(&job, &of("users", false), "bob"));
+    assert!(!fits(&job, &of("user", false), "fireuser"));
+}
+
+#[test]
 fn nodes_of_every_version() {
     for version in VERSIONS {
         let nodes = captured::<Nodes>(version, "nodes").view();
