@@ -663,6 +663,75 @@ mod tests {
         accepted.await.unwrap();
     }
 
+    /// Answers over both transports, or over QUIC only, until it is aborted.
+    async fn answer(secret: &TransferSecret, tls: bool) -> (u16, JoinSet<()>) {
+        let tcp = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = tcp.local_addr().unwrap();
+        let quic = Endpoint::bind(address, secret).unwrap();
+        let acceptor = Acceptor::new(secret).unwrap();
+        let mut answering = JoinSet::new();
+        answering.spawn(async move {
+            let mut open = Vec::new();
+            while let Some(incoming) = quic.accept().await {
+                open.push(quic.admit(incoming).unwrap().await);
+            }
+        });
+        if tls {
+            answering.spawn(async move {
+                let mut open = Vec::new();
+                while let Ok((stream, _)) = tcp.accept().await {
+                    open.push(acceptor.accept(stream).await);
+                }
+            });
+        }
+        (address.port(), answering)
+    }
+
+    #[tokio::test]
+    async fn a_transport_that_carried_nothing_is_taken_only_where_the_other_one_does_not_answer() {
+        for (tls, avoid, expected) in [
+            (true, None, Transport::Tls),
+            (true, Some(Transport::Tls), Transport::Quic),
+            (true, Some(Transport::Quic), Transport::Tls),
+            (false, Some(Transport::Quic), Transport::Quic),
+        ] {
+            let mut coordinates = named(1);
+            let (port, _answering) = answer(&coordinates.secret, tls).await;
+            coordinates.ports = PortRange::new(port, port).unwrap();
+            coordinates.ips = vec!["127.0.0.1".to_owned()];
+            let options = DialOptions {
+                avoid,
+                ..Choice::Auto.into()
+            };
+            let dialled = dial(&coordinates, options, Duration::from_secs(60)).await;
+            let dialled = dialled.unwrap();
+            assert_eq!(dialled.transport(), expected, "{avoid:?}");
+            let is_other = dialled.reason(&options).contains("carried nothing");
+            assert_eq!(is_other, avoid.is_some_and(|avoided| avoided != expected));
+        }
+    }
+
+    #[tokio::test]
+    async fn what_one_round_leaves_out_the_next_one_begins_with() {
+        let coordinates = named(1);
+        let mut dialers = Dialers::new(&coordinates, Choice::Tls.into()).unwrap();
+        // More than are tried at a time, of which none answers before this ends.
+        let hosts: Vec<SocketAddr> = (1..=200u8).map(|n| ([127, 0, 0, n], 0).into()).collect();
+        let round = Round {
+            at: Duration::ZERO,
+            ports: vec![0, 1],
+        };
+        let mut attempts = JoinSet::new();
+        dialers.begin(&mut attempts, &hosts, &[1, 2], 0, &round);
+        assert_eq!(
+            (attempts.len(), dialers.left_out),
+            (MAX_ATTEMPTS, MAX_ATTEMPTS)
+        );
+        let mut rest = JoinSet::new();
+        dialers.begin(&mut rest, &hosts, &[1, 2], 1, &round);
+        assert_eq!(dialers.left_out, 2 * MAX_ATTEMPTS);
+    }
+
     #[tokio::test]
     async fn a_family_of_addresses_without_a_socket_is_left_out() {
         let coordinates = named(1);
