@@ -5,35 +5,46 @@ use std::io::{self, IoSliceMut};
 use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::task::{Context, Poll};
 
 use quinn::udp::{RecvMeta, Transmit};
 use quinn::{AsyncUdpSocket, UdpPoller};
 
 /// Wraps quinn's socket. quinn batches up to ten packets into one call whatever their size;
-/// over 64 KiB in all the kernel refuses, and the batch is lost (EMSGSIZE). So larger ones are
-/// sent in several calls.
-pub(crate) struct BatchedSocket(Arc<dyn AsyncUdpSocket>);
+/// over 64 KiB in all the kernel refuses, and the batch is lost (EMSGSIZE). So the first that is
+/// larger is sent in several calls, and from then on quinn is told what fits. Only a peer that has
+/// proven itself gets packets so large: no stranger makes the batches of others smaller.
+pub(crate) struct BatchedSocket {
+    inner: Arc<dyn AsyncUdpSocket>,
+    max_segments: AtomicUsize,
+}
 
 impl BatchedSocket {
     pub(crate) fn new(inner: Arc<dyn AsyncUdpSocket>) -> Self {
-        Self(inner)
+        Self {
+            inner,
+            max_segments: AtomicUsize::new(usize::MAX),
+        }
     }
 }
 
 impl AsyncUdpSocket for BatchedSocket {
     fn create_io_poller(self: Arc<Self>) -> Pin<Box<dyn UdpPoller>> {
-        Arc::clone(&self.0).create_io_poller()
+        Arc::clone(&self.inner).create_io_poller()
     }
 
     fn try_send(&self, transmit: &Transmit<'_>) -> io::Result<()> {
         let bytes = transmit.contents.len();
         let Some(packet) = transmit.segment_size.filter(|_| bytes > MAX_BATCH_BYTES) else {
-            return self.0.try_send(transmit);
+            return self.inner.try_send(transmit);
         };
-        for contents in transmit.contents.chunks(batch_bytes(packet)) {
+        let batch = batch_bytes(packet);
+        self.max_segments
+            .fetch_min(batch / packet.max(1), Ordering::Relaxed);
+        for contents in transmit.contents.chunks(batch) {
             // When the socket is full in between, all are sent again: QUIC takes no harm.
-            self.0.try_send(&Transmit {
+            self.inner.try_send(&Transmit {
                 destination: transmit.destination,
                 ecn: transmit.ecn,
                 contents,
@@ -50,15 +61,17 @@ impl AsyncUdpSocket for BatchedSocket {
         bufs: &mut [IoSliceMut<'_>],
         meta: &mut [RecvMeta],
     ) -> Poll<io::Result<usize>> {
-        self.0.poll_recv(cx, bufs, meta)
+        self.inner.poll_recv(cx, bufs, meta)
     }
 
     fn local_addr(&self) -> io::Result<SocketAddr> {
-        self.0.local_addr()
+        self.inner.local_addr()
     }
 
     fn max_transmit_segments(&self) -> usize {
-        self.0.max_transmit_segments()
+        self.inner
+            .max_transmit_segments()
+            .min(self.max_segments.load(Ordering::Relaxed))
     }
 
     fn max_receive_segments(&self) -> usize {
@@ -68,7 +81,7 @@ impl AsyncUdpSocket for BatchedSocket {
     }
 
     fn may_fragment(&self) -> bool {
-        self.0.may_fragment()
+        self.inner.may_fragment()
     }
 }
 
