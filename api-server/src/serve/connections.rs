@@ -198,6 +198,7 @@ mod tests {
     const SOON: Duration = Duration::from_secs(5);
     const LONG: Duration = Duration::from_secs(60);
     const REQUEST: &str = "GET / HTTP/1.1\r\nHost: here\r\n\r\n";
+    const LARGE_REQUEST: &str = "GET /large HTTP/1.1\r\nHost: here\r\nConnection: close\r\n\r\n";
 
     #[tokio::test]
     async fn who_does_not_finish_the_head_of_a_request_is_not_waited_for() {
@@ -226,7 +227,7 @@ mod tests {
     #[tokio::test]
     async fn who_does_not_read_the_answer_is_not_waited_for() {
         let server = server(1, LONG).await;
-        let stuck = server.connect(&REQUEST.replace('/', "/large")).await;
+        let stuck = server.connect(LARGE_REQUEST).await;
         let mut next = server.connect(REQUEST).await;
         assert_eq!(first_byte(&mut next).await, b'H');
         drop(stuck);
@@ -235,16 +236,15 @@ mod tests {
     #[tokio::test]
     async fn who_reads_slowly_gets_all() {
         let server = server(1, LONG).await;
-        let request = "GET /large HTTP/1.1\r\nHost: here\r\nConnection: close\r\n\r\n";
-        let mut slow = server.connect(request).await;
-        let (mut buffer, mut read) = (vec![0; LARGE / 8], 0);
+        let mut slow = server.connect(LARGE_REQUEST).await;
+        let (mut buffer, mut read) = (vec![0; LARGE / 128], 0);
         loop {
             match slow.read(&mut buffer).await.unwrap() {
                 0 => break,
                 some => read += some,
             }
             // Together more than the limit.
-            tokio::time::sleep(STALL / 50).await;
+            tokio::time::sleep(STALL / 100).await;
         }
         assert!(read > LARGE, "{read}");
     }

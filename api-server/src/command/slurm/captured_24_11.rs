@@ -174,6 +174,7 @@ fn what_is_refused() {
         Err(SlurmError::NoJob)
     );
     let unknown = failed(1, "slurm_load_jobs error: Invalid job id specified\n");
-    assert_eq!(Queue(all()).read(&unknown), Ok(Vec::new()));
+    let one = JobQuery::recorded(WhichJobs::One(id("999")));
+    assert_eq!(Queue(one).read(&unknown), Ok(Vec::new()));
     assert_eq!(Show(id("999")).read(&unknown).ok(), None);
 }
