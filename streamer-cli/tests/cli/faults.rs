@@ -9,9 +9,10 @@ use rustix::process::Signal;
 
 use crate::half::{Half, LARGE, assert_partial};
 use crate::harness::{
-    Process, World, beside, client, client_by, run, streamer_by, wait_for_partial,
+    Process, World, beside, client, client_by, run, streamer_by, wait_for_partial, wait_until,
 };
 use crate::namespace::Namespace;
+use crate::trees::plant_many;
 
 const BOTH: [&str; 2] = ["receive", "send"];
 
@@ -56,6 +57,34 @@ fn a_target_directory_that_is_replaced_by_a_symlink() {
         assert_eq!(moved.join("target").metadata().unwrap().len(), LARGE);
         assert_eq!(std::fs::read_dir(&moved).unwrap().count(), 1);
         assert_eq!(std::fs::read_dir(&elsewhere).unwrap().count(), 0);
+    }
+}
+
+#[test]
+fn a_directory_inside_of_a_tree_that_is_replaced_by_a_symlink() {
+    for verb in BOTH {
+        let world = World::new();
+        let [source, target, moved, elsewhere] =
+            ["source", "target", "moved", "elsewhere"].map(|name| world.path(name));
+        std::fs::create_dir(&elsewhere).unwrap();
+        plant_many(&source);
+        let (there, theirs, mine) = match verb {
+            "receive" => ("send", &source, &target),
+            _ => ("receive", &target, &source),
+        };
+        let (endpoint, coordinates) = world.endpoint(&[], there, theirs);
+        let slowly = ["--limit-rate", "32MB"];
+        let client = Process::start(client(&coordinates, &slowly, verb, mine));
+        let part = beside(&target, ".part");
+        // Each is made when it is offered, and the last one is filled last.
+        let last = part.join("019");
+        wait_until("the last directory", || last.exists());
+        std::fs::rename(&last, &moved).unwrap();
+        symlink(&elsewhere, &last).unwrap();
+        client.wait().assert(3, &["019"]);
+        endpoint.wait().assert(3, &[]);
+        assert_eq!(std::fs::read_dir(&elsewhere).unwrap().count(), 0);
+        assert!(target.join("000/large").exists());
     }
 }
 

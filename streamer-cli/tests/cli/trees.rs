@@ -296,7 +296,7 @@ fn a_directory_that_is_included_comes_with_what_is_in_it_and_nothing_at_all_is_w
 }
 
 /// Enough to be caught in the middle.
-fn plant_many(root: &Path) {
+pub(crate) fn plant_many(root: &Path) {
     for directory in 0..20 {
         let directory = root.join(format!("{directory:03}"));
         std::fs::create_dir_all(&directory).unwrap();
