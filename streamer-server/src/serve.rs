@@ -456,12 +456,13 @@ impl Life {
 }
 
 /// Whether somebody can mend it, after which the same client goes on: make room, wait for another
-/// transfer, send with `--restart`. Over a WebSocket it does not.
+/// transfer, move away what has a name that is needed, send with `--restart`. Over a WebSocket it does not.
 fn can_be_mended(error: &StoreError, transport: Transport) -> bool {
     let codes = [
         ErrorCode::NoSpace,
         ErrorCode::SourceChanged,
         ErrorCode::TargetBusy,
+        ErrorCode::NameTaken,
     ];
     codes.contains(&error.code) && transport != Transport::Ws
 }

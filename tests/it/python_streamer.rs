@@ -155,7 +155,13 @@ fn a_wrong_secret_gets_nowhere_and_the_right_one_is_still_served() {
     let target = here.path().join("none");
     let options = ["--transport", "ws", "--wait", "1s"];
     let refused = Client::start("receive", &wrong, &target, &options).end();
-    assert_eq!(refused.code, Some(11), "{}", refused.text);
+    // Others may have the rest of its ports.
+    assert_eq!(refused.code, Some(10), "{}", refused.text);
+    assert!(
+        refused.text.contains("another one answered"),
+        "{}",
+        refused.text
+    );
     assert!(!target.exists());
 }
 

@@ -202,7 +202,9 @@ if [ -e "$target" ]; then
       chmod --reference="$target" -- "$part" || exit
     chmod ug-s -- "$part" || exit
   else
-    mode=$(stat -c %a -- "$target") && chmod "$(printf %o "$((0$mode & 0707))")" -- "$part" || exit
+    mode=0$(stat -c %a -- "$target") || exit
+    # Who was of its group is one of the others now.
+    chmod "$(printf %o "$((mode & 0700 | mode & mode >> 3 & 07))")" -- "$part" || exit
   fi
 else
   chmod =rw -- "$part" || exit
@@ -379,16 +381,21 @@ mod tests {
             "-c",
         ]);
         nobodys.arg(line.as_str());
-        for (mut command, mode) in [(own, 0o661), (nobodys, 0o601)] {
+        for (is_own, before, mode) in [
+            (true, 0o661, 0o661),
+            (false, 0o664, 0o604),
+            (false, 0o604, 0o600),
+        ] {
+            let command = if is_own { &mut own } else { &mut nobodys };
             std::fs::write(&target, "old").unwrap();
             chown(&target, Some(65534), Some(1)).unwrap();
-            std::fs::set_permissions(&target, PermissionsExt::from_mode(0o661)).unwrap();
+            std::fs::set_permissions(&target, PermissionsExt::from_mode(before)).unwrap();
             let output = command.output().unwrap();
             assert!(output.status.success(), "{output:?}");
             let now = std::fs::metadata(&target).unwrap();
             assert_eq!(std::fs::read(&target).unwrap(), b"new");
             assert_eq!(now.mode() & 0o7777, mode, "{:o}", now.mode());
-            assert_eq!(now.gid() == 1, mode == 0o661);
+            assert_eq!(now.gid() == 1, is_own);
             std::fs::remove_file(&target).unwrap();
         }
     }

@@ -1,7 +1,7 @@
 //! What to do about an error.
 
 use streamer_core::ErrorCode;
-use streamer_core::net::dial::DialError;
+use streamer_core::net::dial::{DialError, Reason};
 use streamer_server::{BindError, ConfigError, ServeError};
 
 use crate::client::ClientError;
@@ -15,6 +15,12 @@ pub(crate) fn of(error: &ClientError) -> Option<&'static str> {
             operation: streamer_core::Operation::Send,
         } => "use 'streamer receive' with these coordinates",
         ClientError::WrongDirection { .. } => "use 'streamer send' with these coordinates",
+        ClientError::Dial(DialError::Unreachable {
+            reason: Reason::Others(_),
+            ..
+        }) => {
+            "is the job running? were the coordinates issued for another job? --wait 10m keeps trying for longer"
+        }
         ClientError::Dial(DialError::Unreachable { .. }) => {
             "is the job running? do the firewalls between let these ports pass, by UDP or by TCP? --wait 10m keeps trying for longer"
         }

@@ -37,7 +37,9 @@ fn plant(root: &Path) {
     symlink("../../small", root.join("deep/er/up")).unwrap();
     symlink("nowhere", root.join("dangling")).unwrap();
     mode(&root.join("small"), 0o640);
-    mode(&root.join("deep/medium"), 0o4755);
+    mode(&root.join("deep/medium"), 0o6755);
+    mode(&root.join("deep"), 0o2775);
+    mode(&root.join("empty"), 0o1777);
     for (name, seconds) in [
         ("small", 1_234_567_890),
         ("deep/er", 1_111_111_111),
@@ -69,7 +71,9 @@ pub(crate) fn assert_same(source: &Path, target: &Path) {
         assert_eq!(link(source), link(target));
         return;
     }
-    assert_eq!(old.mode() & 0o777, new.mode() & 0o7777, "{target:?}");
+    // Setgid and sticky are kept where they say whose the files in a directory are.
+    let bits = if old.is_dir() { 0o3777 } else { 0o777 };
+    assert_eq!(old.mode() & bits, new.mode() & 0o7777, "{target:?}");
     if old.is_file() {
         assert!(std::fs::read(source).unwrap() == std::fs::read(target).unwrap());
         return;

@@ -10,6 +10,7 @@ pub mod filter;
 pub mod journal;
 pub mod partial;
 pub mod place;
+mod places;
 pub mod small;
 pub mod source;
 mod sparse;

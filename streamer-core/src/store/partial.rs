@@ -5,7 +5,7 @@ use std::os::unix::fs::{FileExt as _, MetadataExt as _};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use rustix::fs::{Advice, FallocateFlags, FileType, FlockOperation, Mode, OFlags, Stat};
+use rustix::fs::{Advice, FallocateFlags, FileType, FlockOperation, OFlags, Stat};
 use rustix::io::Errno;
 
 use crate::blocks::BlockPlan;
@@ -13,9 +13,10 @@ use crate::error::ErrorCode;
 use crate::hash::{BlockHasher, Hash, root_of};
 use crate::limits;
 use crate::store::StoreError;
-use crate::store::attributes::{Attributes, is_same_time};
+use crate::store::attributes::Attributes;
 use crate::store::journal::{self, Journal, SourceStamp};
 use crate::store::place::{Place, is_same_inode};
+use crate::store::places::{NEW, Places};
 use crate::store::sparse;
 use crate::wire::message::Entry;
 
@@ -50,13 +51,6 @@ pub struct PartialFile {
     finished: AtomicBool,
     /// It has its name; the journal stays until the receipt was heard.
     named: AtomicBool,
-}
-
-#[derive(Debug)]
-struct Places {
-    target: Place,
-    part: Place,
-    journal: Place,
 }
 
 impl PartialFile {
@@ -165,7 +159,14 @@ impl PartialFile {
     pub(crate) fn make_way(target: &Place, restart: bool) -> Result<(), StoreError> {
         let places = Places::of(target, target.with_suffix(".part"));
         let is_file = |stat: Stat| FileType::from_raw_mode(stat.st_mode) == FileType::RegularFile;
-        if !places.journal.stat()?.is_some_and(is_file) {
+        let is_left = match places.journal.stat()? {
+            Some(stat) => is_file(stat),
+            // As a file of one block may leave it.
+            None => places.part.stat()?.is_some_and(|part| {
+                is_file(part) && part.st_mode & 0o7777 == 0o600 && part.st_size == 0
+            }),
+        };
+        if !is_left {
             return Ok(());
         }
         places.check_journal()?;
@@ -533,143 +534,6 @@ impl PartialFile {
     }
 }
 
-impl Places {
-    fn of(target: &Place, part: Place) -> Self {
-        Self {
-            target: target.clone(),
-            journal: part.with_suffix(".journal"),
-            part,
-        }
-    }
-
-    /// The journal of a file that has its name and is as it was named, if there is one.
-    fn unconfirmed(&self) -> Result<Option<Journal>, StoreError> {
-        let is_file = |stat: &Stat| FileType::from_raw_mode(stat.st_mode) == FileType::RegularFile;
-        let (Some(target), Some(_)) = (
-            self.target.stat()?.filter(is_file),
-            self.journal.stat()?.filter(is_file),
-        ) else {
-            return Ok(None);
-        };
-        let size = u64::try_from(target.st_size).unwrap_or(u64::MAX);
-        let part = self.part.stat()?;
-        let is_named = part.is_none_or(|part| is_same_inode(&part, &target));
-        let Some(plan) = BlockPlan::new(size).filter(|_| is_named) else {
-            return Ok(None);
-        };
-        let file = self.journal.open(OFlags::RDONLY)?;
-        let journal = Journal::read(&file, plan)
-            .map_err(|error| StoreError::target(error, "read", self.journal.shown()))?;
-        Ok(journal.filter(|journal| {
-            let SourceStamp {
-                size: noted,
-                modified,
-            } = journal.stamp;
-            journal.is_whole && noted == size && is_same_time(&target, modified)
-        }))
-    }
-
-    /// Puts a journal with these blocks in the place of the one that is there, in one step: who
-    /// is killed meanwhile leaves one of the two.
-    fn replace_journal(
-        &self,
-        stamp: SourceStamp,
-        held: &[(u64, Hash)],
-    ) -> Result<File, StoreError> {
-        let new = self.journal.with_suffix(NEW);
-        let flags = OFlags::CREATE | OFlags::TRUNC | OFlags::RDWR | OFlags::APPEND;
-        let file = new.open(flags)?;
-        let write = || {
-            journal::write_header(&file, stamp)?;
-            held.iter()
-                .try_for_each(|(block, hash)| journal::append(&file, *block, *hash))?;
-            file.sync_data()
-        };
-        write().map_err(|error| StoreError::target(error, "write", new.shown()))?;
-        new.rename_to(&self.journal, true)?;
-        Ok(file)
-    }
-
-    /// A run that was killed while it gave a file its name, where that takes two steps, leaves
-    /// both names.
-    fn let_go_of_named(&self) -> Result<(), StoreError> {
-        match (self.part.stat()?, self.target.stat()?) {
-            (Some(part), Some(target)) if is_same_inode(&part, &target) => self.part.remove(),
-            _ => Ok(()),
-        }
-    }
-
-    /// Opens what may have its own mode already: one that keeps even its owner from writing.
-    fn open_writable(&self) -> Result<File, StoreError> {
-        let open = || self.part.open(OFlags::CREATE | OFlags::RDWR);
-        match open() {
-            Err(error)
-                if error.code == ErrorCode::PermissionDenied && self.journal.stat()?.is_some() =>
-            {
-                let readable = self.part.open(OFlags::RDONLY | OFlags::NONBLOCK)?;
-                rustix::fs::fchmod(&readable, Mode::RUSR | Mode::WUSR).map_err(|_| error)?;
-                open()
-            }
-            opened => opened,
-        }
-    }
-
-    /// On a file system without locks nothing is lost but this protection.
-    fn lock_part(&self, file: &File) -> Result<(), StoreError> {
-        let locked = rustix::fs::flock(file, FlockOperation::NonBlockingLockExclusive);
-        if locked == Err(Errno::WOULDBLOCK) {
-            let (code, shown) = (ErrorCode::TargetBusy, self.part.shown());
-            return Err(StoreError::refused(code, "write", shown));
-        }
-        Ok(())
-    }
-
-    /// What has the name of the journal must be one: it is written anew, and removed at the end.
-    /// Beside a partial it may be damaged.
-    fn check_journal(&self) -> Result<(), StoreError> {
-        let Some(stat) = self.journal.stat()? else {
-            return Ok(());
-        };
-        let is_file = FileType::from_raw_mode(stat.st_mode) == FileType::RegularFile;
-        if is_file && self.part.stat()?.is_some() {
-            return Ok(());
-        }
-        let is_ours = || {
-            let file = self.journal.open(OFlags::RDONLY | OFlags::NONBLOCK)?;
-            journal::is_one(&file)
-                .map_err(|error| StoreError::target(error, "read", self.journal.shown()))
-        };
-        match is_file && is_ours()? {
-            true => Ok(()),
-            false => Err(not_ours(&self.journal)),
-        }
-    }
-
-    /// Opens `NAME.part`, which must be a plain file of ours that no other transfer writes.
-    fn open_part(&self, plan: BlockPlan) -> Result<File, StoreError> {
-        let file = self.open_writable()?;
-        let found = file
-            .metadata()
-            .map_err(|error| StoreError::target(error, "look at", self.part.shown()))?;
-        if !found.is_file() || found.nlink() > 1 {
-            return Err(not_ours(&self.part));
-        }
-        self.lock_part(&file)?;
-        // A journal marks a partial as ours. Without one it is ours only as a crash leaves it.
-        let small = plan.count() <= 1 && found.len() == plan.size();
-        let as_left = found.mode() & 0o777 == 0o600 && (found.len() == 0 || small);
-        if !as_left && self.journal.stat()?.is_none() {
-            return Err(not_ours(&self.part));
-        }
-        Ok(file)
-    }
-}
-
-/// What has the name of a partial or a journal, and is none.
-pub(crate) fn not_ours(place: &Place) -> StoreError {
-    StoreError::refused(ErrorCode::NameTaken, "write to", place.shown())
-}
-
 fn runs(blocks: impl Iterator<Item = (u64, Hash)>) -> HeldRuns {
     let mut runs: HeldRuns = Vec::new();
     for (block, hash) in blocks {
@@ -680,9 +544,6 @@ fn runs(blocks: impl Iterator<Item = (u64, Hash)>) -> HeldRuns {
     }
     runs
 }
-
-/// Of a journal until it replaces the one of an earlier run.
-const NEW: &str = ".new";
 
 /// Read at a time while a partial is checked.
 const REHASH_BYTES: usize = 1 << 20;

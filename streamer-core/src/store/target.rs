@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
-use rustix::fs::FileType;
+use rustix::fs::{FileType, Stat};
 
 use crate::error::ErrorCode;
 use crate::store::StoreError;
@@ -83,13 +83,14 @@ impl Target {
     /// A link to a directory that the user named is that directory: it is theirs to say what their
     /// name stands for, and links in a home directory are common.
     fn place(&self) -> Result<Place, StoreError> {
-        let is_link = |path: &Path| {
-            path.symlink_metadata()
-                .is_ok_and(|found| found.is_symlink())
-        };
+        let place = Place::of(&self.path)?;
+        let is_link = |stat: Stat| FileType::from_raw_mode(stat.st_mode) == FileType::Symlink;
+        // Of the name, not of the path, which may end with a slash.
         match self.path.canonicalize() {
-            Ok(directory) if is_link(&self.path) && directory.is_dir() => Place::of(&directory),
-            _ => Place::of(&self.path),
+            Ok(directory) if place.stat()?.is_some_and(is_link) && directory.is_dir() => {
+                Place::of(&directory)
+            }
+            _ => Ok(place),
         }
     }
 
@@ -446,14 +447,20 @@ mod tests {
                 restart: false,
             };
             let fills = existing != Existing::Refuse;
-            for name in ["directory", "to-directory", "dangling", "fifo"] {
+            for name in [
+                "directory",
+                "to-directory",
+                "to-directory/",
+                "dangling",
+                "fifo",
+            ] {
                 let refused = prepare(&at(name), false, policy);
                 assert_eq!(refused, Err(ErrorCode::TargetExists), "{name} {existing:?}");
             }
             for name in ["file", "to-file"] {
                 assert_eq!(prepare(&at(name), false, policy).is_ok(), fills, "{name}");
             }
-            for name in ["directory", "to-directory"] {
+            for name in ["directory", "to-directory", "to-directory/"] {
                 assert_eq!(prepare(&at(name), true, policy).is_ok(), fills, "{name}");
             }
         }

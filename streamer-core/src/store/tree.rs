@@ -24,8 +24,9 @@ use crate::error::ErrorCode;
 use crate::hash::Hash;
 use crate::path::RelPath;
 use crate::store::attributes::{Attributes, is_same_time, make_writable};
-use crate::store::partial::{HeldRuns, Leaving, PartialFile, not_ours};
+use crate::store::partial::{HeldRuns, Leaving, PartialFile};
 use crate::store::place::Place;
+use crate::store::places::not_ours;
 use crate::store::small::SmallFile;
 use crate::store::target::{Existing, TargetPolicy};
 use crate::store::{StoreError, beneath, syncfs};
@@ -203,9 +204,9 @@ impl TreeTarget {
             let (code, shown) = (ErrorCode::SourceChanged, part.shown());
             return Err(StoreError::refused(code, "continue", shown));
         }
-        let _lock = take_up(&journal, Some(&part))?;
+        let (work, _lock) = take_up(&journal, Some(&part))?;
         part.remove_all()?;
-        journal.remove_all()
+        remove_journal(&Arc::new(work), &journal)
     }
 
     /// Looks at the place of what is offered, and makes it where that takes no bytes.
@@ -762,12 +763,21 @@ fn clear_away(
         names_in(work).map_err(|error| StoreError::target(error, "look at", journal.shown()))?;
     let is_partial = |name: &[u8]| name.ends_with(PART.as_bytes()) && keep(name);
     if !names.iter().any(|name| is_partial(name)) {
-        return journal.remove_all();
+        return remove_journal(work, journal);
     }
     // The lock says that it is ours.
     let is_kept =
         |name: &[u8]| name == LOCK || is_partial(name.strip_suffix(b".journal").unwrap_or(name));
     remove_others(work, journal, &names, is_kept)
+}
+
+/// Removes a journal and all in it, what marks it as ours last: who is killed meanwhile leaves
+/// something that the next run knows.
+fn remove_journal(work: &Arc<OwnedFd>, journal: &Place) -> Result<(), StoreError> {
+    let names =
+        names_in(work).map_err(|error| StoreError::target(error, "look at", journal.shown()))?;
+    remove_others(work, journal, &names, |name| name == LOCK)?;
+    journal.remove_all()
 }
 
 /// Removes what of `names` in a journal is not kept.

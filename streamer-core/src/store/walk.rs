@@ -240,10 +240,15 @@ fn kind_of(level: &Level, name: &CString, stat: &Stat) -> EntryKind {
 }
 
 fn entry_of(path: RelPath, kind: EntryKind, stat: &Stat) -> Entry {
+    // Setgid and sticky mean something else of files.
+    let bits = match kind {
+        EntryKind::Directory => 0o3777,
+        _ => 0o777,
+    };
     Entry {
         path,
         kind,
-        mode: stat.st_mode & 0o777,
+        mode: stat.st_mode & bits,
         modified: Timestamp {
             seconds: stat.st_mtime,
             nanos: u32::try_from(stat.st_mtime_nsec).unwrap_or_default(),

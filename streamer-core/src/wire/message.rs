@@ -207,7 +207,7 @@ pub struct Entry {
     pub path: RelPath,
     /// What.
     pub kind: EntryKind,
-    /// Permission bits, of which a receiver keeps `0o777`.
+    /// Permission bits, of which a receiver keeps `0o777`, of a directory `0o3777`.
     pub mode: u32,
     /// Time of the last modification.
     pub modified: Timestamp,

@@ -51,9 +51,9 @@ pub async fn get(
         let client = Client::new()?;
         let object = wait_for_object(&client, &plan.head, options.wait).await?;
         on_found();
-        Fetch::new(client, plan, options, moved, object)?
-            .run()
-            .await
+        // It may have to wait for a run of this job that is being killed.
+        let fetch = spawn_blocking(move || Fetch::new(client, plan, options, moved, object));
+        joined(fetch.await)?.run().await
     };
     tokio::select! {
         result = fetch => result,
@@ -384,10 +384,15 @@ fn hash_part(file: &File, part: Part) -> io::Result<PartHash> {
 /// Opens the partial for as long as this run lives: two that write to it would make a mixture
 /// of both, of which each has seen only its own.
 fn open_alone(partial: &Place, flags: OFlags) -> Result<File, S3Error> {
+    let deadline = Instant::now() + LOCK_PATIENCE;
     loop {
         let file = partial.open(flags)?;
         // Where there are no locks, nothing can be known.
         if flock(&file, FlockOperation::NonBlockingLockExclusive) == Err(Errno::WOULDBLOCK) {
+            if Instant::now() < deadline {
+                std::thread::sleep(LOCK_PATIENCE / 100);
+                continue;
+            }
             return Err(S3Error::Busy {
                 path: partial.shown().display().to_string(),
             });
@@ -436,6 +441,8 @@ pub(super) fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
+/// Longest wait for the end of an earlier run.
+const LOCK_PATIENCE: Duration = Duration::from_secs(10);
 /// Between questions for the object: at first, and in the end.
 const FIRST_PAUSE: Duration = Duration::from_millis(500);
 const LAST_PAUSE: Duration = Duration::from_secs(15);

@@ -1,0 +1,164 @@
+//! The names of a file that is received: its own, that of its partial and that of its journal.
+//! What has one of the latter is taken up only if it is ours.
+
+use std::fs::File;
+use std::os::unix::fs::MetadataExt as _;
+
+use rustix::fs::{FileType, FlockOperation, Mode, OFlags, Stat};
+use rustix::io::Errno;
+
+use crate::blocks::BlockPlan;
+use crate::error::ErrorCode;
+use crate::hash::Hash;
+use crate::store::StoreError;
+use crate::store::attributes::is_same_time;
+use crate::store::journal::{self, Journal, SourceStamp};
+use crate::store::place::{Place, is_same_inode};
+
+/// Where one file is while it is received.
+#[derive(Debug)]
+pub(crate) struct Places {
+    pub(crate) target: Place,
+    pub(crate) part: Place,
+    pub(crate) journal: Place,
+}
+
+impl Places {
+    pub(crate) fn of(target: &Place, part: Place) -> Self {
+        Self {
+            target: target.clone(),
+            journal: part.with_suffix(".journal"),
+            part,
+        }
+    }
+
+    /// The journal of a file that has its name and is as it was named, if there is one.
+    pub(crate) fn unconfirmed(&self) -> Result<Option<Journal>, StoreError> {
+        let is_file = |stat: &Stat| FileType::from_raw_mode(stat.st_mode) == FileType::RegularFile;
+        let (Some(target), Some(_)) = (
+            self.target.stat()?.filter(is_file),
+            self.journal.stat()?.filter(is_file),
+        ) else {
+            return Ok(None);
+        };
+        let size = u64::try_from(target.st_size).unwrap_or(u64::MAX);
+        let part = self.part.stat()?;
+        let is_named = part.is_none_or(|part| is_same_inode(&part, &target));
+        let Some(plan) = BlockPlan::new(size).filter(|_| is_named) else {
+            return Ok(None);
+        };
+        let file = self.journal.open(OFlags::RDONLY)?;
+        let journal = Journal::read(&file, plan)
+            .map_err(|error| StoreError::target(error, "read", self.journal.shown()))?;
+        Ok(journal.filter(|journal| {
+            let SourceStamp {
+                size: noted,
+                modified,
+            } = journal.stamp;
+            journal.is_whole && noted == size && is_same_time(&target, modified)
+        }))
+    }
+
+    /// Puts a journal with these blocks in the place of the one that is there, in one step: who
+    /// is killed meanwhile leaves one of the two.
+    pub(crate) fn replace_journal(
+        &self,
+        stamp: SourceStamp,
+        held: &[(u64, Hash)],
+    ) -> Result<File, StoreError> {
+        let new = self.journal.with_suffix(NEW);
+        let flags = OFlags::CREATE | OFlags::TRUNC | OFlags::RDWR | OFlags::APPEND;
+        let file = new.open(flags)?;
+        let write = || {
+            journal::write_header(&file, stamp)?;
+            held.iter()
+                .try_for_each(|(block, hash)| journal::append(&file, *block, *hash))?;
+            file.sync_data()
+        };
+        write().map_err(|error| StoreError::target(error, "write", new.shown()))?;
+        new.rename_to(&self.journal, true)?;
+        Ok(file)
+    }
+
+    /// A run that was killed while it gave a file its name, where that takes two steps, leaves
+    /// both names.
+    pub(crate) fn let_go_of_named(&self) -> Result<(), StoreError> {
+        match (self.part.stat()?, self.target.stat()?) {
+            (Some(part), Some(target)) if is_same_inode(&part, &target) => self.part.remove(),
+            _ => Ok(()),
+        }
+    }
+
+    /// Opens what may have its own mode already: one that keeps even its owner from writing.
+    pub(crate) fn open_writable(&self) -> Result<File, StoreError> {
+        let open = || self.part.open(OFlags::CREATE | OFlags::RDWR);
+        match open() {
+            Err(error)
+                if error.code == ErrorCode::PermissionDenied && self.journal.stat()?.is_some() =>
+            {
+                let readable = self.part.open(OFlags::RDONLY | OFlags::NONBLOCK)?;
+                rustix::fs::fchmod(&readable, Mode::RUSR | Mode::WUSR).map_err(|_| error)?;
+                open()
+            }
+            opened => opened,
+        }
+    }
+
+    /// On a file system without locks nothing is lost but this protection.
+    pub(crate) fn lock_part(&self, file: &File) -> Result<(), StoreError> {
+        let locked = rustix::fs::flock(file, FlockOperation::NonBlockingLockExclusive);
+        if locked == Err(Errno::WOULDBLOCK) {
+            let (code, shown) = (ErrorCode::TargetBusy, self.part.shown());
+            return Err(StoreError::refused(code, "write", shown));
+        }
+        Ok(())
+    }
+
+    /// What has the name of the journal must be one: it is written anew, and removed at the end.
+    /// Beside a partial it may be damaged.
+    pub(crate) fn check_journal(&self) -> Result<(), StoreError> {
+        let Some(stat) = self.journal.stat()? else {
+            return Ok(());
+        };
+        let is_file = FileType::from_raw_mode(stat.st_mode) == FileType::RegularFile;
+        if is_file && self.part.stat()?.is_some() {
+            return Ok(());
+        }
+        let is_ours = || {
+            let file = self.journal.open(OFlags::RDONLY | OFlags::NONBLOCK)?;
+            journal::is_one(&file)
+                .map_err(|error| StoreError::target(error, "read", self.journal.shown()))
+        };
+        match is_file && is_ours()? {
+            true => Ok(()),
+            false => Err(not_ours(&self.journal)),
+        }
+    }
+
+    /// Opens `NAME.part`, which must be a plain file of ours that no other transfer writes.
+    pub(crate) fn open_part(&self, plan: BlockPlan) -> Result<File, StoreError> {
+        let file = self.open_writable()?;
+        let found = file
+            .metadata()
+            .map_err(|error| StoreError::target(error, "look at", self.part.shown()))?;
+        if !found.is_file() || found.nlink() > 1 {
+            return Err(not_ours(&self.part));
+        }
+        self.lock_part(&file)?;
+        // A journal marks a partial as ours. Without one it is ours only as a crash leaves it.
+        let small = plan.count() <= 1 && found.len() == plan.size();
+        let as_left = found.mode() & 0o777 == 0o600 && (found.len() == 0 || small);
+        if !as_left && self.journal.stat()?.is_none() {
+            return Err(not_ours(&self.part));
+        }
+        Ok(file)
+    }
+}
+
+/// What has the name of a partial or a journal, and is none.
+pub(crate) fn not_ours(place: &Place) -> StoreError {
+    StoreError::refused(ErrorCode::NameTaken, "write to", place.shown())
+}
+
+/// Of a journal until it replaces the one of an earlier run.
+pub(crate) const NEW: &str = ".new";
