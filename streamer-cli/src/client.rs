@@ -467,7 +467,7 @@ struct Patience {
 }
 
 /// What a session has shown to be in place: more than that is progress.
-#[derive(Debug, Clone, Copy, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 struct Proof {
     moved: u64,
     held: u64,
@@ -485,10 +485,6 @@ impl Proof {
             held: moved.resumed_bytes,
             entries: moved.entries_done,
         }
-    }
-
-    fn exceeds(self, other: Self) -> bool {
-        self.moved > other.moved || self.held > other.held || self.entries > other.entries
     }
 
     fn max(self, other: Self) -> Self {
@@ -523,9 +519,9 @@ impl Patience {
     /// A session is lost that had moved so much: the wait is longer each time, unless it brought
     /// something.
     fn on_lost(&mut self, moved: &Snapshot, now: Instant) -> AfterLoss {
-        let proof = Proof::of(moved, self.role);
-        let is_progress = proof.exceeds(self.best);
-        self.best = proof.max(self.best);
+        let best = self.best.max(Proof::of(moved, self.role));
+        let is_progress = best != self.best;
+        self.best = best;
         let (since, losses) = match self.row {
             Some((since, losses)) if !is_progress => (since, losses + 1),
             _ => {

@@ -133,10 +133,7 @@ impl Line {
                         let open = spare.lock().await.join_next().await;
                         let open = open.and_then(|begun| begun.ok().flatten());
                         // What was too large for the path may have broken the last one.
-                        let connector = match was_lost {
-                            true => connector.clone().with_small_segments(true),
-                            false => connector.clone(),
-                        };
+                        let connector = connector.clone().with_small_segments(was_lost);
                         dial_tls(&connector, peer, open, &greeting(lane)).await
                     };
                     lanes.spawn(keep_lane(dial, numbers.clone(), more.clone()));

@@ -142,10 +142,11 @@ impl Connector {
 
     /// Of connections whose packets, both ways, are small enough for every path. Where a router
     /// drops larger ones and its word about that is filtered out, as happens between networks
-    /// with jumbo frames and those without (RFC 2923 § 2.1), nothing else gets through.
+    /// with jumbo frames and those without (RFC 2923 § 2.1), nothing else gets through. Once asked
+    /// for it stays so.
     #[must_use]
     pub fn with_small_segments(mut self, small_segments: bool) -> Self {
-        self.small_segments = small_segments;
+        self.small_segments |= small_segments;
         self
     }
 

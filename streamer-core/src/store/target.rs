@@ -86,10 +86,11 @@ impl Target {
         let place = Place::of(&self.path)?;
         let is_link = |stat: Stat| FileType::from_raw_mode(stat.st_mode) == FileType::Symlink;
         // Of the name, not of the path, which may end with a slash.
+        if !place.stat()?.is_some_and(is_link) {
+            return Ok(place);
+        }
         match self.path.canonicalize() {
-            Ok(directory) if place.stat()?.is_some_and(is_link) && directory.is_dir() => {
-                Place::of(&directory)
-            }
+            Ok(directory) if directory.is_dir() => Place::of(&directory),
             _ => Ok(place),
         }
     }

@@ -206,7 +206,8 @@ impl TreeTarget {
         }
         let (work, _lock) = take_up(&journal, Some(&part))?;
         part.remove_all()?;
-        remove_journal(&Arc::new(work), &journal)
+        let names = names_of(&work, &journal)?;
+        remove_journal(&Arc::new(work), &journal, &names)
     }
 
     /// Looks at the place of what is offered, and makes it where that takes no bytes.
@@ -709,8 +710,7 @@ fn take_up(journal: &Place, part: Option<&Place>) -> Result<(OwnedFd, File), Sto
 
 /// A directory with the name of a journal must be one, or be empty: what is in it will be removed.
 fn check_ours(work: &OwnedFd, journal: &Place) -> Result<(), StoreError> {
-    let names =
-        names_in(work).map_err(|error| StoreError::target(error, "look at", journal.shown()))?;
+    let names = names_of(work, journal)?;
     match names.is_empty() || names.iter().any(|name| name == LOCK) {
         true => Ok(()),
         false => Err(not_ours(journal)),
@@ -719,8 +719,7 @@ fn check_ours(work: &OwnedFd, journal: &Place) -> Result<(), StoreError> {
 
 /// Removes what a run that was killed had not given its name.
 fn clear_scratch(work: &Arc<OwnedFd>, journal: &Place) -> Result<(), StoreError> {
-    let names =
-        names_in(work).map_err(|error| StoreError::target(error, "look at", journal.shown()))?;
+    let names = names_of(work, journal)?;
     let is_kept = |name: &[u8]| {
         [LOCK, COMPLETE].contains(&name) || name.windows(PART.len()).any(|at| at == PART.as_bytes())
     };
@@ -759,11 +758,10 @@ fn clear_away(
     journal: &Place,
     keep: impl Fn(&[u8]) -> bool,
 ) -> Result<(), StoreError> {
-    let names =
-        names_in(work).map_err(|error| StoreError::target(error, "look at", journal.shown()))?;
+    let names = names_of(work, journal)?;
     let is_partial = |name: &[u8]| name.ends_with(PART.as_bytes()) && keep(name);
     if !names.iter().any(|name| is_partial(name)) {
-        return remove_journal(work, journal);
+        return remove_journal(work, journal, &names);
     }
     // The lock says that it is ours.
     let is_kept =
@@ -771,12 +769,14 @@ fn clear_away(
     remove_others(work, journal, &names, is_kept)
 }
 
-/// Removes a journal and all in it, what marks it as ours last: who is killed meanwhile leaves
+/// Removes a journal and all that is in it, its `names`; what marks it as ours last: who is killed meanwhile leaves
 /// something that the next run knows.
-fn remove_journal(work: &Arc<OwnedFd>, journal: &Place) -> Result<(), StoreError> {
-    let names =
-        names_in(work).map_err(|error| StoreError::target(error, "look at", journal.shown()))?;
-    remove_others(work, journal, &names, |name| name == LOCK)?;
+fn remove_journal(
+    work: &Arc<OwnedFd>,
+    journal: &Place,
+    names: &[Vec<u8>],
+) -> Result<(), StoreError> {
+    remove_others(work, journal, names, |name| name == LOCK)?;
     journal.remove_all()
 }
 
@@ -792,6 +792,11 @@ fn remove_others(
         Place::within(Arc::clone(work), name, shown).remove_all()?;
     }
     Ok(())
+}
+
+/// What is in a journal.
+fn names_of(work: &OwnedFd, journal: &Place) -> Result<Vec<Vec<u8>>, StoreError> {
+    names_in(work).map_err(|error| StoreError::target(error, "look at", journal.shown()))
 }
 
 fn names_in(directory: &OwnedFd) -> Result<Vec<Vec<u8>>, Errno> {
