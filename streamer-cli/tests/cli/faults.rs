@@ -9,7 +9,7 @@ use rustix::process::Signal;
 
 use crate::half::{Half, LARGE, assert_partial};
 use crate::harness::{
-    Process, World, beside, client, client_by, run, streamer_by, wait_for_partial, wait_until,
+    Process, World, beside, client, client_by, json, run, streamer_by, wait_for_partial, wait_until,
 };
 use crate::namespace::Namespace;
 use crate::trees::plant_many;
@@ -162,6 +162,100 @@ fn a_directory_and_then_a_partial_that_may_not_be_written_any_more() {
         &target,
         client_by(nobody(), "", &[], "receive", &target),
     );
+}
+
+/// The name of a journal that cannot be beside its directory.
+const WITHIN: &str = ".streamer.part.journal";
+
+#[test]
+fn a_directory_in_one_that_takes_no_names_is_filled_and_nothing_is_left_in_it() {
+    if !can_be_nobody() {
+        return;
+    }
+    let world = World::new();
+    let source = world.path("source");
+    std::fs::create_dir(&source).unwrap();
+    world.file("source/large", 64 << 20);
+    std::fs::write(source.join("small"), "small").unwrap();
+    std::fs::write(source.join(WITHIN), "has the name of ours").unwrap();
+    mode(&source, 0o555);
+    let home = world.path("home");
+    std::fs::create_dir(&home).unwrap();
+    std::fs::write(home.join("mine"), "mine").unwrap();
+    std::os::unix::fs::chown(&home, Some(65534), Some(65534)).unwrap();
+    mode(world.dir(), 0o755);
+    let receive = |coordinates: &str, options: &[&str]| {
+        client_by(nobody(), coordinates, options, "receive", &home)
+    };
+    // Cut off, it goes on.
+    let (endpoint, coordinates) = world.endpoint(&[], "send", &source);
+    let limited = ["--overwrite", "--limit-rate", "40MB"];
+    let mut receiver = Process::start(receive(&coordinates, &limited));
+    wait_until("the first blocks", || {
+        let journal = std::fs::read_dir(home.join(WITHIN)).into_iter().flatten();
+        let partials = journal.filter_map(Result::ok);
+        let is_begun = |file: std::fs::DirEntry| {
+            file.file_name()
+                .as_encoded_bytes()
+                .ends_with(b".part.journal")
+                && file.metadata().is_ok_and(|found| found.len() > 100)
+        };
+        partials.map(is_begun).any(|is_begun| is_begun)
+    });
+    assert!(receiver.is_running());
+    receiver.signal(Signal::KILL);
+    drop((receiver, endpoint));
+    let (endpoint, coordinates) = world.endpoint(&[], "send", &source);
+    let exit = run(receive(&coordinates, &["--overwrite", "--json"]));
+    exit.assert(3, &[]);
+    let is_refused =
+        |line: serde_json::Value| line["path"] == WITHIN && line["outcome"] == "failed";
+    assert!(exit.stdout.lines().map(json).any(is_refused), "{exit:#?}");
+    let resumed = exit.message("summary")["bytes_resumed"].as_u64().unwrap();
+    assert!(resumed > 0, "{exit:#?}");
+    endpoint.wait().assert(3, &[]);
+    let mut names: Vec<_> = std::fs::read_dir(&home)
+        .unwrap()
+        .map(|file| file.unwrap().file_name())
+        .collect();
+    names.sort_unstable();
+    assert_eq!(names, ["large", "mine", "small"]);
+    let read = |of: &Path| std::fs::read(of.join("large")).unwrap();
+    assert!(read(&home) == read(&source));
+    // Its own mode and time, although the journal was removed from it after it got them.
+    let [there, here] = [&source, &home].map(|path| path.metadata().unwrap());
+    assert_eq!(there.modified().unwrap(), here.modified().unwrap());
+    assert_eq!(here.permissions().mode() & 0o777, 0o555);
+}
+
+#[test]
+fn a_mount_point_is_filled() {
+    let world = World::new();
+    let source = world.path("source");
+    std::fs::create_dir_all(source.join("deep")).unwrap();
+    let large = world.file("source/deep/large", 3 << 20);
+    let mounted = world.path("mounted");
+    std::fs::create_dir(&mounted).unwrap();
+    let Some(disk) = Namespace::memory("40m", &mounted) else {
+        return;
+    };
+    let inside = PathBuf::from(format!("/proc/{}/root", disk.pid()));
+    let inside = inside.join(mounted.strip_prefix("/").unwrap());
+    for option in ["--skip-existing", "--overwrite"] {
+        let (endpoint, coordinates) = world.endpoint(&[], "send", &source);
+        let receive = client_by(
+            disk.streamer(),
+            &coordinates,
+            &[option],
+            "receive",
+            &mounted,
+        );
+        run(receive).assert(0, &[]);
+        endpoint.wait().assert(0, &[]);
+        let found = std::fs::read(inside.join("deep/large")).unwrap();
+        assert!(found == std::fs::read(&large).unwrap());
+        assert_eq!(std::fs::read_dir(&inside).unwrap().count(), 1);
+    }
 }
 
 fn mode(path: &Path, mode: u32) {

@@ -19,6 +19,7 @@ pub mod target;
 #[cfg(test)]
 mod tests;
 pub mod tree;
+mod tree_journal;
 pub mod umask;
 pub mod walk;
 

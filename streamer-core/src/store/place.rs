@@ -9,7 +9,7 @@ use std::os::unix::ffi::{OsStrExt as _, OsStringExt as _};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use rustix::fs::{AtFlags, CWD, FileType, Mode, OFlags, RenameFlags, Stat};
+use rustix::fs::{Access, AtFlags, CWD, FileType, Mode, OFlags, RenameFlags, Stat};
 use rustix::io::Errno;
 
 use crate::error::ErrorCode;
@@ -131,12 +131,16 @@ impl Place {
         }
     }
 
-    /// The file system of the directory that it is in.
+    /// Whether its directory is of this file system and takes new names, from us.
     ///
     /// # Errors
     /// As the operating system says.
-    pub(crate) fn device(&self) -> Result<u64, Errno> {
-        rustix::fs::fstat(&self.directory).map(|stat| stat.st_dev)
+    pub(crate) fn takes_names_of(&self, device: u64) -> Result<bool, StoreError> {
+        let stat = rustix::fs::fstat(&self.directory)
+            .map_err(|error| StoreError::target(error, "look at the directory of", &self.shown))?;
+        let access = Access::WRITE_OK | Access::EXEC_OK;
+        let allowed = rustix::fs::accessat(&self.directory, ".", access, AtFlags::EACCESS);
+        Ok(stat.st_dev == device && allowed.is_ok())
     }
 
     /// Opens or makes a file with mode 0600, never through a symlink.

@@ -436,18 +436,6 @@ fn names(directory: &Path) -> Vec<String> {
 }
 
 #[test]
-fn a_mount_point_is_refused_before_anything_is_made() {
-    let policy = TargetPolicy {
-        existing: Existing::Overwrite,
-        restart: false,
-    };
-    let place = Place::of(Path::new("/dev/shm")).unwrap();
-    let result = TreeTarget::open(&place, &directory(""), policy);
-    assert_eq!(refused(result), ErrorCode::NameRefused);
-    assert!(!Path::new("/dev/shm.part.journal").exists());
-}
-
-#[test]
 fn what_arrived_of_a_file_that_failed_stays_when_the_tree_is_settled() {
     let world = World::new();
     let tree = world.open();

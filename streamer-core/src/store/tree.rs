@@ -15,9 +15,8 @@ use std::os::fd::{AsFd as _, OwnedFd};
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, Instant};
 
-use rustix::fs::{AtFlags, FileType, FlockOperation, Mode, OFlags, Stat};
+use rustix::fs::{AtFlags, FileType, Mode, OFlags, Stat};
 use rustix::io::Errno;
 
 use crate::error::ErrorCode;
@@ -26,9 +25,9 @@ use crate::path::RelPath;
 use crate::store::attributes::{Attributes, is_same_time, make_writable};
 use crate::store::partial::{HeldRuns, Leaving, PartialFile};
 use crate::store::place::Place;
-use crate::store::places::not_ours;
 use crate::store::small::SmallFile;
 use crate::store::target::{Existing, TargetPolicy};
+use crate::store::tree_journal::{PART, TreeJournal, identity, is_directory, names_in};
 use crate::store::{StoreError, beneath, syncfs};
 use crate::wire::message::{Entry, EntryKind, Timestamp};
 
@@ -40,7 +39,7 @@ pub struct TreeTarget {
     part: Option<Place>,
     /// It was begun by an earlier run, and what has a name in it can be told by that.
     keeps_names: bool,
-    journal: Place,
+    journal: TreeJournal,
     restart: bool,
     keep_existing: bool,
     /// It was complete when an earlier run ended: what differs now is somebody else's.
@@ -140,12 +139,9 @@ impl TreeTarget {
                 return Err(StoreError::refused(code, "create", shown));
             }
         };
-        if exists {
-            check_one_file_system(target)?;
-        }
         let part = (!exists).then(|| target.with_suffix(".part"));
-        let journal = target.with_suffix(".part.journal");
-        let (work, lock) = take_up(&journal, part.as_ref())?;
+        let journal = TreeJournal::of(target)?;
+        let (work, lock) = journal.take_up(part.as_ref())?;
         if policy.restart {
             part.iter().try_for_each(Place::remove_all)?;
         }
@@ -194,20 +190,19 @@ impl TreeTarget {
     /// [`ErrorCode::SourceChanged`] where a partial is to be kept, [`ErrorCode::NameTaken`] where
     /// something else has the name, and the usual file errors.
     pub(crate) fn make_way(target: &Place, restart: bool) -> Result<(), StoreError> {
-        let journal = target.with_suffix(".part.journal");
-        if !journal.stat()?.is_some_and(|stat| is_directory(&stat)) {
+        let journal = TreeJournal::of(target)?;
+        if !journal.is_there()? {
             return Ok(());
         }
-        check_ours(&journal.open_directory()?, &journal)?;
+        journal.open()?;
         let part = target.with_suffix(".part");
         if !restart {
             let (code, shown) = (ErrorCode::SourceChanged, part.shown());
             return Err(StoreError::refused(code, "continue", shown));
         }
-        let (work, _lock) = take_up(&journal, Some(&part))?;
+        let (work, _lock) = journal.take_up(Some(&part))?;
         part.remove_all()?;
-        let names = names_of(&work, &journal)?;
-        remove_journal(&Arc::new(work), &journal, &names)
+        journal.remove(&Arc::new(work))
     }
 
     /// Looks at the place of what is offered, and makes it where that takes no bytes.
@@ -219,6 +214,9 @@ impl TreeTarget {
             return Err(self.refused(ErrorCode::TargetExists, &offered.path));
         };
         let parent = self.enter(&parent, &offered.path)?;
+        if self.journal.has_name(&parent.path, name) {
+            return Err(self.refused(ErrorCode::NameTaken, &offered.path));
+        }
         parent.note_offered(name);
         match &offered.kind {
             EntryKind::Directory => self.make_directory(&parent, name, offered),
@@ -391,18 +389,14 @@ impl TreeTarget {
     /// # Errors
     /// The usual file errors.
     pub(crate) fn awaits_receipt(target: &Place) -> Result<bool, StoreError> {
-        let journal = target.with_suffix(".part.journal");
-        let (Some(tree), Some(_)) = (
-            target.stat()?.filter(is_directory),
-            journal.stat()?.filter(is_directory),
-        ) else {
+        let journal = TreeJournal::of(target)?;
+        let (Some(tree), true) = (target.stat()?.filter(is_directory), journal.is_there()?) else {
             return Ok(false);
         };
         if target.with_suffix(".part").stat()?.is_some() {
             return Ok(false);
         }
-        let work = Arc::new(journal.open_directory()?);
-        let place = complete_place(work, &journal);
+        let place = journal.complete(&Arc::new(journal.open()?));
         if place.stat()?.is_none() {
             return Ok(false);
         }
@@ -422,9 +416,8 @@ impl TreeTarget {
     pub(crate) fn forget(target: &Place) -> Result<(), StoreError> {
         match Self::awaits_receipt(target)? {
             true => {
-                let journal = target.with_suffix(".part.journal");
-                let work = Arc::new(journal.open_directory()?);
-                clear_away(&work, &journal, |_| true)
+                let journal = TreeJournal::of(target)?;
+                journal.clear_away(&Arc::new(journal.open()?), |_| true)
             }
             false => Ok(()),
         }
@@ -432,7 +425,7 @@ impl TreeTarget {
 
     /// Makes durable which directory is the whole tree, before it gets its name.
     fn note_complete(&self) -> Result<(), StoreError> {
-        let place = complete_place(Arc::clone(&self.shared.work), &self.journal);
+        let place = self.journal.complete(&self.shared.work);
         let failed = |error| StoreError::target(error, "write", place.shown());
         let root = rustix::fs::fstat(&self.shared.root).map_err(|error| failed(error.into()))?;
         let mut file = place.open(OFlags::CREATE | OFlags::WRONLY | OFlags::TRUNC)?;
@@ -447,9 +440,8 @@ impl TreeTarget {
     /// As the operating system says.
     pub(crate) fn settle(&self) -> Result<(), StoreError> {
         let partials = self.shared.partials();
-        clear_away(&self.shared.work, &self.journal, |part| {
-            partials.contains(&hash_of(part))
-        })
+        let keep = |part: &[u8]| partials.contains(&hash_of(part));
+        self.journal.clear_away(&self.shared.work, keep)
     }
 
     /// Gives the tree its name, once everything in it has its own, and makes all durable. The
@@ -643,87 +635,10 @@ impl Drop for Directory {
     }
 }
 
-fn is_directory(stat: &Stat) -> bool {
-    FileType::from_raw_mode(stat.st_mode) == FileType::Directory
-}
-
 fn is_same_file(stat: &Stat, size: u64, modified: Timestamp) -> bool {
     FileType::from_raw_mode(stat.st_mode) == FileType::RegularFile
         && stat.st_size as u64 == size
         && is_same_time(stat, modified)
-}
-
-/// Opens the directory of what is not finished, or makes it, and locks it. It also marks
-/// `part` as ours.
-fn take_up(journal: &Place, part: Option<&Place>) -> Result<(OwnedFd, File), StoreError> {
-    let is_new = journal.make_directory()?;
-    let refused = |code, place: &Place| StoreError::refused(code, "continue", place.shown());
-    let work = match journal.open_directory() {
-        Ok(work) => work,
-        // The journal of a file: the source was one when this began.
-        Err(_) => return Err(refused(ErrorCode::SourceChanged, journal)),
-    };
-    check_ours(&work, journal)?;
-    let shared = Arc::new(work);
-    let shown = journal.shown().join(OsStr::from_bytes(LOCK));
-    let lock = Place::within(Arc::clone(&shared), LOCK, shown);
-    let mut file = lock.open(OFlags::CREATE | OFlags::RDWR)?;
-    let failed = |error: std::io::Error| StoreError::target(error, "write", lock.shown());
-    let deadline = Instant::now() + LOCK_PATIENCE;
-    // A session of ours that was cut off may still be leaving.
-    while rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive)
-        == Err(Errno::WOULDBLOCK)
-    {
-        if Instant::now() >= deadline {
-            return Err(refused(ErrorCode::TargetBusy, journal));
-        }
-        std::thread::sleep(LOCK_PATIENCE / 100);
-    }
-    let mut there = Vec::new();
-    Read::by_ref(&mut file)
-        .take(MAGIC.len() as u64 + 1)
-        .read_to_end(&mut there)
-        .map_err(failed)?;
-    if there != MAGIC {
-        if !is_new && !there.is_empty() {
-            return Err(refused(ErrorCode::TargetExists, journal));
-        }
-        if let Some(part) = part
-            && part.stat()?.is_some()
-        {
-            if is_new {
-                journal.remove_all()?;
-            }
-            return Err(not_ours(part));
-        }
-        file.set_len(0).map_err(failed)?;
-        file.write_all(MAGIC).map_err(failed)?;
-        // Before `part` is made, which it marks as ours.
-        file.sync_data().map_err(failed)?;
-    }
-    drop(lock);
-    clear_scratch(&shared, journal)?;
-    // Local invariant: the place was the only other owner.
-    let work = Arc::try_unwrap(shared).map_err(|_| refused(ErrorCode::Internal, journal))?;
-    Ok((work, file))
-}
-
-/// A directory with the name of a journal must be one, or be empty: what is in it will be removed.
-fn check_ours(work: &OwnedFd, journal: &Place) -> Result<(), StoreError> {
-    let names = names_of(work, journal)?;
-    match names.is_empty() || names.iter().any(|name| name == LOCK) {
-        true => Ok(()),
-        false => Err(not_ours(journal)),
-    }
-}
-
-/// Removes what a run that was killed had not given its name.
-fn clear_scratch(work: &Arc<OwnedFd>, journal: &Place) -> Result<(), StoreError> {
-    let names = names_of(work, journal)?;
-    let is_kept = |name: &[u8]| {
-        [LOCK, COMPLETE].contains(&name) || name.windows(PART.len()).any(|at| at == PART.as_bytes())
-    };
-    remove_others(work, journal, &names, is_kept)
 }
 
 /// Whether this file system gives names back as they were given, and tells those apart that differ
@@ -740,112 +655,12 @@ fn keeps_names(work: &OwnedFd) -> bool {
     is_kept
 }
 
-/// What is finished beside a directory is renamed into it.
-fn check_one_file_system(target: &Place) -> Result<(), StoreError> {
-    let failed = |error: Errno| StoreError::target(error, "look at", target.shown());
-    let root = rustix::fs::fstat(target.open_directory()?).map_err(failed)?;
-    if root.st_dev == target.device().map_err(failed)? {
-        return Ok(());
-    }
-    let action = "fill the mount point (name a directory in it instead)";
-    let code = ErrorCode::NameRefused;
-    Err(StoreError::refused(code, action, target.shown()))
-}
-
-/// Removes a journal, but for the partials that are to be kept.
-fn clear_away(
-    work: &Arc<OwnedFd>,
-    journal: &Place,
-    keep: impl Fn(&[u8]) -> bool,
-) -> Result<(), StoreError> {
-    let names = names_of(work, journal)?;
-    let is_partial = |name: &[u8]| name.ends_with(PART.as_bytes()) && keep(name);
-    if !names.iter().any(|name| is_partial(name)) {
-        return remove_journal(work, journal, &names);
-    }
-    // The lock says that it is ours.
-    let is_kept =
-        |name: &[u8]| name == LOCK || is_partial(name.strip_suffix(b".journal").unwrap_or(name));
-    remove_others(work, journal, &names, is_kept)
-}
-
-/// Removes a journal and all that is in it, its `names`; what marks it as ours last: who is killed meanwhile leaves
-/// something that the next run knows.
-fn remove_journal(
-    work: &Arc<OwnedFd>,
-    journal: &Place,
-    names: &[Vec<u8>],
-) -> Result<(), StoreError> {
-    remove_others(work, journal, names, |name| name == LOCK)?;
-    journal.remove_all()
-}
-
-/// Removes what of `names` in a journal is not kept.
-fn remove_others(
-    work: &Arc<OwnedFd>,
-    journal: &Place,
-    names: &[Vec<u8>],
-    is_kept: impl Fn(&[u8]) -> bool,
-) -> Result<(), StoreError> {
-    for name in names.iter().filter(|name| !is_kept(name)) {
-        let shown = journal.shown().join(OsStr::from_bytes(name));
-        Place::within(Arc::clone(work), name, shown).remove_all()?;
-    }
-    Ok(())
-}
-
-/// What is in a journal.
-fn names_of(work: &OwnedFd, journal: &Place) -> Result<Vec<Vec<u8>>, StoreError> {
-    names_in(work).map_err(|error| StoreError::target(error, "look at", journal.shown()))
-}
-
-fn names_in(directory: &OwnedFd) -> Result<Vec<Vec<u8>>, Errno> {
-    let mut names = Vec::new();
-    for found in rustix::fs::Dir::read_from(directory)? {
-        let name = found?.file_name().to_bytes().to_vec();
-        if name != b"." && name != b".." {
-            names.push(name);
-        }
-    }
-    Ok(names)
-}
-
 fn hash_of(name: &[u8]) -> u64 {
     // With the same keys everywhere, so that it can be compared.
     let mut hasher = DefaultHasher::new();
     hasher.write(name);
     hasher.finish()
 }
-
-/// Where it is noted that a tree is complete.
-fn complete_place(work: Arc<OwnedFd>, journal: &Place) -> Place {
-    let shown = journal.shown().join(OsStr::from_bytes(COMPLETE));
-    Place::within(work, COMPLETE, shown)
-}
-
-/// Tells a directory from every other, whatever its name.
-fn identity(directory: &Stat) -> Vec<u8> {
-    [
-        directory.st_dev.to_be_bytes(),
-        directory.st_ino.to_be_bytes(),
-    ]
-    .concat()
-}
-
-/// How the names of partials in a journal end.
-const PART: &str = ".part";
-
-/// The file in a journal that is locked, and marks it as ours.
-const LOCK: &[u8] = b"lock";
-
-/// The file in a journal that says which tree is complete.
-const COMPLETE: &[u8] = b"complete";
-
-/// What the lock of a tree of ours says.
-const MAGIC: &[u8] = b"FSTREE01";
-
-/// Longest wait for an earlier session of this process to let go.
-const LOCK_PATIENCE: Duration = Duration::from_secs(1);
 
 /// Directories that are synced each for itself; more are synced with the file system.
 const SYNCED_ONE_BY_ONE: usize = 8;

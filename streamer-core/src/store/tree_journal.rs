@@ -1,0 +1,286 @@
+//! The journal of a tree: the directory of what is not finished.
+//!
+//! `NAME.part.journal`, beside the tree. A directory that is filled in place, and whose own
+//! directory takes no new names or is of another file system, has it within instead.
+
+use std::ffi::OsStr;
+use std::fs::File;
+use std::io::{Read as _, Write as _};
+use std::os::fd::OwnedFd;
+use std::os::unix::ffi::OsStrExt as _;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use rustix::fs::{FileType, FlockOperation, Mode, OFlags, Stat, Timespec, Timestamps, UTIME_OMIT};
+use rustix::io::Errno;
+
+use crate::error::ErrorCode;
+use crate::path::RelPath;
+use crate::store::StoreError;
+use crate::store::attributes::make_writable;
+use crate::store::place::Place;
+use crate::store::places::not_ours;
+
+/// Where the journal of a tree is.
+#[derive(Debug)]
+pub(crate) struct TreeJournal {
+    place: Place,
+    /// The tree, where the journal is in it.
+    tree: Option<Arc<OwnedFd>>,
+}
+
+impl TreeJournal {
+    /// The journal of what is, or will be, at `target`.
+    ///
+    /// # Errors
+    /// The usual file errors.
+    pub(crate) fn of(target: &Place) -> Result<Self, StoreError> {
+        let beside = Self {
+            place: target.with_suffix(".part.journal"),
+            tree: None,
+        };
+        if !target.stat()?.is_some_and(|stat| is_directory(&stat)) {
+            return Ok(beside);
+        }
+        let tree = Arc::new(target.open_directory()?);
+        let found = rustix::fs::fstat(&tree)
+            .map_err(|error| StoreError::target(error, "look at", target.shown()))?;
+        if target.takes_names_of(found.st_dev)? {
+            return Ok(beside);
+        }
+        let shown = target.shown().join(OsStr::from_bytes(WITHIN));
+        Ok(Self {
+            place: Place::within(Arc::clone(&tree), WITHIN, shown),
+            tree: Some(tree),
+        })
+    }
+
+    /// Whether it is there.
+    pub(crate) fn is_there(&self) -> Result<bool, StoreError> {
+        Ok(self.place.stat()?.is_some_and(|stat| is_directory(&stat)))
+    }
+
+    /// Whether it has this name of the tree, which can have no other meaning then.
+    pub(crate) fn has_name(&self, directory: &RelPath, name: &[u8]) -> bool {
+        self.tree.is_some() && directory.is_root() && name == WITHIN
+    }
+
+    /// Opens it, and sees that it is one.
+    ///
+    /// # Errors
+    /// [`ErrorCode::NameTaken`] where it is none, and the usual file errors.
+    pub(crate) fn open(&self) -> Result<OwnedFd, StoreError> {
+        let work = self.place.open_directory()?;
+        self.check_ours(&work)?;
+        Ok(work)
+    }
+
+    /// Opens it, or makes it, and locks it. It also marks `part` as ours.
+    ///
+    /// # Errors
+    /// [`ErrorCode::TargetBusy`] where another transfer holds it, [`ErrorCode::SourceChanged`] where it
+    /// is that of a file, [`ErrorCode::NameTaken`] where it or `part` is not ours, and the
+    /// usual file errors.
+    pub(crate) fn take_up(&self, part: Option<&Place>) -> Result<(OwnedFd, File), StoreError> {
+        let is_new = self.place.make_directory()?;
+        let refused = |code, place: &Place| StoreError::refused(code, "continue", place.shown());
+        let work = match self.place.open_directory() {
+            Ok(work) => work,
+            // The journal of a file: the source was one when this began.
+            Err(_) => return Err(refused(ErrorCode::SourceChanged, &self.place)),
+        };
+        self.check_ours(&work)?;
+        let shared = Arc::new(work);
+        let lock = self.within(&shared, LOCK);
+        let mut file = lock.open(OFlags::CREATE | OFlags::RDWR)?;
+        let failed = |error: std::io::Error| StoreError::target(error, "write", lock.shown());
+        let deadline = Instant::now() + LOCK_PATIENCE;
+        // A session of ours that was cut off may still be leaving.
+        while rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive)
+            == Err(Errno::WOULDBLOCK)
+        {
+            if Instant::now() >= deadline {
+                return Err(refused(ErrorCode::TargetBusy, &self.place));
+            }
+            std::thread::sleep(LOCK_PATIENCE / 100);
+        }
+        let mut there = Vec::new();
+        std::io::Read::by_ref(&mut file)
+            .take(MAGIC.len() as u64 + 1)
+            .read_to_end(&mut there)
+            .map_err(failed)?;
+        if there != MAGIC {
+            if !is_new && !there.is_empty() {
+                return Err(refused(ErrorCode::TargetExists, &self.place));
+            }
+            if let Some(part) = part
+                && part.stat()?.is_some()
+            {
+                if is_new {
+                    self.place.remove_all()?;
+                }
+                return Err(not_ours(part));
+            }
+            file.set_len(0).map_err(failed)?;
+            file.write_all(MAGIC).map_err(failed)?;
+            // Before `part` is made, which it marks as ours.
+            file.sync_data().map_err(failed)?;
+        }
+        drop(lock);
+        self.clear_scratch(&shared)?;
+        // Local invariant: the place was the only other owner.
+        let work =
+            Arc::try_unwrap(shared).map_err(|_| refused(ErrorCode::Internal, &self.place))?;
+        Ok((work, file))
+    }
+
+    /// Where it is noted that a tree is complete.
+    pub(crate) fn complete(&self, work: &Arc<OwnedFd>) -> Place {
+        self.within(work, COMPLETE)
+    }
+
+    /// Removes it, but for the partials that are to be kept.
+    ///
+    /// # Errors
+    /// The usual file errors.
+    pub(crate) fn clear_away(
+        &self,
+        work: &Arc<OwnedFd>,
+        keep: impl Fn(&[u8]) -> bool,
+    ) -> Result<(), StoreError> {
+        let names = self.names(work)?;
+        let is_partial = |name: &[u8]| name.ends_with(PART.as_bytes()) && keep(name);
+        if !names.iter().any(|name| is_partial(name)) {
+            return self.remove(work);
+        }
+        // The lock says that it is ours.
+        let is_kept = |name: &[u8]| {
+            name == LOCK || is_partial(name.strip_suffix(b".journal").unwrap_or(name))
+        };
+        self.remove_others(work, is_kept)
+    }
+
+    /// Removes it and all that is in it; what marks it as ours last: who is killed meanwhile leaves
+    /// something that the next run knows.
+    ///
+    /// # Errors
+    /// The usual file errors.
+    pub(crate) fn remove(&self, work: &Arc<OwnedFd>) -> Result<(), StoreError> {
+        self.remove_others(work, |name| name == LOCK)?;
+        let Some(tree) = &self.tree else {
+            return self.place.remove_all();
+        };
+        // The tree has its mode and time already.
+        let failed = |error| StoreError::target(error, "look at", self.place.shown());
+        let before = rustix::fs::fstat(tree).map_err(failed)?;
+        make_writable(tree);
+        self.place.remove_all()?;
+        restore(tree, &before).map_err(failed)
+    }
+
+    /// A directory with its name must be one, or be empty: what is in it will be removed.
+    fn check_ours(&self, work: &OwnedFd) -> Result<(), StoreError> {
+        let names = self.names(work)?;
+        match names.is_empty() || names.iter().any(|name| name == LOCK) {
+            true => Ok(()),
+            false => Err(not_ours(&self.place)),
+        }
+    }
+
+    /// Removes what a run that was killed had not given its name.
+    fn clear_scratch(&self, work: &Arc<OwnedFd>) -> Result<(), StoreError> {
+        self.remove_others(work, |name| {
+            [LOCK, COMPLETE].contains(&name)
+                || name.windows(PART.len()).any(|at| at == PART.as_bytes())
+        })
+    }
+
+    /// Removes what in it is not kept.
+    fn remove_others(
+        &self,
+        work: &Arc<OwnedFd>,
+        is_kept: impl Fn(&[u8]) -> bool,
+    ) -> Result<(), StoreError> {
+        let mut names = self.names(work)?;
+        names.retain(|name| !is_kept(name));
+        names
+            .iter()
+            .try_for_each(|name| self.within(work, name).remove_all())
+    }
+
+    fn names(&self, work: &OwnedFd) -> Result<Vec<Vec<u8>>, StoreError> {
+        names_in(work).map_err(|error| StoreError::target(error, "look at", self.place.shown()))
+    }
+
+    fn within(&self, work: &Arc<OwnedFd>, name: &[u8]) -> Place {
+        let shown = self.place.shown().join(OsStr::from_bytes(name));
+        Place::within(Arc::clone(work), name, shown)
+    }
+}
+
+/// Mode and time of a directory, as they were.
+fn restore(directory: &OwnedFd, before: &Stat) -> Result<(), Errno> {
+    let times = Timestamps {
+        last_access: Timespec {
+            tv_sec: 0,
+            tv_nsec: UTIME_OMIT,
+        },
+        last_modification: Timespec {
+            tv_sec: before.st_mtime,
+            tv_nsec: before.st_mtime_nsec.try_into().unwrap_or(0),
+        },
+    };
+    let after = rustix::fs::fstat(directory)?;
+    let own = match after.st_mode == before.st_mode {
+        true => Ok(()),
+        false => rustix::fs::fchmod(directory, Mode::from_raw_mode(before.st_mode & 0o7777)),
+    };
+    match own.and_then(|()| rustix::fs::futimens(directory, &times)) {
+        // Of a directory that belongs to somebody else.
+        Err(Errno::PERM | Errno::ACCESS) => Ok(()),
+        other => other,
+    }
+}
+
+/// What is in a directory, in no order.
+pub(crate) fn names_in(directory: &OwnedFd) -> Result<Vec<Vec<u8>>, Errno> {
+    let mut names = Vec::new();
+    for found in rustix::fs::Dir::read_from(directory)? {
+        let name = found?.file_name().to_bytes().to_vec();
+        if name != b"." && name != b".." {
+            names.push(name);
+        }
+    }
+    Ok(names)
+}
+
+pub(crate) fn is_directory(stat: &Stat) -> bool {
+    FileType::from_raw_mode(stat.st_mode) == FileType::Directory
+}
+
+/// Tells a directory from every other, whatever its name.
+pub(crate) fn identity(directory: &Stat) -> Vec<u8> {
+    [
+        directory.st_dev.to_be_bytes(),
+        directory.st_ino.to_be_bytes(),
+    ]
+    .concat()
+}
+
+/// The name of a journal that is in its tree.
+const WITHIN: &[u8] = b".streamer.part.journal";
+
+/// How the names of partials in a journal end.
+pub(crate) const PART: &str = ".part";
+
+/// The file in a journal that is locked, and marks it as ours.
+const LOCK: &[u8] = b"lock";
+
+/// The file in a journal that says which tree is complete.
+const COMPLETE: &[u8] = b"complete";
+
+/// What the lock of a tree of ours says.
+const MAGIC: &[u8] = b"FSTREE01";
+
+/// Longest wait for an earlier session of this process to let go.
+const LOCK_PATIENCE: Duration = Duration::from_secs(1);
