@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use clap::builder::{PathBufValueParser, TypedValueParser};
 use clap::{Parser, Subcommand};
+use streamer_core::store::target::Existing;
 
 use crate::line::Connections;
 use crate::units::{parse_bytes, parse_connections, parse_duration, parse_rate};
@@ -187,13 +188,9 @@ pub struct ReceiveArgs {
     /// The file or directory to create: a directory gets what is in that of the other side
     #[arg(long, value_name = "TARGET", value_parser = path_parser())]
     pub path: PathBuf,
-    /// Replace the target if it exists, once the new file is complete. Of a directory, replace
-    /// files that differ in size or time, one by one; others in it stay
-    #[arg(long, conflicts_with = "skip_existing")]
-    pub overwrite: bool,
-    /// Keep the target if it exists, and succeed. Of a directory, keep the files that exist
-    #[arg(long)]
-    pub skip_existing: bool,
+    /// What to do about what exists.
+    #[command(flatten)]
+    pub existing: ExistingArgs,
     /// What of a directory.
     #[command(flatten)]
     pub filter: FilterArgs,
@@ -203,6 +200,29 @@ pub struct ReceiveArgs {
     /// What both verbs take.
     #[command(flatten)]
     pub client: ClientArgs,
+}
+
+/// What becomes of a target that exists, at whichever end receives.
+#[derive(Debug, Clone, Copy, clap::Args)]
+pub struct ExistingArgs {
+    /// Replace the target if it exists, once the new file is complete. Of a directory, replace
+    /// files that differ in size or time, one by one; others in it stay
+    #[arg(long, conflicts_with = "skip_existing")]
+    pub overwrite: bool,
+    /// Keep the target if it exists, and succeed. Of a directory, keep the files that exist
+    #[arg(long)]
+    pub skip_existing: bool,
+}
+
+impl ExistingArgs {
+    /// The same for the store.
+    pub(crate) fn policy(self) -> Existing {
+        match (self.overwrite, self.skip_existing) {
+            (true, _) => Existing::Overwrite,
+            (false, true) => Existing::Skip,
+            (false, false) => Existing::Refuse,
+        }
+    }
 }
 
 /// `streamer inspect`.
@@ -303,15 +323,26 @@ pub enum ServerOperation {
     /// Send a file or directory to the client that calls
     Send(PathArgs),
     /// Receive a file or directory from the client that calls
-    Receive(PathArgs),
+    Receive(ServerReceiveArgs),
 }
 
 /// The endpoint's side.
 #[derive(Debug, clap::Args)]
 pub struct PathArgs {
-    /// The file or directory to send, or to create
+    /// The file or directory to send, or for 's3 get' the file to create
     #[arg(long, value_name = "PATH", value_parser = path_parser())]
     pub path: PathBuf,
+}
+
+/// The endpoint's side of an upload.
+#[derive(Debug, clap::Args)]
+pub struct ServerReceiveArgs {
+    /// The file or directory to create
+    #[arg(long, value_name = "PATH", value_parser = path_parser())]
+    pub path: PathBuf,
+    /// What to do about what exists.
+    #[command(flatten)]
+    pub existing: ExistingArgs,
 }
 
 const RECEIVE_EXAMPLES: &str = "\

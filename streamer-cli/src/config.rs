@@ -7,11 +7,12 @@ use std::path::Path;
 
 use streamer_core::limits::{COORDINATES_TEXT_MAX_BYTES, SECRET_TEXT_MAX_BYTES};
 use streamer_core::secret::SecretError;
+use streamer_core::store::target::Existing;
 use streamer_core::{Coordinates, CoordinatesError, Operation, PortRange, TransferSecret};
 use tracing_subscriber::EnvFilter;
 use zeroize::Zeroizing;
 
-use crate::args::{ApiArgs, CoordinatesArgs, PathArgs, ServerArgs, ServerOperation};
+use crate::args::{ApiArgs, CoordinatesArgs, ServerArgs, ServerOperation};
 use crate::client::ClientError;
 use crate::exit::ExitStatus;
 use crate::job::{ApiAccess, Token, UrlError};
@@ -142,9 +143,9 @@ pub(crate) fn server(
         _ => (0, 0),
     };
     let ports = PortRange::new(first, last).ok_or(ServerInputError::PortRange(first, last))?;
-    let (operation, PathArgs { path }) = match &args.operation {
-        ServerOperation::Send(path) => (Operation::Send, path),
-        ServerOperation::Receive(path) => (Operation::Receive, path),
+    let (operation, path, existing) = match &args.operation {
+        ServerOperation::Send(args) => (Operation::Send, &args.path, Existing::default()),
+        ServerOperation::Receive(args) => (Operation::Receive, &args.path, args.existing.policy()),
     };
     let config = streamer_server::Config {
         host: args.host.clone(),
@@ -155,6 +156,7 @@ pub(crate) fn server(
         secret,
         operation,
         path: path.clone(),
+        existing,
         allow_websocket: args.allow_websocket,
     };
     Ok((config, args.secret.is_some()))

@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use streamer_core::store::target::Existing;
 use streamer_core::{Operation, PortRange, TransferSecret};
 
 /// What an endpoint is told. Every field is meant: there are no defaults here.
@@ -24,6 +25,8 @@ pub struct Config {
     pub operation: Operation,
     /// Source or target.
     pub path: PathBuf,
+    /// What becomes of a target that exists; a source has none.
+    pub existing: Existing,
     /// Also answer the plaintext WebSocket protocol of the Python service, on the TCP port.
     pub allow_websocket: bool,
 }

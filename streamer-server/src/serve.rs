@@ -172,7 +172,13 @@ impl EndpointFile {
         match config.operation {
             Operation::Send => Ok(Self::Source(Source::open(&config.path)?)),
             Operation::Receive => {
-                let target = Target::new(&config.path, TargetPolicy::default());
+                let target = Target::new(
+                    &config.path,
+                    TargetPolicy {
+                        existing: config.existing,
+                        restart: false,
+                    },
+                );
                 target.check()?;
                 let inbound_limit_bytes = Some(config.inbound_limit_bytes);
                 Ok(Self::Target(

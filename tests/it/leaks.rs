@@ -10,7 +10,7 @@ use streamer_core::net::Progress;
 use streamer_core::net::dial::Choice;
 use streamer_core::net::ws::dial::Plaintext;
 use streamer_core::store::source::Source;
-use streamer_core::store::target::{Target, TargetPolicy};
+use streamer_core::store::target::{Existing, Target, TargetPolicy};
 use streamer_core::wire::message::Wanted;
 use streamer_core::{Coordinates, Operation, PortRange, TransferSecret};
 use streamer_server::{Config, Notice, serve};
@@ -180,6 +180,7 @@ fn config(operation: Operation, path: PathBuf) -> Config {
         ports: PortRange::new(12_000, 32_000).unwrap(),
         wait_timeout: Duration::from_secs(20),
         inbound_limit_bytes: 1 << 20,
+        existing: Existing::Refuse,
         secret: TransferSecret::generate().unwrap(),
         operation,
         path,

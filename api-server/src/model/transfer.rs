@@ -1,6 +1,6 @@
 //! Bodies of `/filesystem/{system_name}/transfer`.
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use super::files::CompressionType;
@@ -167,6 +167,22 @@ pub struct TransferDirectiveRequest {
     pub file_size: Option<u64>,
     /// For wormhole uploads, the sender's code.
     pub wormhole_code: Option<String>,
+    /// For uploads by `streamer`: what becomes of a target that exists. Not in FirecREST.
+    #[serde(default)]
+    pub existing: ExistingTarget,
+}
+
+/// What becomes of the target of an upload that exists.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum ExistingTarget {
+    /// The upload is refused.
+    #[default]
+    Refuse,
+    /// It is replaced, of a directory the files that differ in size or time.
+    Overwrite,
+    /// It is kept, of a directory the files that are there.
+    Skip,
 }
 
 /// The code is a secret.
@@ -176,10 +192,12 @@ impl std::fmt::Debug for TransferDirectiveRequest {
             transfer_method,
             file_size,
             wormhole_code: _,
+            existing,
         } = self;
         f.debug_struct("TransferDirectiveRequest")
             .field("transfer_method", transfer_method)
             .field("file_size", file_size)
+            .field("existing", existing)
             .finish_non_exhaustive()
     }
 }

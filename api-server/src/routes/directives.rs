@@ -1,12 +1,13 @@
 //! `transferDirectives`: one of three shapes. A wrong one is reported once for each shape.
 
+use serde::Deserialize as _;
 use serde_json::{Map, Value};
 use streamer_core::Operation;
 
 use super::fields::{MISSING, NOT_A_STRING, NOT_AN_OBJECT};
 use super::query::whole_number;
 use crate::error::FieldError;
-use crate::model::transfer::{TransferDirectiveRequest, TransferMethodName};
+use crate::model::transfer::{ExistingTarget, TransferDirectiveRequest, TransferMethodName};
 
 use TransferMethodName::{S3, Streamer, Wormhole};
 
@@ -41,11 +42,32 @@ pub(super) fn parse(
             return Err(vec![FieldError::body(name, message)]);
         }
     }
+    let existing = existing(name, map.get("existing"), method, operation)?;
     Ok(TransferDirectiveRequest {
         transfer_method: method,
         file_size: member(map, "fileSize", "file_size").and_then(size),
         wormhole_code: code.and_then(Value::as_str).map(str::to_owned),
+        existing,
     })
+}
+
+/// Said where it means nothing, it would be a promise that nobody keeps.
+fn existing(
+    name: &str,
+    value: Option<&Value>,
+    method: TransferMethodName,
+    operation: Operation,
+) -> Result<ExistingTarget, Vec<FieldError>> {
+    let value = value.filter(|value| !value.is_null());
+    let Some(value) = value else {
+        return Ok(ExistingTarget::default());
+    };
+    let refused = |message: &str| vec![FieldError::body(name, message)];
+    if (method, operation) != (Streamer, Operation::Receive) {
+        return Err(refused("'existing' is for uploads by streamer"));
+    }
+    ExistingTarget::deserialize(value)
+        .map_err(|_| refused("'existing' should be 'refuse', 'overwrite' or 'skip'"))
 }
 
 const METHODS: [(TransferMethodName, &str); 3] =
@@ -103,6 +125,9 @@ mod tests {
         ] {
             assert_eq!(size(&file_size), read, "{file_size}");
         }
+        let value = json!({"transferMethod": "streamer", "existing": "overwrite"});
+        let directive = parse("x", &value, Operation::Receive).unwrap();
+        assert_eq!(directive.existing, ExistingTarget::Overwrite);
         let value = json!({"transferMethod": "wormhole"});
         assert!(parse("x", &value, Operation::Send).is_ok());
         assert_eq!(messages(value, Operation::Receive), [MISSING]);
@@ -111,6 +136,14 @@ mod tests {
     #[test]
     fn wrong_ones_are_reported_for_each_shape() {
         assert_eq!(messages(json!("s3"), Operation::Send), [NOT_AN_OBJECT; 3]);
+        let value = json!({"transferMethod": "streamer", "existing": "destroy"});
+        let expected = "'existing' should be 'refuse', 'overwrite' or 'skip'";
+        assert_eq!(messages(value, Operation::Receive), [expected]);
+        for (method, operation) in [("s3", Operation::Receive), ("streamer", Operation::Send)] {
+            let value = json!({"transferMethod": method, "existing": "skip"});
+            let expected = "'existing' is for uploads by streamer";
+            assert_eq!(messages(value, operation), [expected]);
+        }
         let pigeon = || json!({"transferMethod": "carrier-pigeon"});
         assert_eq!(
             messages(pigeon(), Operation::Send),

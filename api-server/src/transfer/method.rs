@@ -13,8 +13,8 @@ pub trait TransferMethod: Send + Sync + std::fmt::Debug {
     /// Its name in requests.
     fn name(&self) -> TransferMethodName;
 
-    /// Whether an upload may take the place of a file.
-    fn replaces(&self) -> bool {
+    /// Whether an upload may go to what is there already.
+    fn takes_existing(&self, _: &TransferRequest, _: &StatOutput) -> bool {
         false
     }
 

@@ -97,7 +97,7 @@ impl Transfers {
         // At the same time: each is a round trip to the system.
         let found = async {
             let (source, ()) = tokio::try_join!(
-                self.check_transfer(on, &request, method.replaces()),
+                self.check_transfer(on, &request, method.as_ref()),
                 self.check_work_directory(on, &work_directory),
             )?;
             let program = match method.needs_program() {
@@ -226,7 +226,7 @@ impl Transfers {
         &self,
         on: OnSystem<'_>,
         request: &TransferRequest,
-        replaces: bool,
+        method: &dyn TransferMethod,
     ) -> Result<Option<StatOutput>, TransferError> {
         let path = &request.path;
         let stat = self.stat(on, path, true);
@@ -235,7 +235,7 @@ impl Transfers {
         }
         let free = async {
             match stat.await {
-                Ok(found) if replaces && !found.is_directory() => Ok(()),
+                Ok(found) if method.takes_existing(request, &found) => Ok(()),
                 Ok(_) => Err(TransferError::TargetExists {
                     path: path.as_str().to_owned(),
                 }),

@@ -6,7 +6,7 @@ use serde_json::json;
 use streamer_core::Operation;
 
 use super::{JobFiles, TransferError, TransferMethod, TransferPlan, TransferRequest};
-use crate::command::{ShellLine, reported};
+use crate::command::{ShellLine, StatOutput, reported};
 use crate::executor::BoxFuture;
 use crate::model::transfer::{TransferDirective, TransferMethodName};
 use crate::storage::{ObjectStore, Parts, Upload, secret_json};
@@ -122,8 +122,8 @@ impl TransferMethod for S3Method {
         TransferMethodName::S3
     }
 
-    fn replaces(&self) -> bool {
-        true
+    fn takes_existing(&self, _: &TransferRequest, found: &StatOutput) -> bool {
+        !found.is_directory()
     }
 
     fn plan<'a>(

@@ -7,10 +7,10 @@ use streamer_core::{Coordinates, Operation, TransferSecret, Transport};
 
 use super::{JobFiles, TransferError, TransferMethod, TransferPlan, TransferRequest};
 use crate::Secret;
-use crate::command::ShellLine;
+use crate::command::{ShellLine, StatOutput};
 use crate::config::StreamerConfig;
 use crate::executor::BoxFuture;
-use crate::model::transfer::{TransferDirective, TransferMethodName};
+use crate::model::transfer::{ExistingTarget, TransferDirective, TransferMethodName};
 
 /// Plans endpoints as configured.
 #[derive(Debug)]
@@ -68,12 +68,21 @@ impl StreamerMethod {
                 "--path",
                 request.path.as_str(),
             ])
+            .args(match (request.operation, request.directive.existing) {
+                (Operation::Send, _) | (_, ExistingTarget::Refuse) => None,
+                (_, ExistingTarget::Overwrite) => Some("--overwrite"),
+                (_, ExistingTarget::Skip) => Some("--skip-existing"),
+            })
     }
 }
 
 impl TransferMethod for StreamerMethod {
     fn name(&self) -> TransferMethodName {
         TransferMethodName::Streamer
+    }
+
+    fn takes_existing(&self, request: &TransferRequest, _: &StatOutput) -> bool {
+        request.directive.existing != ExistingTarget::Refuse
     }
 
     fn clients_try_once(&self) -> bool {

@@ -4,7 +4,7 @@ use super::*;
 use crate::config::StreamerConfig;
 use crate::executor::{Accounts, LocalExecutor, UserPolicy};
 use crate::model::jobs::Job;
-use crate::model::transfer::{TransferDirectiveRequest, TransferMethodName};
+use crate::model::transfer::{ExistingTarget, TransferDirectiveRequest, TransferMethodName};
 use crate::scheduler::{JobFilter, JobId, LocalLimits, LocalScheduler};
 use serde_json::json;
 use streamer_core::Coordinates;
@@ -27,6 +27,7 @@ fn request(operation: Operation, path: &str) -> TransferRequest {
             transfer_method: TransferMethodName::Streamer,
             file_size: None,
             wormhole_code: None,
+            existing: ExistingTarget::Refuse,
         },
         user: "bob".into(),
         source: None,
@@ -216,6 +217,22 @@ async fn checks_come_before_the_job() {
         exists.to_string(),
         format!("Target file '{target}' already exists.")
     );
+    for (existing, option) in [
+        (ExistingTarget::Overwrite, "--overwrite"),
+        (ExistingTarget::Skip, "--skip-existing"),
+    ] {
+        let mut request = request(Operation::Receive, &target);
+        request.directive.existing = existing;
+        let (job, _) = bench
+            .transfers
+            .start(bench.on_system(), request)
+            .await
+            .unwrap();
+        bench.ended(&job, "COMPLETED").await;
+        let output = std::fs::read_to_string(&job.logs.output_log).unwrap();
+        let expected = format!("receive\n--path\n{target}\n{option}\n");
+        assert!(output.ends_with(&expected), "{output}");
+    }
     let mut other = request(Operation::Send, &target);
     other.directive.transfer_method = TransferMethodName::S3;
     let refused = bench.transfers.start(bench.on_system(), other);

@@ -55,6 +55,11 @@ const DIFFERENCES: &[(&str, &str, &str)] = &[
         "+request.transferDirectives.wormholeCode",
         "one description of the directives for both directions",
     ),
+    (
+        "*/filesystem/{system_name}/transfer/",
+        "+request.transferDirectives.existing",
+        "extension: uploads to what exists",
+    ),
 ];
 
 /// Operations that FirecREST does not have.
@@ -90,26 +95,45 @@ fn the_description_agrees_with_the_contract_but_for_what_is_listed() {
     );
 
     let mut surprises = Vec::new();
+    let mut used = BTreeSet::new();
     for (name, operation) in theirs.operations() {
         let facts = theirs.facts(&operation);
         let own = ours.operations().into_iter().find(|(own, _)| *own == name);
         let own = ours.facts(&own.unwrap().1);
         let less = facts.difference(&own).map(|fact| format!("-{fact}"));
         let more = own.difference(&facts).map(|fact| format!("+{fact}"));
-        let unlisted = less.chain(more).filter(|fact| !is_listed(&name, fact));
-        surprises.extend(unlisted.map(|fact| format!("{name}: {fact}")));
+        for fact in less.chain(more) {
+            match rows_for(&name, &fact) {
+                rows if rows.is_empty() => surprises.push(format!("{name}: {fact}")),
+                rows => used.extend(rows),
+            }
+        }
     }
     assert!(surprises.is_empty(), "{}", surprises.join("\n"));
+    let stale: Vec<_> = (0..DIFFERENCES.len())
+        .filter(|row| !used.contains(row))
+        .map(|row| DIFFERENCES[row])
+        .collect();
+    assert!(stale.is_empty(), "no difference any more: {stale:?}");
+    let stale: Vec<_> = EXTENSIONS
+        .iter()
+        .filter(|name| !our_names.contains(**name) || their_names.contains(**name))
+        .collect();
+    assert!(stale.is_empty(), "no extension any more: {stale:?}");
 }
 
-fn is_listed(operation: &str, fact: &str) -> bool {
-    DIFFERENCES.iter().any(|(of, begins, _)| {
+/// The rows that a difference is listed in.
+fn rows_for(operation: &str, fact: &str) -> Vec<usize> {
+    let is_of = |(of, begins, _): &(&str, &str, &str)| {
         let of_it = match of.strip_prefix('*') {
             Some(path) => operation.contains(path),
             None => *of == operation,
         };
         of_it && fact.starts_with(begins)
-    })
+    };
+    (0..DIFFERENCES.len())
+        .filter(|row| is_of(&DIFFERENCES[*row]))
+        .collect()
 }
 
 struct Description(Value);

@@ -8,7 +8,7 @@ use streamer_core::net::send::SenderConfig;
 use streamer_core::net::ws::dial::Plaintext;
 use streamer_core::store::filter::Filter;
 use streamer_core::store::source::Source;
-use streamer_core::store::target::{Existing, Target, TargetPolicy};
+use streamer_core::store::target::{Target, TargetPolicy};
 use streamer_core::wire::message::Wanted;
 
 use crate::args::{ApiArgs, ClientArgs, FilterArgs, ReceiveArgs, SendArgs, TransportArg};
@@ -58,15 +58,10 @@ pub(crate) async fn receive(args: ReceiveArgs) -> ExitStatus {
         Ok((wanted, _)) => wanted,
         Err(error) => return fail(&printer, &error),
     };
-    let existing = match (args.overwrite, args.skip_existing) {
-        (true, _) => Existing::Overwrite,
-        (false, true) => Existing::Skip,
-        (false, false) => Existing::Refuse,
-    };
     let target = Target::new(
         &args.path,
         TargetPolicy {
-            existing,
+            existing: args.existing.policy(),
             restart: args.restart,
         },
     );

@@ -68,7 +68,8 @@ pub(crate) fn of_server(error: &ServeError) -> Option<&'static str> {
 pub(crate) fn of_code(code: ErrorCode) -> Option<&'static str> {
     Some(match code {
         ErrorCode::TargetExists => {
-            "choose another name; 'streamer receive' has --overwrite and --skip-existing as well"
+            "choose another name, or have the side that receives be started with --overwrite or --skip-existing: \
+             'streamer receive', 'streamer server receive', or an upload requested with 'existing'"
         }
         ErrorCode::NameTaken => "move it away, or choose another name",
         ErrorCode::SourceMissing => "check the path of the source",

@@ -11,7 +11,7 @@ use std::time::{Duration, SystemTime};
 
 use rustix::process::Signal;
 
-use crate::harness::{Exit, Process, World, beside, bytes, client, run, wait_until};
+use crate::harness::{Exit, Process, World, announced, beside, bytes, client, run, wait_until};
 use crate::relay::Relay;
 
 /// A tree with something of everything that is kept.
@@ -252,6 +252,26 @@ fn a_tree_on_something_that_exists() {
         .unwrap();
     assert_same(&source, &target);
     assert_eq!(names(world.dir()), ["source", "target"]);
+}
+
+#[test]
+fn an_endpoint_fills_a_directory_that_exists_where_it_is_told_to() {
+    let world = World::new();
+    let (source, target) = (world.path("source"), world.path("target"));
+    plant(&source);
+    std::fs::create_dir(&target).unwrap();
+    std::fs::write(target.join("small"), "mine").unwrap();
+    run(world.server(&[], "receive", &target)).assert(13, &["already exists", "--skip-existing"]);
+    let theirs = std::fs::read(source.join("small")).unwrap();
+    for (option, small) in [("--skip-existing", &b"mine"[..]), ("--overwrite", &theirs)] {
+        let mut server = world.server(&[], "receive", &target);
+        server.arg(option);
+        let (endpoint, coordinates) = announced(server);
+        run(client(&coordinates, &[], "send", &source)).assert(0, &[]);
+        endpoint.wait().assert(0, &[]);
+        assert_eq!(std::fs::read(target.join("small")).unwrap(), small);
+    }
+    assert_same(&source, &target);
 }
 
 #[test]

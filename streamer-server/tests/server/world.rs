@@ -9,7 +9,7 @@ use streamer_core::net::dial::{Choice, Dialled, dial};
 use streamer_core::net::link::Link;
 use streamer_core::net::{Progress, TransferError, Transferred, receive};
 use streamer_core::session::ReceiverConfig;
-use streamer_core::store::target::{Target, TargetPolicy};
+use streamer_core::store::target::{Existing, Target, TargetPolicy};
 use streamer_core::wire::message::SessionId;
 use streamer_core::{Coordinates, Operation, PortRange, TransferSecret};
 use streamer_server::{Config, Notice, ServeError, Served, serve};
@@ -184,6 +184,7 @@ pub(crate) fn config(operation: Operation, path: PathBuf) -> Config {
         ports: free_port(),
         wait_timeout: DEADLINE,
         inbound_limit_bytes: 100 << 20,
+        existing: Existing::Refuse,
         secret: TransferSecret::generate().unwrap(),
         operation,
         path,
