@@ -29,7 +29,7 @@ pub fn run(bytes: &[u8]) {
 
 fn drive_sender(input: &mut Unstructured<'_>) -> arbitrary::Result<()> {
     let mut sender = match input.arbitrary()? {
-        true => Sender::dialler(SESSION, false),
+        true => Sender::dialer(SESSION, false),
         false => Sender::new(SESSION, false),
     };
     if input.ratio(9u8, 10u8)? {

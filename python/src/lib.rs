@@ -8,11 +8,10 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use clap::Parser as _;
 use pyo3::exceptions::{PyRuntimeWarning, PyValueError};
 use pyo3::prelude::*;
 use streamer_cli::args::Args;
-use streamer_cli::embed::{Done, Failed, Request, run};
+use streamer_cli::embed::{self, Done, Failed, Request, run};
 use streamer_core::net::Progress;
 use streamer_core::net::ws::dial::Plaintext;
 use streamer_core::{ErrorCode, Operation, Transport};
@@ -28,7 +27,7 @@ pyo3::create_exception!(
 /// The command: parses and does what `argv` says, and returns the code to exit with.
 #[pyfunction]
 fn main(py: Python<'_>, argv: Vec<OsString>) -> u8 {
-    py.detach(|| match Args::try_parse_from(argv) {
+    py.detach(|| match Args::read(argv) {
         Ok(args) => streamer_cli::run(args) as u8,
         Err(error) => {
             // A closed pipe is no error of ours.
@@ -67,6 +66,10 @@ impl Transfer {
         wait_seconds: f64,
         allow_websocket: bool,
     ) -> PyResult<(u64, &'static str, Option<String>)> {
+        let coordinates = match embed::coordinates(coordinates) {
+            Ok(coordinates) => coordinates,
+            Err(failed) => return Err(raise(py, failed)?),
+        };
         let request = Request {
             coordinates,
             operation: match operation {

@@ -1,12 +1,16 @@
 //! What can be typed. Nothing here looks at files, the environment or the network.
 
 use std::ffi::OsString;
+use std::os::unix::ffi::OsStringExt as _;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use clap::builder::{PathBufValueParser, TypedValueParser};
+use clap::builder::{OsStringValueParser, PathBufValueParser, TypedValueParser};
+use clap::error::{ContextKind, ContextValue};
 use clap::{Parser, Subcommand};
+use streamer_core::Coordinates;
 use streamer_core::store::target::Existing;
+use zeroize::Zeroizing;
 
 use crate::line::Connections;
 use crate::units::{parse_bytes, parse_connections, parse_duration, parse_rate};
@@ -23,6 +27,36 @@ pub struct Args {
     /// The verb.
     #[command(subcommand)]
     pub command: Command,
+}
+
+impl Args {
+    /// Reads a command line. What is refused is not repeated where it is coordinates: the message may
+    /// go to the log of a job.
+    ///
+    /// # Errors
+    /// What is wrong, for the user; also `--help` and `--version`.
+    pub fn read(words: impl IntoIterator<Item = OsString>) -> Result<Self, clap::Error> {
+        Self::try_parse_from(words).map_err(|mut error| {
+            let is_secret = |word: &str| {
+                let mut parts = word.split('=').map(|part| part.trim_start_matches('-'));
+                Coordinates::parse(word).is_ok()
+                    || parts.any(|part| Coordinates::parse(part).is_ok())
+            };
+            let says_it = |(kind, value): (ContextKind, &ContextValue)| match value {
+                ContextValue::String(word) => is_secret(word).then_some(kind),
+                ContextValue::Strings(words) => {
+                    words.iter().any(|word| is_secret(word)).then_some(kind)
+                }
+                _ => None,
+            };
+            let kinds: Vec<ContextKind> = error.context().filter_map(says_it).collect();
+            for kind in kinds {
+                let hidden = "coordinates, which go to --coordinates-file or STREAMER_COORDINATES";
+                error.insert(kind, ContextValue::String(hidden.to_owned()));
+            }
+            error
+        })
+    }
 }
 
 /// The verbs.
@@ -58,13 +92,34 @@ impl Command {
     }
 }
 
+/// A secret as it was typed: shown by nothing.
+#[derive(Clone)]
+pub struct SecretArg(Zeroizing<Vec<u8>>);
+
+impl SecretArg {
+    /// A copy of the text.
+    pub(crate) fn bytes(&self) -> Zeroizing<Vec<u8>> {
+        self.0.clone()
+    }
+}
+
+impl std::fmt::Debug for SecretArg {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("SecretArg(…)")
+    }
+}
+
+fn secret_parser() -> impl TypedValueParser<Value = SecretArg> {
+    OsStringValueParser::new().map(|text| SecretArg(Zeroizing::new(text.into_vec())))
+}
+
 /// Where coordinates come from.
 #[derive(Debug, clap::Args)]
 pub struct CoordinatesArgs {
     /// The coordinates; every user of this machine can see them in the list of processes:
     /// prefer --coordinates-file or STREAMER_COORDINATES
-    #[arg(long, value_name = "C", conflicts_with = "coordinates_file")]
-    pub coordinates: Option<OsString>,
+    #[arg(long, value_name = "C", conflicts_with = "coordinates_file", value_parser = secret_parser())]
+    pub coordinates: Option<SecretArg>,
     /// Read the coordinates from a file; - for standard input
     #[arg(long, value_name = "FILE")]
     pub coordinates_file: Option<PathBuf>,
@@ -267,8 +322,8 @@ pub struct ServerArgs {
     pub status_file: Option<PathBuf>,
     /// The secret; every user of this machine can see it in the list of processes: prefer
     /// --secret-file or STREAMER_SECRET
-    #[arg(long, value_name = "SECRET")]
-    pub secret: Option<String>,
+    #[arg(long, value_name = "SECRET", value_parser = secret_parser())]
+    pub secret: Option<SecretArg>,
     /// Also answer the Python streamer and pyfirecrest, in plaintext: whoever is on the way can
     /// read and change the file
     #[arg(long)]
@@ -375,10 +430,40 @@ fn path_parser() -> impl TypedValueParser<Value = PathBuf> {
 mod tests {
     use super::*;
     use clap::CommandFactory as _;
+    use streamer_core::{PortRange, TransferSecret};
 
     #[test]
     fn the_definitions_are_consistent() {
         Args::command().debug_assert();
+    }
+
+    #[test]
+    fn coordinates_in_the_wrong_place_are_not_repeated() {
+        let secret = TransferSecret::generate().unwrap();
+        let coordinates = Coordinates {
+            ports: PortRange::new(1, 2).unwrap(),
+            ips: vec!["localhost".to_owned()],
+            secret,
+            operation: None,
+            transports: Vec::new(),
+            job: None,
+        };
+        let text = coordinates.encode();
+        let wait = format!("streamer send --path x --wait {}", *text);
+        for line in [
+            format!("streamer receive {} --path x", *text),
+            format!("streamer {} receive --path x", *text),
+            format!("streamer inspect --coordinates-file x --{}", *text),
+            format!("streamer inspect --json={}", *text),
+            wait.clone(),
+        ] {
+            let error = Args::read(line.split(' ').map(Into::into)).unwrap_err();
+            let said = format!("{error} {error:?}");
+            assert!(!said.contains(&**text), "{said}");
+        }
+        let typed = format!("streamer inspect --coordinates {}", *text);
+        let args = Args::read(typed.split(' ').map(Into::into)).unwrap();
+        assert!(!format!("{args:?}").contains(&**text));
     }
 
     #[test]

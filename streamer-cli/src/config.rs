@@ -43,7 +43,7 @@ pub(crate) fn coordinates(args: &CoordinatesArgs) -> Result<Coordinates, ClientE
                 }
             })?
         }
-        (None, Some(text)) => Zeroizing::new(text.as_bytes().to_vec()),
+        (None, Some(text)) => text.bytes(),
         (None, None) => variable(COORDINATES_VARIABLE).unwrap_or_default(),
     };
     let text = std::str::from_utf8(&text).map_err(|_| CoordinatesError::NotBase64)?;
@@ -127,7 +127,7 @@ pub(crate) fn server(
                 source,
             })?)
         }
-        (None, Some(text)) => Some(Zeroizing::new(text.as_bytes().to_vec())),
+        (None, Some(text)) => Some(text.bytes()),
         (None, None) => variable(SECRET_VARIABLE),
     };
     let secret = match text {

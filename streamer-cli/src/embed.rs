@@ -14,6 +14,7 @@ use streamer_core::store::source::Source;
 use streamer_core::store::target::{Target, TargetPolicy};
 use streamer_core::wire::message::Wanted;
 use streamer_core::{Coordinates, Hash, Operation, Transport};
+use zeroize::Zeroizing;
 
 use crate::client::{ClientError, Connections, Local, Notice, Options, Outcome, transfer};
 use crate::exit::ExitStatus;
@@ -22,8 +23,8 @@ use crate::ui::{chain, failure_text, hint};
 /// What is to be done.
 #[derive(Debug, Clone)]
 pub struct Request {
-    /// The coordinates, as the API gave them.
-    pub coordinates: String,
+    /// Where the endpoint is; see [`coordinates`].
+    pub coordinates: Coordinates,
     /// What this side does.
     pub operation: Operation,
     /// Source or target.
@@ -54,6 +55,14 @@ pub struct Failed {
     pub hint: Option<&'static str>,
     /// How the command would have exited.
     pub status: ExitStatus,
+}
+
+/// Reads coordinates, as the API gave them.
+///
+/// # Errors
+/// When they are none.
+pub fn coordinates(text: String) -> Result<Coordinates, Failed> {
+    Coordinates::parse(&Zeroizing::new(text)).map_err(|error| Failed::from(&error.into()))
 }
 
 /// Does it, on a runtime of its own; returns when it is done. `on_connected` is called for
@@ -99,7 +108,6 @@ async fn client(
     stop: Stop,
     on_connected: impl Fn(Transport),
 ) -> Result<Outcome, ClientError> {
-    let coordinates = Coordinates::parse(&request.coordinates)?;
     let local = local(request.operation, &request.path)?;
     let options = Options {
         wait: request.wait,
@@ -115,7 +123,16 @@ async fn client(
         }
     };
     let path = &request.path;
-    transfer(&coordinates, &local, path, options, progress, notify, stop).await
+    transfer(
+        &request.coordinates,
+        &local,
+        path,
+        options,
+        progress,
+        notify,
+        stop,
+    )
+    .await
 }
 
 fn local(operation: Operation, path: &Path) -> Result<Local, ClientError> {

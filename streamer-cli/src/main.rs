@@ -2,13 +2,15 @@
 
 use std::process::ExitCode;
 
-use clap::Parser as _;
 use rustix::process::{DumpableBehavior, Resource, Rlimit, set_dumpable_behavior, setrlimit};
+use streamer_cli::args::Args;
 
 fn main() -> ExitCode {
     leave_no_core();
-    let args = streamer_cli::args::Args::parse();
-    streamer_cli::run(args).into()
+    match Args::read(std::env::args_os()) {
+        Ok(args) => streamer_cli::run(args).into(),
+        Err(error) => error.exit(),
+    }
 }
 
 /// A crash would write the secret to disk, or hand it to whoever collects what crashed. Where

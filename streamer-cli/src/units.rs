@@ -22,7 +22,7 @@ pub(crate) fn parse_bytes(text: &str) -> Result<u64, String> {
         "gb" => 1_000_000_000,
         "tb" => 1_000_000_000_000,
         "pb" => 1_000_000_000_000_000,
-        _ => return Err(format!("unknown unit '{unit}'; try 500MiB or plain bytes")),
+        _ => return Err("unknown unit; try 500MiB or plain bytes".to_owned()),
     };
     let number: u64 = number
         .parse()
@@ -60,7 +60,7 @@ pub(crate) fn parse_duration(text: &str) -> Result<Duration, String> {
         "m" => 60,
         "h" => 3600,
         "d" => 86_400,
-        _ => return Err(format!("unknown unit '{unit}'; try 90s, 10m or 2h")),
+        _ => return Err("unknown unit; try 90s, 10m or 2h".to_owned()),
     };
     let number: u64 = number
         .parse()

@@ -276,12 +276,11 @@ impl TryFrom<Wire> for Coordinates {
     fn try_from(wire: Wire) -> Result<Self, CoordinatesError> {
         let secret = match wire.v {
             None => {
-                let text = Zeroizing::new(wire.secret.ok_or(CoordinatesError::NotAnObject)?);
+                let text = wire.secret.ok_or(CoordinatesError::NotAnObject)?;
                 TransferSecret::parse(&text).map_err(CoordinatesError::BadSecret)?
             }
             Some(VERSION) => wire
                 .key
-                .map(Zeroizing::new)
                 .and_then(|text| TransferSecret::from_key_text(&text))
                 .ok_or(CoordinatesError::BadKey)?,
             Some(other) => return Err(CoordinatesError::UnknownVersion(other)),
@@ -330,13 +329,13 @@ fn known_transport(name: &str) -> Option<Transport> {
 struct Wire {
     ports: [u16; 2],
     ips: Vec<String>,
-    secret: Option<String>,
+    secret: Option<Zeroizing<String>>,
     #[serde(default)]
     operation: Option<Operation>,
     #[serde(default)]
     v: Option<u64>,
     #[serde(default)]
-    key: Option<String>,
+    key: Option<Zeroizing<String>>,
     #[serde(default)]
     transports: Vec<String>,
     #[serde(default)]

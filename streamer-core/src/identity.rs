@@ -21,7 +21,7 @@ pub fn pkcs8_key(secret: &TransferSecret, side: Side) -> Zeroizing<Vec<u8>> {
         Side::Listener => Purpose::EndpointKey,
         Side::Dialer => Purpose::ClientKey,
     };
-    let seed: Zeroizing<[u8; 32]> = Zeroizing::new(secret.derive(purpose));
+    let seed: Zeroizing<[u8; 32]> = secret.derive(purpose);
     let mut der = Zeroizing::new(Vec::with_capacity(ED25519_PKCS8_PREFIX.len() + seed.len()));
     der.extend_from_slice(ED25519_PKCS8_PREFIX);
     der.extend_from_slice(&*seed);
@@ -35,7 +35,7 @@ pub struct TransferId([u8; 8]);
 impl TransferId {
     /// The name that follows from the secret.
     pub fn new(secret: &TransferSecret) -> Self {
-        Self(secret.derive(Purpose::TransferId))
+        Self(*secret.derive(Purpose::TransferId))
     }
 }
 

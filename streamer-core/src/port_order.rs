@@ -30,7 +30,7 @@ struct Stream {
 
 impl Stream {
     fn new(secret: &TransferSecret) -> Self {
-        let seed: [u8; 32] = secret.derive(Purpose::PortOrder);
+        let seed = *secret.derive::<32>(Purpose::PortOrder);
         Self {
             key: hmac::Key::new(hmac::HMAC_SHA256, &seed),
             counter: 0,

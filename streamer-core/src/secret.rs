@@ -34,11 +34,11 @@ impl TransferSecret {
     /// # Errors
     /// When the operating system has no randomness to give.
     pub fn generate() -> Result<Self, SecretError> {
-        let mut key = [0; KEY_BYTES];
+        let mut key = Zeroizing::new([0; KEY_BYTES]);
         SystemRandom::new()
-            .fill(&mut key)
+            .fill(key.as_mut_slice())
             .map_err(|_| SecretError::NoRandomness)?;
-        Ok(Self(Kind::Key(key)))
+        Ok(Self(Kind::Key(*key)))
     }
 
     /// Reads a secret as it stands in a file, the environment or an argument: 43 URL-safe
@@ -94,23 +94,25 @@ impl TransferSecret {
     /// is derived one way, so that it opens nothing else.
     pub fn bearer(&self) -> Zeroizing<String> {
         Zeroizing::new(match &self.0 {
-            Kind::Key(_) => URL_SAFE_NO_PAD.encode(self.derive::<16>(Purpose::WebSocketBearer)),
+            Kind::Key(_) => {
+                URL_SAFE_NO_PAD.encode(self.derive::<16>(Purpose::WebSocketBearer).as_slice())
+            }
             Kind::Shared(text) => text.clone(),
         })
     }
 
     /// `N` bytes for one purpose, by HKDF-SHA-256 (RFC 5869) over the secret.
-    pub fn derive<const N: usize>(&self, purpose: Purpose) -> [u8; N] {
+    pub fn derive<const N: usize>(&self, purpose: Purpose) -> Zeroizing<[u8; N]> {
         let input = match &self.0 {
             Kind::Key(key) => key.as_slice(),
             Kind::Shared(text) => text.as_bytes(),
         };
         let key = hkdf::Salt::new(hkdf::HKDF_SHA256, HKDF_SALT).extract(input);
-        let mut out = [0; N];
+        let mut out = Zeroizing::new([0; N]);
         let info = [purpose.label()];
         let filled = key
             .expand(&info, Length(N))
-            .and_then(|okm| okm.fill(&mut out));
+            .and_then(|okm| okm.fill(out.as_mut_slice()));
         // Local invariant: HKDF-SHA-256 yields up to 255 × 32 bytes, N is a small constant.
         assert!(filled.is_ok(), "HKDF output of {N} bytes is out of range");
         out
@@ -221,8 +223,8 @@ mod tests {
     #[test]
     fn derivations_are_fixed_and_differ_by_purpose() {
         let secret = TransferSecret(Kind::Key([7; KEY_BYTES]));
-        let endpoint: [u8; 32] = secret.derive(Purpose::EndpointKey);
-        let client: [u8; 32] = secret.derive(Purpose::ClientKey);
+        let endpoint = secret.derive::<32>(Purpose::EndpointKey);
+        let client = secret.derive::<32>(Purpose::ClientKey);
         assert_ne!(endpoint, client);
         assert_eq!(secret.bearer().len(), 22);
         // Pinned: a change here cuts us off from every older version.

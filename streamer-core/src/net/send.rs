@@ -60,7 +60,7 @@ pub async fn send(
     let connection = link.connection;
     let session = match link.greeting {
         Some(_) => Sender::new(link.session, config.restart),
-        None => Sender::dialler(link.session, config.restart),
+        None => Sender::dialer(link.session, config.restart),
     };
     let control = ControlTasks::spawn(link.control_send, link.control_receive, link.greeting);
     let (events_tx, events) = mpsc::channel(EVENT_QUEUE);

@@ -220,7 +220,7 @@ impl Sender {
 
     /// The same for whoever dials: offers right behind its `Hello`, a round trip earlier. A
     /// receiver that listens has no filter to be heard first.
-    pub fn dialler(session: SessionId, restart: bool) -> Self {
+    pub fn dialer(session: SessionId, restart: bool) -> Self {
         let mut sender = Self::new(session, restart);
         sender.read_on();
         sender

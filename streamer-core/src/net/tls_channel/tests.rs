@@ -68,11 +68,11 @@ async fn pairs() -> [(Channel, rustls::Connection); 2] {
     let (server, client) = configs();
     let own = UnbufferedClientConnection::new(Arc::clone(&client), name()).unwrap();
     let peer = ServerConnection::new(Arc::clone(&server)).unwrap();
-    let (dialler, listening) = shake_hands_with(own, peer.into()).await;
+    let (dialer, listening) = shake_hands_with(own, peer.into()).await;
     let own = UnbufferedServerConnection::new(server).unwrap();
     let peer = ClientConnection::new(client, name()).unwrap();
     let (listener, dialling) = shake_hands_with(own, peer.into()).await;
-    [(dialler.unwrap(), listening), (listener.unwrap(), dialling)]
+    [(dialer.unwrap(), listening), (listener.unwrap(), dialling)]
 }
 
 /// What rustls reads from all that waits to be sent.

@@ -154,7 +154,7 @@ pub(super) fn run(source: &mut Source, store: &mut Store, plan: &Plan) -> Report
     Pair {
         sender: match is_listening {
             true => Sender::new(session, false),
-            false => Sender::dialler(session, false),
+            false => Sender::dialer(session, false),
         },
         receiver: Receiver::new(session, config.clone()),
         sender_end: None,

@@ -315,7 +315,7 @@ proptest! {
         vacant: bool,
     ) {
         let mut sender = match dials {
-            true => Sender::dialler(SESSION, false),
+            true => Sender::dialer(SESSION, false),
             false => Sender::new(SESSION, false),
         };
         let mut hello = hello(Role::Receiver, SESSION, 0);

@@ -113,7 +113,7 @@ const RECEIPT: usize = 9;
 /// before anything else dials.
 pub(super) fn sender_after(inputs: Vec<SenderInput>) -> Sender {
     let mut sender = match inputs.first() {
-        Some(SenderInput::Manifest { .. }) => Sender::dialler(SESSION, false),
+        Some(SenderInput::Manifest { .. }) => Sender::dialer(SESSION, false),
         _ => Sender::new(SESSION, false),
     };
     for input in inputs {
@@ -314,7 +314,7 @@ fn a_sender_sends_the_file_of_a_vacant_target_at_once_and_no_tree() {
 
 #[test]
 fn a_sender_that_dials_offers_before_it_is_greeted_and_goes_on_as_any_other() {
-    let mut early = Sender::dialler(SESSION, false);
+    let mut early = Sender::dialer(SESSION, false);
     assert!(matches!(
         early.poll_output(),
         Some(SenderOutput::Send(Message::Hello(_)))
