@@ -4,9 +4,9 @@ use std::process::Stdio;
 use std::sync::Arc;
 
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWriteExt as _};
-use tokio::process::{Child, ChildStdin, Command};
+use tokio::process::{ChildStdin, Command};
 
-use super::{Accounts, BoxFuture, ExecError, Executor, Output, RunAs, RunLimits};
+use super::{Accounts, BoxFuture, ExecError, Executor, Group, Output, RunAs, RunLimits};
 use crate::auth::Caller;
 use crate::command::ShellLine;
 
@@ -42,21 +42,16 @@ impl Executor for LocalExecutor {
                 } else {
                     Stdio::piped()
                 });
-            command
-                .stdout(Stdio::piped())
-                .stderr(Stdio::piped())
-                .kill_on_drop(true);
-            let child = command.spawn().map_err(ExecError::Io)?;
-            let mut group = GroupGuard::new(&child);
-            let result = tokio::time::timeout(limits.timeout, collect(child, input, limits)).await;
-            let output = result.unwrap_or(Err(ExecError::Timeout))?;
-            group.disarm();
-            Ok(output)
+            command.stdout(Stdio::piped()).stderr(Stdio::piped());
+            let mut group = Group::new(command.spawn().map_err(ExecError::Io)?);
+            let output = collect(&mut group, input, limits);
+            let output = tokio::time::timeout(limits.timeout, output).await;
+            output.unwrap_or(Err(ExecError::Timeout))
         })
     }
 }
 
-/// A command that will run as `run_as`, in its own process group, with a clean environment.
+/// A command that will run as `run_as`, with a clean environment, for a [`Group`]: it leads one.
 pub(crate) fn command_as(run_as: &RunAs, program: &str) -> Command {
     let account = run_as.account();
     let mut command = match run_as {
@@ -71,7 +66,7 @@ pub(crate) fn command_as(run_as: &RunAs, program: &str) -> Command {
             command
         }
     };
-    command.env_clear().process_group(0);
+    command.process_group(0).env_clear().kill_on_drop(true);
     command
         .env("PATH", DEFAULT_PATH)
         .env("LC_ALL", "C")
@@ -86,35 +81,8 @@ pub(crate) fn command_as(run_as: &RunAs, program: &str) -> Command {
 /// Where programs are looked for when nobody says otherwise.
 const DEFAULT_PATH: &str = "/usr/local/bin:/usr/bin:/bin";
 
-/// Kills the whole process group unless the program ended by itself.
-#[derive(Debug)]
-pub(crate) struct GroupGuard(Option<rustix::process::Pid>);
-
-impl GroupGuard {
-    pub(crate) fn new(child: &Child) -> Self {
-        let pid = child.id().and_then(|id| i32::try_from(id).ok());
-        Self(pid.and_then(rustix::process::Pid::from_raw))
-    }
-
-    pub(crate) fn signal(&self, signal: rustix::process::Signal) {
-        if let Some(pid) = self.0 {
-            // The group may be gone: that is what was wanted.
-            let _ = rustix::process::kill_process_group(pid, signal);
-        }
-    }
-
-    pub(crate) fn disarm(&mut self) {
-        self.0 = None;
-    }
-}
-
-impl Drop for GroupGuard {
-    fn drop(&mut self) {
-        self.signal(rustix::process::Signal::KILL);
-    }
-}
-
-async fn collect(mut child: Child, input: &[u8], limits: RunLimits) -> Result<Output, ExecError> {
+async fn collect(group: &mut Group, input: &[u8], limits: RunLimits) -> Result<Output, ExecError> {
+    let child = group.child();
     let stdin = feed(child.stdin.take(), input);
     let stdout = read_bounded(child.stdout.take(), limits.output_bytes);
     let stderr = read_bounded(child.stderr.take(), limits.output_bytes);
@@ -232,31 +200,40 @@ mod tests {
         );
     }
 
-    #[tokio::test]
-    async fn a_slow_program_is_killed_with_its_children() {
+    /// Runs a program that is too slow, and waits until its child is gone too.
+    async fn assert_killed_with_its_children(policy: UserPolicy, user: &str) {
         let directory = tempfile::tempdir().unwrap();
-        let file = directory.path().join("pid");
-        let script = format!("sleep 600 & echo $! > {}; wait", file.display());
+        let open = std::os::unix::fs::PermissionsExt::from_mode(0o777);
+        std::fs::set_permissions(directory.path(), open).unwrap();
+        let file = directory.path().join("pids");
+        let script = format!("sleep 600 & echo $$ $! > {}; wait", file.display());
         let limits = RunLimits {
             timeout: Duration::from_millis(500),
             ..LIMITS
         };
-        assert!(matches!(
-            run(sh(&script), limits).await,
-            Err(ExecError::Timeout)
-        ));
-        let pid = std::fs::read_to_string(&file).unwrap();
-        let gone = || {
-            let state = std::fs::read_to_string(format!("/proc/{}/stat", pid.trim()));
+        let executor = LocalExecutor::new(Arc::new(Accounts::new(policy).await.unwrap()));
+        let (caller, line) = (Caller::for_tests(user), sh(&script));
+        let killed = executor.run(&caller, &line, limits).await;
+        assert!(matches!(killed, Err(ExecError::Timeout)), "{killed:?}");
+        let pids = std::fs::read_to_string(&file).unwrap();
+        let gone = |pid: &str| {
+            let state = std::fs::read_to_string(format!("/proc/{pid}/stat"));
             state.map_or(true, |text| text.contains(") Z "))
         };
         let deadline = std::time::Instant::now() + Duration::from_secs(10);
-        while !gone() {
-            assert!(
-                std::time::Instant::now() < deadline,
-                "the child of the killed program lives"
-            );
+        while !pids.split_whitespace().all(gone) {
+            let late = std::time::Instant::now() > deadline;
+            assert!(!late, "a child of the killed program lives: {pids}");
             tokio::task::yield_now().await;
+        }
+    }
+
+    #[tokio::test]
+    async fn a_slow_program_is_killed_with_its_children() {
+        assert_killed_with_its_children(UserPolicy::DangerousEverybodyAsService, "bob").await;
+        match rustix::process::geteuid().is_root() {
+            true => assert_killed_with_its_children(UserPolicy::SameName, "nobody").await,
+            false => eprintln!("skipped in part: only root runs programs of others"),
         }
     }
 

@@ -1,6 +1,7 @@
 //! Running programs as the caller: on this machine now, over SSH for remote systems.
 
 mod account;
+mod group;
 mod local;
 mod observed;
 
@@ -9,8 +10,9 @@ use std::pin::Pin;
 use std::time::Duration;
 
 pub use account::{Account, AccountError, Accounts, RunAs, UserPolicy};
+pub(crate) use group::Group;
 pub use local::LocalExecutor;
-pub(crate) use local::{GroupGuard, command_as};
+pub(crate) use local::command_as;
 pub use observed::ObservedExecutor;
 
 use crate::auth::Caller;

@@ -9,12 +9,11 @@ use std::process::Stdio;
 use std::time::Duration;
 
 use rustix::process::Signal;
-use tokio::process::Child;
 use tokio_util::sync::CancellationToken;
 
 use super::table::End;
 use crate::command::quote;
-use crate::executor::{GroupGuard, RunAs, command_as};
+use crate::executor::{Group, RunAs, command_as};
 use crate::scheduler::JobDescription;
 
 /// Everything needed to start a job.
@@ -30,8 +29,7 @@ pub(super) struct Launch {
 /// A started job. Dropping it kills the whole process group.
 #[derive(Debug)]
 pub(super) struct Running {
-    child: Child,
-    group: GroupGuard,
+    group: Group,
     _files: [SpoolFile; 2],
 }
 
@@ -72,11 +70,8 @@ pub(super) async fn start(launch: &Launch, spool: &Path) -> std::io::Result<Runn
         .stdin(Stdio::null())
         .stdout(Stdio::null())
         .stderr(Stdio::null());
-    let child = command.kill_on_drop(true).spawn()?;
-    let group = GroupGuard::new(&child);
     Ok(Running {
-        child,
-        group,
+        group: Group::new(command.spawn()?),
         _files: [script, variables],
     })
 }
@@ -107,36 +102,28 @@ impl Running {
         wall_time: Duration,
         grace: Duration,
     ) -> End {
-        // Each arm is cancel-safe: `wait` may be called again, the others hold nothing.
-        let end = tokio::select! {
-            status = self.child.wait() => {
-                let status = status.ok();
-                End::Exited {
-                    code: status.and_then(|s| s.code()),
-                    signal: status.and_then(|s| s.signal()),
+        // Each arm is cancel-safe: none holds anything.
+        let brought_about = tokio::select! {
+            ended = self.group.ended() => {
+                if let Err(error) = ended {
+                    tracing::warn!(%error, "a job is killed: its end would not be noticed");
                 }
+                None
             }
-            () = cancel.cancelled() => self.stop(End::Cancelled, grace).await,
-            () = tokio::time::sleep(wall_time) => self.stop(End::TimedOut, grace).await,
+            () = cancel.cancelled() => Some(End::Cancelled),
+            () = tokio::time::sleep(wall_time) => Some(End::TimedOut),
         };
-        // Processes the job left behind in its group go with it, as in Slurm. A group id is
-        // not used again while a member lives, and dying takes no time here.
-        self.group.signal(Signal::KILL);
-        self.group.disarm();
-        end
-    }
-
-    async fn stop(&mut self, end: End, grace: Duration) -> End {
-        self.group.signal(Signal::TERM);
-        if tokio::time::timeout(grace, self.child.wait())
-            .await
-            .is_err()
-        {
-            self.group.signal(Signal::KILL);
-            // SIGKILL cannot be ignored; this reaps the child.
-            let _ = self.child.wait().await;
+        if brought_about.is_some() {
+            self.group.signal(Signal::TERM);
+            // Whatever becomes of it: SIGKILL cannot be ignored.
+            let _ = tokio::time::timeout(grace, self.group.ended()).await;
         }
-        end
+        // Processes the job left behind in its group go with it, as in Slurm.
+        let status = self.group.end().await.ok();
+        brought_about.unwrap_or(End::Exited {
+            code: status.and_then(|s| s.code()),
+            signal: status.and_then(|s| s.signal()),
+        })
     }
 }
 
