@@ -51,22 +51,24 @@ impl Executor for LocalExecutor {
     }
 }
 
-/// A command that will run as `run_as`, with a clean environment, for a [`Group`]: it leads one.
+/// A command that will run as `run_as`, with a clean environment, for a [`Group`]: it leads one,
+/// and a session of its own.
+///
+/// `setsid` and `setpriv` (util-linux) do that before the program starts, in its place, without
+/// unsafe code here. In the session of the service a program of another user could open
+/// `/dev/tty` and type there, as root where the service runs in root's terminal. `setsid` would
+/// start a process of its own if it led a group already.
 pub(crate) fn command_as(run_as: &RunAs, program: &str) -> Command {
     let account = run_as.account();
-    let mut command = match run_as {
-        RunAs::Service(_) => Command::new(program),
-        RunAs::Other(_) => {
-            // `setpriv` (util-linux) sets user, group and all supplementary groups before
-            // the program starts, without unsafe code here.
-            let mut command = Command::new("setpriv");
-            command.arg(format!("--reuid={}", account.uid));
-            command.arg(format!("--regid={}", account.gid));
-            command.args(["--init-groups", "--", program]);
-            command
-        }
-    };
-    command.process_group(0).env_clear().kill_on_drop(true);
+    let mut command = Command::new("setsid");
+    if let RunAs::Other(_) = run_as {
+        command.arg("setpriv");
+        command.arg(format!("--reuid={}", account.uid));
+        command.arg(format!("--regid={}", account.gid));
+        // All supplementary groups.
+        command.args(["--init-groups", "--"]);
+    }
+    command.arg(program).env_clear().kill_on_drop(true);
     command
         .env("PATH", DEFAULT_PATH)
         .env("LC_ALL", "C")
@@ -234,6 +236,29 @@ mod tests {
         match rustix::process::geteuid().is_root() {
             true => assert_killed_with_its_children(UserPolicy::SameName, "nobody").await,
             false => eprintln!("skipped in part: only root runs programs of others"),
+        }
+    }
+
+    /// Else it could type into the terminal of the service, with the service's rights.
+    #[tokio::test]
+    async fn a_program_leads_a_session_of_its_own_without_a_terminal() {
+        let mut whose = vec![(UserPolicy::DangerousEverybodyAsService, "bob")];
+        if rustix::process::geteuid().is_root() {
+            whose.push((UserPolicy::SameName, "nobody"));
+        }
+        for (policy, user) in whose {
+            let executor = LocalExecutor::new(Arc::new(Accounts::new(policy).await.unwrap()));
+            let line = ShellLine::new("cat").arg("/proc/self/stat");
+            let output = executor.run(&Caller::for_tests(user), &line, LIMITS).await;
+            let stat = String::from_utf8(output.unwrap().stdout).unwrap();
+            let (_, fields) = stat.split_once(" (cat) ").unwrap();
+            let fields: Vec<&str> = fields.split(' ').collect();
+            let [_state, _parent, group, session, terminal, ..] = fields[..] else {
+                panic!("{stat}");
+            };
+            assert_eq!((session, terminal), (group, "0"), "{user}: {stat}");
+            let ours = rustix::process::getsid(None).unwrap().as_raw_pid();
+            assert_ne!(session, ours.to_string(), "{user}");
         }
     }
 

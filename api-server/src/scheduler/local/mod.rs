@@ -1,5 +1,5 @@
-//! The `local` scheduler: jobs are child processes of this service, each in its own process
-//! group, running as its user.
+//! The `local` scheduler: jobs are child processes of this service, each in its own session and
+//! process group, running as its user.
 //!
 //! `table` decides (pure, time as argument), `process` moves. Every job has one task in the
 //! tracker; it owns the child and is the only one that signals or reaps it. Jobs end when the

@@ -242,6 +242,20 @@ async fn what_a_job_leaves_behind_goes_with_it() {
     gone(&bench.file("pid").await).await;
 }
 
+/// Else it could type into the terminal of the service, with the service's rights.
+#[tokio::test]
+async fn a_job_leads_a_session_of_its_own_without_a_terminal() {
+    let bench = Bench::new(|_| {}).await;
+    let id = bench.submit(bench.job("cat /proc/$$/stat >stat")).await;
+    assert_eq!(bench.ended(&id).await.status.state, "COMPLETED");
+    let stat = bench.file("stat").await;
+    // After the name, in parentheses: state, parent, group, session, terminal.
+    let (start, _) = stat.split_once(' ').unwrap();
+    let (_, fields) = stat.rsplit_once(") ").unwrap();
+    let fields: Vec<&str> = fields.split(' ').collect();
+    assert_eq!(fields[2..5], [start, start, "0"], "{stat}");
+}
+
 #[tokio::test]
 async fn shutdown_ends_every_job_and_takes_no_more() {
     let bench = Bench::new(|limits| limits.max_running = 1).await;
