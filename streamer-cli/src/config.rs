@@ -2,7 +2,7 @@
 
 use std::fs::File;
 use std::io::{self, Read as _};
-use std::os::unix::ffi::{OsStrExt as _, OsStringExt as _};
+use std::os::unix::ffi::OsStringExt as _;
 use std::path::Path;
 
 use streamer_core::limits::{COORDINATES_TEXT_MAX_BYTES, SECRET_TEXT_MAX_BYTES};
