@@ -1,5 +1,7 @@
 //! A transfer that was caught in the middle.
 
+use std::fs::File;
+use std::io::Read as _;
 use std::path::{Path, PathBuf};
 
 use crate::harness::{Process, World, beside, client, run, wait_for_partial, wait_until};
@@ -16,8 +18,15 @@ pub(crate) fn assert_partial(target: &Path) {
 }
 
 #[track_caller]
-pub(crate) fn assert_whole(target: &Path) {
-    assert_eq!(target.metadata().unwrap().len(), LARGE);
+pub(crate) fn assert_whole(source: &Path, target: &Path) {
+    let [mut source, mut arrived] = [source, target].map(|path| File::open(path).unwrap());
+    assert_eq!(arrived.metadata().unwrap().len(), LARGE);
+    let [mut expected, mut found] = [vec![0; 1 << 20], vec![0; 1 << 20]];
+    for block in 0..LARGE >> 20 {
+        source.read_exact(&mut expected).unwrap();
+        arrived.read_exact(&mut found).unwrap();
+        assert!(expected == found, "block {block} differs");
+    }
     assert!(!beside(target, ".part").exists());
     // It is kept until the receipt was heard.
     wait_until("no journal", || !beside(target, ".part.journal").exists());
@@ -105,6 +114,6 @@ impl Half {
         exit.assert(0, &[]);
         let resumed = exit.message("summary")["bytes_resumed"].as_u64().unwrap();
         assert!(resumed > 0, "{exit:#?}");
-        assert_whole(&self.target);
+        assert_whole(&self.world.path("source"), &self.target);
     }
 }

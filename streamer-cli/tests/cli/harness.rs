@@ -49,13 +49,15 @@ impl World {
         path
     }
 
-    /// A large file that takes little space. Its bytes travel: there is one in each block.
+    /// A large file that takes little space. Its bytes travel: there are some in each block, and others
+    /// than in every other.
     pub(crate) fn sparse(&self, name: &str, size: u64) -> PathBuf {
         let path = self.path(name);
         let file = std::fs::File::create(&path).unwrap();
         file.set_len(size).unwrap();
         for offset in (0..size).step_by(1 << 20) {
-            file.write_all_at(b"x", offset).unwrap();
+            file.write_all_at(&(offset + 1).to_be_bytes(), offset)
+                .unwrap();
         }
         path
     }

@@ -100,7 +100,7 @@ fn a_second_client_is_told_that_the_endpoint_is_busy() {
         half.endpoint.wait_for(|line| line.contains("refused"));
         half.client.wait().assert(0, &[]);
         half.endpoint.wait().assert(0, &[]);
-        assert_whole(&half.world.path("target"));
+        assert_whole(&half.world.path("source"), &half.world.path("target"));
         assert!(!other.exists());
     }
 }
