@@ -26,6 +26,7 @@ pub mod storage;
 pub mod tracing_log;
 pub mod transfer;
 
+mod bounded;
 mod docs;
 mod front;
 mod routes;

@@ -36,6 +36,9 @@ pub const USER_NAME_MAX_BYTES: usize = 255;
 /// Longest `X-Request-ID` and `X-Correlation-ID` taken over and echoed, in bytes.
 pub const REQUEST_ID_MAX_BYTES: usize = 128;
 
+/// Longest answer of the account database about one account, in bytes.
+pub const ACCOUNT_MAX_BYTES: u64 = 64 * 1024;
+
 /// Longest request header copied into the tracing log, in characters.
 pub const LOGGED_HEADER_MAX_CHARS: usize = 1024;
 
@@ -59,6 +62,9 @@ pub const CONFIG_MAX_BYTES: u64 = 4 * 1024 * 1024;
 
 /// Largest `secret_file:` read, in bytes.
 pub const SECRET_FILE_MAX_BYTES: u64 = 64 * 1024;
+
+/// Largest file of known host keys read, in bytes: tens of thousands of hosts.
+pub const KNOWN_HOSTS_MAX_BYTES: u64 = 16 * 1024 * 1024;
 
 /// Most keys taken from one key set document.
 pub const KEYS_PER_SET_MAX: usize = 256;

@@ -10,6 +10,8 @@ use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
 use http_body_util::Full;
 use serde_json::{Value, json};
+use tokio::io::AsyncReadExt as _;
+use tokio::process::ChildStderr;
 
 use super::{Demo, SYSTEM};
 use crate::Secret;
@@ -195,16 +197,20 @@ impl<'a> Check<'a> {
         command
             .env("STREAMER_COORDINATES", coordinates)
             .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::piped())
             .kill_on_drop(true);
-        let output = command.output().await.map_err(file(program))?;
-        if output.status.success() {
+        let mut child = command.spawn().map_err(file(program))?;
+        let stderr = said(child.stderr.take()).await.map_err(file(program))?;
+        let status = child.wait().await.map_err(file(program))?;
+        if status.success() {
             return Ok(());
         }
         Err(CheckError::Streamer {
             program: program.clone(),
             verb,
-            status: output.status.to_string(),
-            stderr: String::from_utf8_lossy(&output.stderr).trim().to_owned(),
+            status: status.to_string(),
+            stderr,
         })
     }
 
@@ -225,11 +231,11 @@ impl<'a> Check<'a> {
             }
             if !["PENDING", "RUNNING"].contains(&state) || Instant::now() > deadline {
                 let log = job["logs"]["errorLog"].as_str().unwrap_or_default();
-                let log = std::fs::read_to_string(log).unwrap_or_default();
+                let log = end_of(log).unwrap_or_default();
                 return Err(CheckError::Job {
                     verb,
                     state: state.to_owned(),
-                    log: log.trim().to_owned(),
+                    log,
                 });
             }
             tokio::time::sleep(POLL).await;
@@ -256,6 +262,33 @@ impl<'a> Check<'a> {
     }
 }
 
+/// The beginning of what a program complains; it is let finish.
+async fn said(pipe: Option<ChildStderr>) -> std::io::Result<String> {
+    let Some(mut pipe) = pipe else {
+        return Ok(String::new());
+    };
+    let mut bytes = Vec::new();
+    (&mut pipe)
+        .take(SHOWN_MAX_BYTES)
+        .read_to_end(&mut bytes)
+        .await?;
+    tokio::io::copy(&mut pipe, &mut tokio::io::sink()).await?;
+    Ok(String::from_utf8_lossy(&bytes).trim().to_owned())
+}
+
+/// The end of a log.
+fn end_of(path: &str) -> std::io::Result<String> {
+    use std::io::{Read as _, Seek as _, SeekFrom};
+    let mut log = std::fs::File::open(path)?;
+    let length = log.metadata()?.len();
+    log.seek(SeekFrom::Start(length.saturating_sub(SHOWN_MAX_BYTES)))?;
+    let mut bytes = Vec::new();
+    log.take(SHOWN_MAX_BYTES).read_to_end(&mut bytes)?;
+    Ok(String::from_utf8_lossy(&bytes).trim().to_owned())
+}
+
+/// How much of what a program says is shown.
+const SHOWN_MAX_BYTES: u64 = 64 * 1024;
 const POLL: Duration = Duration::from_millis(20);
 const TIMEOUT: Duration = Duration::from_secs(30);
 
@@ -356,4 +389,23 @@ fn rate(what: &str, size: u64, started: Instant) -> String {
 fn file(path: &Path) -> impl FnOnce(std::io::Error) -> CheckError {
     let path = path.to_owned();
     move |source| CheckError::File { path, source }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn what_programs_say_is_shown_in_part() {
+        let mut command = tokio::process::Command::new("sh");
+        command.args(["-c", "echo first >&2; head -c 1000000 /dev/zero >&2"]);
+        let mut child = command.stderr(Stdio::piped()).spawn().unwrap();
+        let text = said(child.stderr.take()).await.unwrap();
+        assert!(text.starts_with("first") && text.len() as u64 == SHOWN_MAX_BYTES);
+        assert!(child.wait().await.unwrap().success());
+        let log = tempfile::NamedTempFile::new().unwrap();
+        std::fs::write(log.path(), format!("{}last\n", "x".repeat(1_000_000))).unwrap();
+        let text = end_of(log.path().to_str().unwrap()).unwrap();
+        assert!(text.ends_with("last") && text.len() as u64 == SHOWN_MAX_BYTES - 1);
+    }
 }

@@ -1,13 +1,14 @@
 //! Who a program runs as on this machine.
 
 use std::collections::HashMap;
-use std::process::Stdio;
+use std::process::{ExitStatus, Stdio};
 use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
 use tokio::process::Command;
 
 use crate::auth::UserName;
+use crate::{bounded, limits};
 
 /// A Unix account.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -182,25 +183,33 @@ const LOOKUP_TIMEOUT: Duration = Duration::from_secs(5);
 async fn getent(key: &str) -> Result<Option<Account>, AccountError> {
     let mut command = Command::new("getent");
     command.args(["passwd", "--", key]);
-    let output = output_within(LOOKUP_TIMEOUT, command).await?;
-    match output.status.code() {
-        Some(0) => Ok(parse_passwd(&String::from_utf8_lossy(&output.stdout))),
+    let (status, stdout) = output_within(LOOKUP_TIMEOUT, command).await?;
+    match status.code() {
+        Some(0) => Ok(parse_passwd(&String::from_utf8_lossy(&stdout))),
         // 2: not found.
         Some(2) => Ok(None),
         _ => Err(AccountError::Lookup(std::io::Error::other(format!(
-            "getent: {}",
-            output.status
+            "getent: {status}"
         )))),
     }
 }
 
-/// What a program printed, which is killed when that takes too long.
+/// How a program ended and what it printed; it is killed when that takes too long or is too much.
 async fn output_within(
     limit: Duration,
     mut command: Command,
-) -> Result<std::process::Output, AccountError> {
-    command.stdin(Stdio::null()).kill_on_drop(true);
-    let output = tokio::time::timeout(limit, command.output()).await;
+) -> Result<(ExitStatus, Vec<u8>), AccountError> {
+    command.stdin(Stdio::null()).stdout(Stdio::piped());
+    command.stderr(Stdio::null()).kill_on_drop(true);
+    let output = async {
+        let mut child = command.spawn()?;
+        let stdout = match child.stdout.take() {
+            Some(pipe) => bounded::read_pipe(pipe, limits::ACCOUNT_MAX_BYTES).await?,
+            None => Vec::new(),
+        };
+        Ok((child.wait().await?, stdout))
+    };
+    let output = tokio::time::timeout(limit, output).await;
     let output = output.map_err(|_| AccountError::TimedOut)?;
     output.map_err(AccountError::Lookup)
 }
@@ -247,6 +256,15 @@ mod tests {
         let error = asked.unwrap_err();
         assert!(!error.is_refusal());
         assert!(matches!(ExecError::from(error), ExecError::Timeout));
+    }
+
+    #[tokio::test]
+    async fn an_account_database_that_says_too_much_is_not_listened_to() {
+        let mut command = Command::new("cat");
+        command.arg("/dev/zero");
+        let asked = output_within(Duration::from_secs(60), command).await;
+        let error = asked.unwrap_err();
+        assert!(matches!(error, AccountError::Lookup(_)), "{error:?}");
     }
 
     #[tokio::test]

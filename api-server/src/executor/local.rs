@@ -1,13 +1,15 @@
 //! Programs on this machine, as the caller.
 
+use std::io::ErrorKind;
 use std::process::Stdio;
 use std::sync::Arc;
 
-use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::io::{AsyncRead, AsyncWriteExt as _};
 use tokio::process::{ChildStdin, Command};
 
 use super::{Accounts, BoxFuture, ExecError, Executor, Group, Output, RunAs, RunLimits};
 use crate::auth::Caller;
+use crate::bounded;
 use crate::command::ShellLine;
 
 /// Runs command lines through `/bin/sh` on this machine.
@@ -102,7 +104,7 @@ async fn collect(group: &mut Group, input: &[u8], limits: RunLimits) -> Result<O
 async fn feed(pipe: Option<ChildStdin>, input: &[u8]) -> Result<(), ExecError> {
     let Some(mut pipe) = pipe else { return Ok(()) };
     match pipe.write_all(input).await {
-        Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => Err(ExecError::Io(error)),
+        Err(error) if error.kind() != ErrorKind::BrokenPipe => Err(ExecError::Io(error)),
         _ => Ok(()),
     }
 }
@@ -111,20 +113,16 @@ async fn read_bounded(
     pipe: Option<impl AsyncRead + Unpin>,
     max_bytes: usize,
 ) -> Result<Vec<u8>, ExecError> {
-    let mut bytes = Vec::new();
-    let Some(pipe) = pipe else { return Ok(bytes) };
-    let limit = u64::try_from(max_bytes)
-        .unwrap_or(u64::MAX)
-        .saturating_add(1);
-    pipe.take(limit)
-        .read_to_end(&mut bytes)
+    let Some(pipe) = pipe else {
+        return Ok(Vec::new());
+    };
+    let max_bytes = u64::try_from(max_bytes).unwrap_or(u64::MAX);
+    bounded::read_pipe(pipe, max_bytes)
         .await
-        .map_err(ExecError::Io)?;
-    if bytes.len() > max_bytes {
-        Err(ExecError::OutputTooLarge)
-    } else {
-        Ok(bytes)
-    }
+        .map_err(|error| match error.kind() {
+            ErrorKind::FileTooLarge => ExecError::OutputTooLarge,
+            _ => ExecError::Io(error),
+        })
 }
 
 #[cfg(test)]

@@ -6,6 +6,7 @@ use russh::keys::known_hosts::known_host_keys_path;
 use russh::keys::{Algorithm, HashAlg, PublicKey, PublicKeyOrCertificate};
 
 use super::error::{HostKeyError, SshError};
+use crate::{bounded, limits};
 
 /// One host, and the file that knows its keys.
 #[derive(Debug, Clone)]
@@ -54,6 +55,8 @@ impl HostKeys {
     /// Which kinds of key to ask the host for: those that are known, else any.
     pub(super) fn algorithms(&self) -> Option<Vec<Algorithm>> {
         let path = self.known_hosts.as_ref()?;
+        // What looks for the host's keys reads to the end, wherever that is.
+        read(path).ok()?;
         let keys = known_host_keys_path(&self.host, self.port, path).ok()?;
         let mut algorithms = Vec::new();
         for (_, key) in keys {
@@ -71,7 +74,8 @@ impl HostKeys {
 }
 
 fn read(path: &Path) -> Result<String, HostKeyError> {
-    std::fs::read_to_string(path).map_err(|source| HostKeyError::File {
+    let text = bounded::read_text(path, limits::KNOWN_HOSTS_MAX_BYTES);
+    text.map_err(|source| HostKeyError::File {
         file: path.display().to_string(),
         source: Box::new(source),
     })
@@ -144,13 +148,17 @@ mod tests {
     }
 
     #[test]
-    fn a_missing_file_trusts_nobody() {
+    fn a_file_that_cannot_be_read_trusts_nobody() {
         let mut keys = HostKeys {
             host: "login".into(),
             port: 22,
             known_hosts: Some("/nonexistent/known_hosts".into()),
         };
         let key = PublicKey::from_openssh(ONE).unwrap();
+        assert!(matches!(keys.check(&key), Err(HostKeyError::File { .. })));
+        // It has no end.
+        keys.known_hosts = Some("/dev/zero".into());
+        assert_eq!(keys.algorithms(), None);
         assert!(matches!(keys.check(&key), Err(HostKeyError::File { .. })));
         keys.known_hosts = None;
         assert!(keys.check(&key).is_ok());

@@ -14,7 +14,7 @@ use ring::digest::{SHA256, digest};
 use super::{OnSystem, TransferError};
 use crate::command::{self, InstallProgram, UseProgram};
 use crate::executor::RunLimits;
-use crate::limits;
+use crate::{bounded, limits};
 
 /// Installs one program on one system, for each user when they first need it.
 #[derive(Debug)]
@@ -134,10 +134,7 @@ impl Installer {
     async fn read(&self) -> Result<Program, TransferError> {
         let source = self.source.clone();
         let read = blocking(move || {
-            if std::fs::metadata(&source)?.len() > limits::PROGRAM_MAX_BYTES {
-                return Err(std::io::Error::other("it is too large to be the program"));
-            }
-            let bytes = std::fs::read(&source)?;
+            let bytes = bounded::read(&source, limits::PROGRAM_MAX_BYTES)?;
             let hash = hex(digest(&SHA256, &bytes).as_ref());
             Ok(Program { bytes, hash })
         });
