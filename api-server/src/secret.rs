@@ -2,6 +2,7 @@
 
 use std::fmt;
 
+use serde::{Deserialize as _, Deserializer};
 use zeroize::Zeroizing;
 
 /// A password, key or token. `Debug` redacts, there is no `Display`, memory is cleared on drop.
@@ -12,6 +13,11 @@ impl Secret {
     /// Takes the text over.
     pub fn new(text: impl Into<String>) -> Self {
         Self(Zeroizing::new(text.into()))
+    }
+
+    /// Reads a text from outside: unlike in the configuration, it names no file.
+    pub(crate) fn literal<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        String::deserialize(deserializer).map(Self::new)
     }
 
     /// The text, for the one place that needs it. Never log it, never put it in an argument.
@@ -36,5 +42,12 @@ mod tests {
             format!("{:?}", Some(Secret::new("hunter2"))),
             "Some(Secret(redacted))"
         );
+    }
+
+    #[test]
+    fn a_text_from_outside_names_no_file() {
+        let text = serde_json::Value::from("secret_file:/etc/hostname");
+        let secret = Secret::literal(text).unwrap();
+        assert_eq!(secret.expose(), "secret_file:/etc/hostname");
     }
 }

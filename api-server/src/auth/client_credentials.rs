@@ -45,6 +45,7 @@ pub enum TokenError {
 
 #[derive(Deserialize)]
 struct Answer {
+    #[serde(deserialize_with = "Secret::literal")]
     access_token: Secret,
 }
 

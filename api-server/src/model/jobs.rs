@@ -1,6 +1,7 @@
 //! Bodies of `/compute`.
 
 use std::collections::BTreeMap;
+use std::fmt;
 
 use serde::Serialize;
 use utoipa::ToSchema;
@@ -81,7 +82,7 @@ pub struct PostJobSubmitRequest {
 }
 
 /// What to run. Every field may be spelled in camel case or snake case.
-#[derive(Debug, Clone, Default, PartialEq, Serialize, ToSchema)]
+#[derive(Clone, Default, PartialEq, Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct JobDescriptionModel {
     /// Name of the job.
@@ -108,6 +109,17 @@ pub struct JobDescriptionModel {
     pub script: Option<String>,
     /// A script on the system; wins over `script`.
     pub script_path: Option<String>,
+}
+
+/// Without what users may have put passwords into: values of variables, and the script.
+impl fmt::Debug for JobDescriptionModel {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("JobDescriptionModel")
+            .field("name", &self.name)
+            .field("working_directory", &self.working_directory)
+            .field("env", &self.env.keys())
+            .finish_non_exhaustive()
+    }
 }
 
 /// Answer to a submission.

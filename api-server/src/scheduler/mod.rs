@@ -12,6 +12,7 @@ mod slurm_state;
 mod value;
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::sync::Arc;
 
 pub use batch::{BatchError, parse_time_limit};
@@ -31,7 +32,7 @@ use crate::model::jobs::{Job, JobMetadataModel};
 use crate::model::status::{AccountsModel, NodeModel, PartitionModel, ReservationModel};
 
 /// Runs jobs on one system as the caller.
-pub trait Scheduler: Send + Sync + std::fmt::Debug {
+pub trait Scheduler: Send + Sync + fmt::Debug {
     /// Queues a job. Cancel safety: not cancel-safe; run it in a task of its own.
     ///
     /// # Errors
@@ -172,7 +173,7 @@ pub struct Ping {
 }
 
 /// What to run.
-#[derive(Debug, Clone, Default)]
+#[derive(Clone, Default)]
 pub struct JobDescription {
     /// Name shown in listings.
     pub name: Option<String>,
@@ -196,6 +197,38 @@ pub struct JobDescription {
     pub constraints: Option<String>,
     /// The text to run.
     pub script: Script,
+}
+
+/// Without what users may have put passwords into: values of variables, and the script.
+impl fmt::Debug for JobDescription {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self {
+            name,
+            working_directory,
+            standard_input,
+            standard_output,
+            standard_error,
+            environment,
+            account,
+            partition,
+            reservation,
+            constraints,
+            script,
+        } = self;
+        f.debug_struct("JobDescription")
+            .field("name", name)
+            .field("working_directory", working_directory)
+            .field("standard_input", standard_input)
+            .field("standard_output", standard_output)
+            .field("standard_error", standard_error)
+            .field("environment", &environment.keys())
+            .field("account", account)
+            .field("partition", partition)
+            .field("reservation", reservation)
+            .field("constraints", constraints)
+            .field("script", script)
+            .finish()
+    }
 }
 
 impl JobDescription {
@@ -223,12 +256,22 @@ fn is_variable(name: &str) -> bool {
 }
 
 /// The script of a job.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub enum Script {
     /// Its text.
     Text(String),
     /// A file on the system.
     Path(String),
+}
+
+/// Without its text.
+impl fmt::Debug for Script {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Text(text) => write!(f, "Text({} bytes)", text.len()),
+            Self::Path(path) => f.debug_tuple("Path").field(path).finish(),
+        }
+    }
 }
 
 impl Default for Script {
@@ -372,5 +415,20 @@ mod tests {
             assert!(!check(name), "{name}");
         }
         assert!(check("_a1"));
+    }
+
+    #[test]
+    fn what_is_printed_of_a_job_holds_no_password() {
+        let job = JobDescription {
+            environment: BTreeMap::from([("TOKEN".to_owned(), "sesame".to_owned())]),
+            script: Script::Text("curl -u me:sesame".to_owned()),
+            ..JobDescription::default()
+        };
+        let text = format!("{job:?}");
+        assert!(
+            text.contains("TOKEN") && text.contains("17 bytes"),
+            "{text}"
+        );
+        assert!(!text.contains("sesame"), "{text}");
     }
 }

@@ -45,7 +45,8 @@ struct Issued {
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct IssuedKey {
-    private_key: String,
+    #[serde(deserialize_with = "Secret::literal")]
+    private_key: Secret,
     public_key: String,
 }
 
@@ -64,9 +65,9 @@ impl KeyService {
         let answer = self.0.send(request, body, StatusCode::CREATED).await?;
         let issued: Issued = serde_json::from_slice(&answer)
             .map_err(|_| self.0.unexpected("the answer is not a key pair"))?;
-        let key = Secret::new(issued.ssh_key.private_key);
-        let certificate = Some(issued.ssh_key.public_key.as_str());
-        read(key.expose(), None, certificate).map_err(|error| bad(user, error))
+        let pair = issued.ssh_key;
+        let certificate = Some(pair.public_key.as_str());
+        read(pair.private_key.expose(), None, certificate).map_err(|error| bad(user, error))
     }
 }
 
