@@ -40,6 +40,7 @@ pub use path::{PathError, RemotePath};
 pub use private_file::{ReadPrivate, RemovePrivate, WritableDirectory, WritePrivate};
 pub use program::{InstallProgram, UseProgram};
 pub use quota::{Counted, Quota};
+pub(crate) use quote::exports;
 pub use quote::{HIDDEN, ShellLine, quote, reported};
 pub use remove::Remove;
 pub use room::{AskRoom, Room};

@@ -214,6 +214,13 @@ mv -f -T -- "$part" "$target""#;
 /// What logs show in place of something of the user's.
 pub const HIDDEN: &str = "***";
 
+/// Lines that set variables for what a shell starts afterwards.
+pub(crate) fn exports<'a>(variables: impl Iterator<Item = (&'a str, &'a str)>) -> String {
+    // With `command`, a name that the shell keeps for itself is left out instead of ending it.
+    let set = |(name, value)| format!("command export {}\n", quote(&format!("{name}={value}")));
+    variables.map(set).collect()
+}
+
 /// Lines of a job that runs one command and says, each line dated, how it went. Its exit
 /// status is the command's.
 ///

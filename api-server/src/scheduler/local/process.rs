@@ -12,12 +12,11 @@ use rustix::process::Signal;
 use tokio_util::sync::CancellationToken;
 
 use super::table::End;
-use crate::command::quote;
+use crate::command::exports;
 use crate::executor::{Group, RunAs, command_as};
 use crate::scheduler::JobDescription;
 
-/// Everything needed to start a job.
-#[derive(Debug)]
+/// Everything needed to start a job. Not to be printed: its script may hold passwords.
 pub(super) struct Launch {
     pub(super) id: u64,
     pub(super) job: JobDescription,
@@ -37,10 +36,12 @@ pub(super) struct Running {
 /// opens no path that a user named. Then the shell becomes the interpreter.
 ///
 /// The user's variables are taken in here as well, from a file: what changes the user does its
-/// work as the service, which may be root, and must not find them.
+/// work as the service, which may be root, and must not find them. The language that this service
+/// reads is not the user's.
 const LAUNCHER: &str = r#"cd -- "$1" || exit 1
 exec <"$2" >"$3" || exit 1
 if [ -n "$4" ]; then exec 2>"$4" || exit 1; else exec 2>&1; fi
+unset LC_ALL
 . "$5"
 shift 5
 exec "$@""#;
@@ -76,7 +77,7 @@ pub(super) async fn start(launch: &Launch, spool: &Path) -> std::io::Result<Runn
     })
 }
 
-/// Shell text that sets a job's variables: the user's, then those that every job has.
+/// What sets a job's variables: the user's, then those that every job has.
 fn environment(launch: &Launch) -> String {
     let job = &launch.job;
     let id = launch.id.to_string();
@@ -87,11 +88,7 @@ fn environment(launch: &Launch) -> String {
     ];
     let users = job.environment.iter();
     let users = users.map(|(name, value)| (name.as_str(), value.as_str()));
-    // The language that this service reads is not the user's.
-    let language = "unset LC_ALL\n".to_owned();
-    // With `command`, a name that the shell keeps for itself is left out instead of ending it.
-    let set = |(name, value)| format!("command export {}\n", quote(&format!("{name}={value}")));
-    language + &users.chain(own).map(set).collect::<String>()
+    exports(users.chain(own))
 }
 
 impl Running {
