@@ -60,14 +60,16 @@ errors=$private-errors
 trap 'rm -f -- "$private" "$errors"' EXIT
 if [ -n "$program" ]; then
   read -r first <"$program" || exit
-  python=${first#"#!"}
+  interpreter=${first#"#!"}
+  # Several words, as `/usr/bin/env python3`.
+  python() { $interpreter "$@"; }
 else
-  python=$PWD/.venv/bin/python
+  python() { "$PWD/.venv/bin/python" "$@"; }
   (
     flock 9 || exit
-    "$python" -c 'import wormhole' 2>/dev/null && exit
+    python -c 'import wormhole' 2>/dev/null && exit
     python3 -m venv .venv || exit
-    .venv/bin/pip install --quiet --disable-pip-version-check ${index:+--index-url "$index"} magic-wormhole
+    python -m pip install --quiet --disable-pip-version-check ${index:+--index-url "$index"} magic-wormhole
   ) 9>.venv.lock || exit
 fi
 (
@@ -75,10 +77,10 @@ fi
   : >"$errors"
   printf '{"state":"listening","host":"%s","updated":%s}\n' "$(uname -n)" "$(date +%s)" >"$9"
 )
-$python -c "$8" "$private" "$verb" "$path" >"$errors" 2>&1
+python -c "$8" "$private" "$verb" "$path" >"$errors" 2>&1
 status=$?
 if [ "$status" -ne 0 ]; then
-  sed '/[Ww]ormhole code is/d; /wormhole receive/d' -- "$errors" >&2
+  grep -a -v -F -f "$private" -- "$errors" >&2
 elif [ "$verb" = receive ]; then
   sync -- "$path" || exit
 fi
@@ -112,7 +114,8 @@ mod tests {
         std::fs::write(at("lib/wormhole/cli/__init__.py"), "").unwrap();
         let program = "import os, sys\n\
             def wormhole():\n    \
-            print('wormhole code is: ' + sys.argv[-1], file=sys.stderr)\n    \
+            for line in ('wormhole code is: %s', \"bad code '%s'!\", 'no relay'):\n        \
+            print(line.replace('%s', sys.argv[-1]), file=sys.stderr)\n    \
             open(os.environ['SHOWN'], 'w').write('\\n'.join(sys.argv[1:]))\n    \
             line = open('/proc/self/cmdline').read() + str(dict(os.environ))\n    \
             sys.exit('the code is in sight' if '7-secret' in line else 3)\n";
@@ -139,7 +142,10 @@ mod tests {
             .output()
             .unwrap();
         let error = String::from_utf8(output.stderr).unwrap();
-        assert_eq!((output.status.code(), error.as_str()), (Some(3), ""));
+        assert_eq!(
+            (output.status.code(), error.as_str()),
+            (Some(3), "no relay\n")
+        );
         assert_eq!(
             std::fs::read_to_string(at("shown")).unwrap(),
             "receive\n--hide-progress\n--accept-file\n--output-file\n/a 'b\n$(id)\n--\n7-secret"
@@ -154,5 +160,42 @@ mod tests {
         for name in ["code", "code-errors"] {
             assert!(!std::fs::exists(at(name)).unwrap(), "{name}");
         }
+    }
+
+    #[test]
+    fn a_directory_may_have_a_blank_in_its_name() {
+        let directory = tempfile::Builder::new().prefix("it's a ").tempdir();
+        let directory = directory.unwrap();
+        let at = |name: &str| directory.path().join(name).display().to_string();
+        std::fs::create_dir_all(at(".venv/bin")).unwrap();
+        std::fs::create_dir_all(at("wormhole/cli")).unwrap();
+        for package in ["wormhole", "wormhole/cli"] {
+            std::fs::write(at(&format!("{package}/__init__.py")), "").unwrap();
+        }
+        let program = "def wormhole():\n    open('called', 'w')\n";
+        std::fs::write(at("wormhole/cli/cli.py"), program).unwrap();
+        let python = "#!/bin/sh\nexec python3 \"$@\"\n";
+        std::fs::write(at(".venv/bin/python"), python).unwrap();
+        let executable = std::os::unix::fs::PermissionsExt::from_mode(0o755);
+        std::fs::set_permissions(at(".venv/bin/python"), executable).unwrap();
+        std::fs::write(at("code"), "7-secret").unwrap();
+        let line = Wormhole {
+            verb: WormholeVerb::Send,
+            path: "/a".into(),
+            code_file: at("code"),
+            state_prefix: at("job-"),
+            program: None,
+            index_url: None,
+            mailbox_url: None,
+            transit_relay: None,
+        };
+        let output = std::process::Command::new("sh")
+            .args(["-c", line.render().as_str()])
+            .current_dir(directory.path())
+            .env("PYTHONPATH", directory.path())
+            .output()
+            .unwrap();
+        assert!(output.status.success(), "{output:?}");
+        assert!(directory.path().join("called").exists());
     }
 }
