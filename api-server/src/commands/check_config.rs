@@ -7,7 +7,7 @@ use crate::args::ConfigFile;
 
 pub(crate) fn run(config: ConfigFile) -> anyhow::Result<()> {
     let config = Sources::of_process(config.config)
-        .load()
+        .and_then(|sources| sources.load())
         .context("configuration")?;
     let mut text = format!(
         "The configuration is valid: {} system(s).\n",

@@ -12,7 +12,7 @@ use crate::args::ConfigFile;
 
 pub(crate) async fn run(config: ConfigFile, host: IpAddr, port: u16) -> anyhow::Result<()> {
     let config = Sources::of_process(config.config)
-        .load()
+        .and_then(|sources| sources.load())
         .context("configuration")?;
     for doubt in config.warnings() {
         tracing::warn!("configuration: {doubt}");

@@ -1,12 +1,12 @@
 //! Finding the configuration: YAML file, then environment, then `.env`, by top-level key.
 
-use std::io::Read as _;
+use std::io::{ErrorKind, Read as _};
 use std::path::{Path, PathBuf};
 
 use serde_json::{Map, Value};
 
 use super::{Config, values};
-use crate::limits;
+use crate::{bounded, limits};
 
 /// Why there is no configuration. Says which key.
 #[derive(Debug, thiserror::Error)]
@@ -55,15 +55,24 @@ pub struct Sources {
 
 impl Sources {
     /// An argument, this process's environment, and `.env` here.
-    pub fn of_process(file: Option<PathBuf>) -> Self {
+    ///
+    /// # Errors
+    /// When there is a `.env` that cannot be read: what it says may be what keeps others out.
+    pub fn of_process(file: Option<PathBuf>) -> Result<Self, ConfigError> {
         let environment = std::env::vars_os()
             .filter_map(|(k, v)| Some((k.into_string().ok()?, v.into_string().ok()?)))
             .collect();
-        Self {
+        let path = std::env::current_dir().unwrap_or_default().join(".env");
+        let dot_env = match bounded::read_text(&path, limits::CONFIG_MAX_BYTES) {
+            Ok(text) => Some(text),
+            Err(error) if error.kind() == ErrorKind::NotFound => None,
+            Err(source) => return Err(ConfigError::Unreadable { path, source }),
+        };
+        Ok(Self {
             file,
             environment,
-            dot_env: std::fs::read_to_string(".env").ok(),
-        }
+            dot_env,
+        })
     }
 
     /// Reads, merges and checks.
