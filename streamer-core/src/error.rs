@@ -68,6 +68,7 @@ error_codes! {
     31 SourceChanged        Integrity "the source changed since the transfer began"
     32 LinkLeavesTree       File      "a symlink that leads out of the tree"
     33 NameTaken            File      "something else has the name of what is not finished yet"
+    34 FileTooLarge         File      "larger than the file system, or a limit of this process, allows"
     40 Interrupted          Stopped   "interrupted by the user"
     41 Terminated           Stopped   "the job is ending; the transfer can be resumed"
     42 TimedOut             Stopped   "the other side did not answer in time"

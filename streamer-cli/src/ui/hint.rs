@@ -78,6 +78,9 @@ pub(crate) fn of_code(code: ErrorCode) -> Option<&'static str> {
         ErrorCode::NoSpace => {
             "free some space or quota; the same command continues from what arrived"
         }
+        ErrorCode::FileTooLarge => {
+            "choose a target on another file system, or raise the limit that 'ulimit -f' shows"
+        }
         ErrorCode::OverInboundLimit => {
             "the centre limits what one transfer may send; see inboundTransferLimit in /status/systems"
         }

@@ -241,21 +241,87 @@ fn a_mount_point_is_filled() {
     };
     let inside = PathBuf::from(format!("/proc/{}/root", disk.pid()));
     let inside = inside.join(mounted.strip_prefix("/").unwrap());
-    for option in ["--skip-existing", "--overwrite"] {
+    let fill = |target: &Path, option: &str| {
         let (endpoint, coordinates) = world.endpoint(&[], "send", &source);
-        let receive = client_by(
-            disk.streamer(),
-            &coordinates,
-            &[option],
-            "receive",
-            &mounted,
-        );
+        let receive = client_by(disk.streamer(), &coordinates, &[option], "receive", target);
         run(receive).assert(0, &[]);
         endpoint.wait().assert(0, &[]);
-        let found = std::fs::read(inside.join("deep/large")).unwrap();
+    };
+    let is_filled = |directory: &Path| {
+        let found = std::fs::read(directory.join("deep/large")).unwrap();
         assert!(found == std::fs::read(&large).unwrap());
-        assert_eq!(std::fs::read_dir(&inside).unwrap().count(), 1);
+        assert_eq!(std::fs::read_dir(directory).unwrap().count(), 1);
+    };
+    for option in ["--skip-existing", "--overwrite"] {
+        fill(&mounted, option);
+        is_filled(&inside);
     }
+    // Of the same file system, and a mount all the same.
+    let [real, bound] = ["real", "bound"].map(|name| mounted.join(name));
+    let shown = |path: &Path| path.to_str().unwrap().to_owned();
+    let (real, place) = (shown(&real), shown(&bound));
+    disk.sh(&format!(
+        "mkdir '{real}' '{place}'; mount --bind '{real}' '{place}'"
+    ));
+    fill(&bound, "--overwrite");
+    is_filled(&inside.join("bound"));
+}
+
+#[test]
+fn a_file_of_somebody_else_that_is_as_offered_but_for_its_mode_is_kept() {
+    if !can_be_nobody() {
+        return;
+    }
+    let world = World::new();
+    let source = world.path("source");
+    std::fs::create_dir(&source).unwrap();
+    let original = world.file("source/file", 1000);
+    mode(&original, 0o664);
+    let target = world.path("target");
+    std::fs::create_dir(&target).unwrap();
+    let copied = target.join("file");
+    std::fs::copy(&original, &copied).unwrap();
+    let times =
+        std::fs::FileTimes::new().set_modified(original.metadata().unwrap().modified().unwrap());
+    File::options()
+        .write(true)
+        .open(&copied)
+        .unwrap()
+        .set_times(times)
+        .unwrap();
+    mode(&copied, 0o644);
+    std::os::unix::fs::chown(&target, Some(65534), Some(65534)).unwrap();
+    mode(world.dir(), 0o755);
+    let (endpoint, coordinates) = world.endpoint(&[], "send", &source);
+    let receive = client_by(
+        nobody(),
+        &coordinates,
+        &["--overwrite", "--json"],
+        "receive",
+        &target,
+    );
+    let exit = run(receive);
+    exit.assert(0, &[]);
+    endpoint.wait().assert(0, &[]);
+    assert_eq!(exit.message("summary")["files_kept"], 1);
+}
+
+#[test]
+fn a_file_arrives_in_a_directory_that_takes_names_and_shows_none() {
+    if !can_be_nobody() {
+        return;
+    }
+    let world = World::new();
+    let source = world.file("source", 3 << 20);
+    let target = world.path("box/target");
+    std::fs::create_dir(world.path("box")).unwrap();
+    mode(&world.path("box"), 0o733);
+    mode(world.dir(), 0o755);
+    let (endpoint, coordinates) = world.endpoint(&[], "send", &source);
+    run(client_by(nobody(), &coordinates, &[], "receive", &target)).assert(0, &[]);
+    endpoint.wait().assert(0, &[]);
+    assert!(std::fs::read(&target).unwrap() == std::fs::read(&source).unwrap());
+    assert_eq!(std::fs::read_dir(world.path("box")).unwrap().count(), 1);
 }
 
 fn mode(path: &Path, mode: u32) {

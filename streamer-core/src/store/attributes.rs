@@ -3,7 +3,7 @@
 use std::os::fd::AsFd;
 use std::path::PathBuf;
 
-use rustix::fs::{FileType, Mode, Stat, Timespec, Timestamps};
+use rustix::fs::{FileType, Mode, Stat, Timespec, Timestamps, UTIME_OMIT};
 use rustix::io::Errno;
 
 use crate::wire::message::{Entry, Timestamp};
@@ -25,15 +25,28 @@ impl Attributes {
         }
     }
 
+    /// The time of the last access stays: many centres remove what was not used for long, and a
+    /// file that has just arrived was.
     pub(crate) fn times(self) -> Timestamps {
-        let time = Timespec {
-            tv_sec: self.modified.seconds,
-            tv_nsec: i64::from(self.modified.nanos),
-        };
         Timestamps {
-            last_access: time,
-            last_modification: time,
+            last_access: UNCHANGED,
+            last_modification: Timespec {
+                tv_sec: self.modified.seconds,
+                tv_nsec: i64::from(self.modified.nanos),
+            },
         }
+    }
+
+    /// Gives a file that is there its mode, where it has another one.
+    ///
+    /// # Errors
+    /// As [`apply`](Self::apply).
+    pub(crate) fn correct_mode(
+        self,
+        file: impl AsFd,
+        shown: impl Fn() -> PathBuf,
+    ) -> Result<(), Errno> {
+        tolerate(rustix::fs::fchmod(&file, self.mode()), "mode", &shown)
     }
 
     /// Gives them to a file or directory, `shown` so in the log. Setgid and sticky are for directories
@@ -95,6 +108,12 @@ pub(crate) fn is_same_time(stat: &Stat, modified: Timestamp) -> bool {
     let is_cut = |step| stat.st_mtime_nsec == nanos - nanos % step;
     stat.st_mtime == modified.seconds && STEPS.into_iter().any(is_cut)
 }
+
+/// A time that is left alone.
+pub(crate) const UNCHANGED: Timespec = Timespec {
+    tv_sec: 0,
+    tv_nsec: UTIME_OMIT,
+};
 
 const SETGID: u32 = 0o2000;
 const STICKY: u32 = 0o1000;

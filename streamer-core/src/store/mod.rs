@@ -102,9 +102,8 @@ impl StoreError {
             io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem => {
                 ErrorCode::PermissionDenied
             }
-            io::ErrorKind::StorageFull
-            | io::ErrorKind::QuotaExceeded
-            | io::ErrorKind::FileTooLarge => ErrorCode::NoSpace,
+            io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => ErrorCode::NoSpace,
+            io::ErrorKind::FileTooLarge => ErrorCode::FileTooLarge,
             io::ErrorKind::AlreadyExists => ErrorCode::TargetExists,
             io::ErrorKind::InvalidFilename => ErrorCode::NameRefused,
             // A symlink where there must be none.

@@ -5,7 +5,7 @@ use std::os::unix::fs::{FileExt as _, MetadataExt as _};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use rustix::fs::{Advice, FallocateFlags, FileType, FlockOperation, OFlags, Stat};
+use rustix::fs::{Advice, FallocateFlags, FileType, FlockOperation, Mode, OFlags, Stat};
 use rustix::io::Errno;
 
 use crate::blocks::BlockPlan;
@@ -66,31 +66,33 @@ impl PartialFile {
         restart: bool,
         leaving: &Leaving,
     ) -> Result<(Self, HeldRuns), StoreError> {
-        let part = target.with_suffix(".part");
-        Self::open_as(target, part, offered, replace, restart, leaving)
+        let places = Places::beside(target);
+        Self::open_as(places, offered, replace, restart, leaving)
     }
 
     /// The same, with the partial elsewhere in the same file system.
     pub(crate) fn open_as(
-        target: &Place,
-        part: Place,
+        places: Places,
         offered: &Entry,
         replace: bool,
         restart: bool,
         leaving: &Leaving,
     ) -> Result<(Self, HeldRuns), StoreError> {
-        let places = Places::of(target, part);
         let plan = offered.plan().ok_or_else(|| {
-            StoreError::refused(ErrorCode::UnsupportedType, "create", target.shown())
+            let (code, shown) = (ErrorCode::UnsupportedType, places.target.shown());
+            StoreError::refused(code, "create", shown)
         })?;
         places.let_go_of_named()?;
         places.check_journal()?;
-        let file = places.open_part(plan)?;
+        let file = places.open_part()?;
         if restart {
-            // Not before it is known to be ours and nobody writes to it.
-            places.journal.remove()?;
+            // Not before it is known to be ours and nobody writes to it. Without a journal it must be
+            // as one that was just made.
+            // Best effort: some file systems know no modes.
+            let _ = rustix::fs::fchmod(&file, Mode::RUSR | Mode::WUSR);
             let emptied = file.set_len(0);
             emptied.map_err(|error| StoreError::target(error, "write", places.part.shown()))?;
+            places.journal.remove()?;
         }
         let hashes = Mutex::new(vec![None; plan.count() as usize]);
         let mut partial = Self {
@@ -119,7 +121,7 @@ impl PartialFile {
         offered: &Entry,
         leaving: &Leaving,
     ) -> Result<Option<Self>, StoreError> {
-        let places = Places::of(target, target.with_suffix(".part"));
+        let places = Places::beside(target);
         places.let_go_of_named()?;
         let (Some(plan), Some(journal)) = (offered.plan(), places.unconfirmed()?) else {
             return Ok(None);
@@ -157,7 +159,7 @@ impl PartialFile {
     /// [`ErrorCode::SourceChanged`] where a partial is to be kept, [`ErrorCode::NameTaken`] where
     /// something else has the name, and the usual file errors.
     pub(crate) fn make_way(target: &Place, restart: bool) -> Result<(), StoreError> {
-        let places = Places::of(target, target.with_suffix(".part"));
+        let places = Places::beside(target);
         let is_file = |stat: Stat| FileType::from_raw_mode(stat.st_mode) == FileType::RegularFile;
         let is_left = match places.journal.stat()? {
             Some(stat) => is_file(stat),
@@ -183,7 +185,7 @@ impl PartialFile {
 
     /// Whether nothing is at `target`, and nothing that an earlier run left for it.
     pub(crate) fn is_vacant(target: &Place) -> bool {
-        let places = Places::of(target, target.with_suffix(".part"));
+        let places = Places::beside(target);
         [&places.target, &places.part, &places.journal]
             .iter()
             .all(|place| place.stat().is_ok_and(|stat| stat.is_none()))
@@ -194,7 +196,7 @@ impl PartialFile {
     /// # Errors
     /// The usual file errors.
     pub(crate) fn awaits_receipt(target: &Place) -> Result<bool, StoreError> {
-        let places = Places::of(target, target.with_suffix(".part"));
+        let places = Places::beside(target);
         Ok(places.unconfirmed()?.is_some())
     }
 
@@ -302,21 +304,10 @@ impl PartialFile {
 
     /// Makes durable that the file is whole, before it gets its name.
     fn note_whole(&self, root: Hash) -> Result<(), std::io::Error> {
-        if let Some(journal) = &self.journal {
-            journal::append_whole(journal, root)?;
-            return journal.sync_data();
-        }
-        // Of one block at most: there was no journal so far.
-        let flags = OFlags::CREATE | OFlags::WRONLY | OFlags::TRUNC;
-        let journal = self.places.journal.open(flags);
-        let journal = journal.map_err(std::io::Error::other)?;
-        journal::write_header(&journal, self.stamp())?;
-        for (block, hashes) in self.held() {
-            (block..)
-                .zip(hashes)
-                .try_for_each(|(block, hash)| journal::append(&journal, block, hash))?;
-        }
-        journal::append_whole(&journal, root)?;
+        let Some(journal) = &self.journal else {
+            return Ok(());
+        };
+        journal::append_whole(journal, root)?;
         journal.sync_data()
     }
 
@@ -356,6 +347,7 @@ impl PartialFile {
             target,
             part,
             journal,
+            ..
         } = &self.places;
         self.check_ours()?;
         part.rename_to(target, self.replace)?;
@@ -407,8 +399,8 @@ impl PartialFile {
         let is_empty = self.hashes().iter().all(Option::is_none);
         if !is_named && is_empty && self.check_ours().is_ok() {
             // Best effort: the error that led here is the one to report.
-            let _ = self.places.part.remove();
-            let _ = self.places.journal.remove();
+            let removed = self.places.part.remove();
+            let _ = removed.and_then(|()| self.places.journal.remove());
         }
     }
 
@@ -416,8 +408,8 @@ impl PartialFile {
     /// there is none.
     fn take_up(&mut self, leaving: &Leaving) -> Result<HeldRuns, StoreError> {
         let place = &self.places.journal;
-        if self.plan.count() <= 1 && place.stat()?.is_none() {
-            // Nothing smaller than a block is resumed: no journal, one file less to create.
+        if self.plan.count() <= 1 && self.places.in_tree && place.stat()?.is_none() {
+            // Nothing smaller than a block is resumed, and what is there is ours anyway.
             return Ok(Vec::new());
         }
         let length = self.file.metadata().map(|found| found.len());
@@ -428,8 +420,14 @@ impl PartialFile {
             .map_err(|error| StoreError::target(error, "read", place.shown()))?;
         let held = match found {
             Some(journal) if journal.stamp == stamp => self.rehash(&journal, leaving)?,
-            // Of another source, but nothing of it arrived: nothing is lost.
-            Some(journal) if journal.blocks.is_empty() || is_empty => Vec::new(),
+            // Of another source, but nothing of it arrived, or a block at most: nothing is lost.
+            Some(journal)
+                if journal.blocks.is_empty()
+                    || is_empty
+                    || journal.stamp.size <= limits::BLOCK_MIN_BYTES =>
+            {
+                Vec::new()
+            }
             Some(_) => {
                 let part = self.places.part.shown();
                 return Err(StoreError::refused(
@@ -615,6 +613,8 @@ mod tests {
             (found.mode() & 0o7777, found.mtime(), found.mtime_nsec()),
             (0o751, 1_000_000_000, 5)
         );
+        // What purges files that nobody has used must not find it.
+        assert!(found.atime() > 1_000_000_000);
         partial.settle().unwrap();
         assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 1);
     }
@@ -675,6 +675,52 @@ mod tests {
                 .unwrap()
                 .is_none()
         );
+    }
+
+    #[test]
+    fn a_file_of_one_block_is_received_whatever_was_left_of_it() {
+        for (mode, size) in [(0o400, 700), (0o644, 700), (0o600, 900), (0, 0)] {
+            let dir = tempfile::tempdir().unwrap();
+            let path = dir.path().join("target");
+            // Killed after it got its mode and before it got its name.
+            let (partial, _) = open(&path, &offered(700)).unwrap();
+            partial.write_all_at(&bytes(700), 0).unwrap();
+            partial.prove(0, Hash::of(&bytes(700))).unwrap();
+            partial.accept(Hash::of(&bytes(700))).unwrap();
+            rustix::fs::fchmod(&partial.file, Mode::from_raw_mode(mode)).unwrap();
+            drop(partial);
+            let (partial, _) = open(&path, &offered(size)).unwrap();
+            let content = bytes(size);
+            partial.write_all_at(&content, 0).unwrap();
+            partial.prove(0, Hash::of(&content)).unwrap();
+            partial.finish(Hash::of(&content)).unwrap();
+            assert_eq!(std::fs::read(&path).unwrap(), content);
+        }
+    }
+
+    #[test]
+    fn a_restart_that_is_killed_leaves_what_the_next_one_takes_up() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("target");
+        let (partial, _) = open(&path, &offered(SIZE)).unwrap();
+        put(&partial, 0);
+        rustix::fs::fchmod(&partial.file, Mode::RUSR).unwrap();
+        drop(partial);
+        let restart = || {
+            let place = Place::of(&path).unwrap();
+            PartialFile::open(&place, &offered(SIZE), false, true, &Leaving::default())
+        };
+        assert!(restart().unwrap().1.is_empty());
+        // Before it made a journal of its own.
+        let part = dir.path().join("target.part");
+        File::options()
+            .write(true)
+            .open(&part)
+            .unwrap()
+            .set_len(0)
+            .unwrap();
+        std::fs::remove_file(dir.path().join("target.part.journal")).unwrap();
+        open(&path, &offered(SIZE)).unwrap();
     }
 
     #[test]

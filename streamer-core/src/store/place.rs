@@ -4,12 +4,12 @@
 
 use std::ffi::{CStr, CString, OsStr, OsString};
 use std::fs::File;
-use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::{OsStrExt as _, OsStringExt as _};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use rustix::fs::{Access, AtFlags, CWD, FileType, Mode, OFlags, RenameFlags, Stat};
+use rustix::fs::{Access, AtFlags, CWD, FileType, Mode, OFlags, RenameFlags, Stat, StatxFlags};
 use rustix::io::Errno;
 
 use crate::error::ErrorCode;
@@ -43,9 +43,14 @@ impl Place {
             Some(parent) if !parent.as_os_str().is_empty() => parent,
             _ => Path::new("."),
         };
-        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
-        let directory = rustix::fs::openat(CWD, parent, flags, Mode::empty())
-            .map_err(|error| StoreError::target(error, "open the directory", parent))?;
+        let flags = OFlags::DIRECTORY | OFlags::CLOEXEC;
+        let open = |access| rustix::fs::openat(CWD, parent, flags | access, Mode::empty());
+        let directory = match open(OFlags::RDONLY) {
+            // A drop box takes names and shows none.
+            Err(Errno::ACCESS) => open(OFlags::PATH),
+            opened => opened,
+        }
+        .map_err(|error| StoreError::target(error, "open the directory", parent))?;
         Ok(Self {
             directory: Arc::new(directory),
             name: name.to_owned(),
@@ -131,16 +136,46 @@ impl Place {
         }
     }
 
-    /// Whether its directory is of this file system and takes new names, from us.
+    /// Whether its directory takes new names from us, which can be moved into `inner`.
     ///
     /// # Errors
     /// As the operating system says.
-    pub(crate) fn takes_names_of(&self, device: u64) -> Result<bool, StoreError> {
-        let stat = rustix::fs::fstat(&self.directory)
-            .map_err(|error| StoreError::target(error, "look at the directory of", &self.shown))?;
+    pub(crate) fn takes_names_for(&self, inner: &OwnedFd) -> Result<bool, StoreError> {
+        let failed = |error| StoreError::target(error, "look at the directory of", &self.shown);
+        let there = rustix::fs::fstat(inner).map_err(failed)?;
+        let stat = rustix::fs::fstat(&self.directory).map_err(failed)?;
+        // Nothing moves between two mounts, of the same file system either.
+        let is_one_mount = mount_of(inner) == mount_of(&self.directory);
         let access = Access::WRITE_OK | Access::EXEC_OK;
         let allowed = rustix::fs::accessat(&self.directory, ".", access, AtFlags::EACCESS);
-        Ok(stat.st_dev == device && allowed.is_ok())
+        Ok(stat.st_dev == there.st_dev && is_one_mount && allowed.is_ok())
+    }
+
+    /// Sees that what was found here is our own: what somebody else left for us to take up could be
+    /// read and changed by them.
+    ///
+    /// # Errors
+    /// [`ErrorCode::NameTaken`] when it is not, and the usual file errors.
+    pub(crate) fn check_owner(&self, found: impl AsFd) -> Result<(), StoreError> {
+        let failed = |error| StoreError::target(error, "look at", &self.shown);
+        let owner = rustix::fs::fstat(found).map_err(failed)?.st_uid;
+        if owner == rustix::process::geteuid().as_raw() || owner == self.own_uid()? {
+            return Ok(());
+        }
+        Err(StoreError::refused(
+            ErrorCode::NameTaken,
+            "write to",
+            &self.shown,
+        ))
+    }
+
+    /// Whose a new file is here: file systems of other machines know users by other numbers.
+    fn own_uid(&self) -> Result<u32, StoreError> {
+        let probe = self.with_suffix(".probe");
+        let file = probe.open(OFlags::CREATE | OFlags::EXCL | OFlags::WRONLY)?;
+        let owner = rustix::fs::fstat(file).map(|stat| stat.st_uid);
+        probe.remove()?;
+        owner.map_err(|error| StoreError::target(error, "look at", probe.shown()))
     }
 
     /// Opens or makes a file with mode 0600, never through a symlink.
@@ -217,8 +252,9 @@ impl Place {
     /// As the operating system says.
     pub fn sync_directory(&self) -> Result<(), StoreError> {
         match rustix::fs::fsync(&self.directory) {
-            // Some file systems cannot sync directories; nothing more can be done there.
-            Ok(()) | Err(Errno::INVAL | Errno::NOTSUP) => Ok(()),
+            // Some file systems cannot sync directories, and nobody can one that may not be read:
+            // nothing more can be done there.
+            Ok(()) | Err(Errno::INVAL | Errno::NOTSUP | Errno::BADF) => Ok(()),
             Err(error) => Err(StoreError::target(
                 error,
                 "sync the directory of",
@@ -240,6 +276,14 @@ impl Place {
 
 pub(crate) fn is_same_inode(a: &Stat, b: &Stat) -> bool {
     (a.st_dev, a.st_ino) == (b.st_dev, b.st_ino)
+}
+
+/// The mount that a directory is reached by, where the kernel says so (Linux 5.8).
+fn mount_of(directory: &OwnedFd) -> Option<u64> {
+    let flags = AtFlags::EMPTY_PATH;
+    let found = rustix::fs::statx(directory, c"", flags, StatxFlags::MNT_ID).ok()?;
+    let is_said = StatxFlags::from_bits_retain(found.stx_mask).contains(StatxFlags::MNT_ID);
+    is_said.then_some(found.stx_mnt_id)
 }
 
 fn remove_all(directory: BorrowedFd<'_>, name: &CStr, depth: usize) -> Result<(), Errno> {

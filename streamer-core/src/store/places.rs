@@ -2,7 +2,6 @@
 //! What has one of the latter is taken up only if it is ours.
 
 use std::fs::File;
-use std::os::unix::fs::MetadataExt as _;
 
 use rustix::fs::{FileType, FlockOperation, Mode, OFlags, Stat};
 use rustix::io::Errno;
@@ -21,14 +20,22 @@ pub(crate) struct Places {
     pub(crate) target: Place,
     pub(crate) part: Place,
     pub(crate) journal: Place,
+    /// The latter two are in the journal of a tree, where all is ours.
+    pub(crate) in_tree: bool,
 }
 
 impl Places {
-    pub(crate) fn of(target: &Place, part: Place) -> Self {
+    /// Beside the target.
+    pub(crate) fn beside(target: &Place) -> Self {
+        Self::of(target, target.with_suffix(".part"), false)
+    }
+
+    pub(crate) fn of(target: &Place, part: Place, in_tree: bool) -> Self {
         Self {
             target: target.clone(),
             journal: part.with_suffix(".journal"),
             part,
+            in_tree,
         }
     }
 
@@ -94,7 +101,8 @@ impl Places {
         let open = || self.part.open(OFlags::CREATE | OFlags::RDWR);
         match open() {
             Err(error)
-                if error.code == ErrorCode::PermissionDenied && self.journal.stat()?.is_some() =>
+                if error.code == ErrorCode::PermissionDenied
+                    && (self.in_tree || self.journal.stat()?.is_some()) =>
             {
                 let readable = self.part.open(OFlags::RDONLY | OFlags::NONBLOCK)?;
                 rustix::fs::fchmod(&readable, Mode::RUSR | Mode::WUSR).map_err(|_| error)?;
@@ -122,10 +130,12 @@ impl Places {
         };
         let is_file = FileType::from_raw_mode(stat.st_mode) == FileType::RegularFile;
         if is_file && self.part.stat()?.is_some() {
-            return Ok(());
+            let file = self.journal.open(OFlags::RDONLY | OFlags::NONBLOCK)?;
+            return self.journal.check_owner(&file);
         }
         let is_ours = || {
             let file = self.journal.open(OFlags::RDONLY | OFlags::NONBLOCK)?;
+            self.journal.check_owner(&file)?;
             journal::is_one(&file)
                 .map_err(|error| StoreError::target(error, "read", self.journal.shown()))
         };
@@ -136,22 +146,37 @@ impl Places {
     }
 
     /// Opens `NAME.part`, which must be a plain file of ours that no other transfer writes.
-    pub(crate) fn open_part(&self, plan: BlockPlan) -> Result<File, StoreError> {
-        let file = self.open_writable()?;
-        let found = file
-            .metadata()
-            .map_err(|error| StoreError::target(error, "look at", self.part.shown()))?;
-        if !found.is_file() || found.nlink() > 1 {
-            return Err(not_ours(&self.part));
+    pub(crate) fn open_part(&self) -> Result<File, StoreError> {
+        for _ in 0..OPENED_AGAIN {
+            let file = self.open_writable()?;
+            let found = rustix::fs::fstat(&file)
+                .map_err(|error| StoreError::target(error, "look at", self.part.shown()))?;
+            let is_file = FileType::from_raw_mode(found.st_mode) == FileType::RegularFile;
+            if !is_file || found.st_nlink > 1 {
+                return Err(not_ours(&self.part));
+            }
+            self.lock_part(&file)?;
+            // Whoever held the lock may have given it its name meanwhile: that is not ours to write.
+            if !self
+                .part
+                .stat()?
+                .is_some_and(|there| is_same_inode(&there, &found))
+            {
+                continue;
+            }
+            if self.in_tree {
+                return Ok(file);
+            }
+            self.part.check_owner(&file)?;
+            // A journal marks a partial as ours. Without one it is ours only as a crash leaves it.
+            let as_left = found.st_mode & 0o777 == 0o600 && found.st_size == 0;
+            return match as_left || self.journal.stat()?.is_some() {
+                true => Ok(file),
+                false => Err(not_ours(&self.part)),
+            };
         }
-        self.lock_part(&file)?;
-        // A journal marks a partial as ours. Without one it is ours only as a crash leaves it.
-        let small = plan.count() <= 1 && found.len() == plan.size();
-        let as_left = found.mode() & 0o777 == 0o600 && (found.len() == 0 || small);
-        if !as_left && self.journal.stat()?.is_none() {
-            return Err(not_ours(&self.part));
-        }
-        Ok(file)
+        let (code, shown) = (ErrorCode::TargetBusy, self.part.shown());
+        Err(StoreError::refused(code, "write", shown))
     }
 }
 
@@ -162,3 +187,6 @@ pub(crate) fn not_ours(place: &Place) -> StoreError {
 
 /// Of a journal until it replaces the one of an earlier run.
 pub(crate) const NEW: &str = ".new";
+
+/// How often a partial that was just given its name by others is looked for anew.
+const OPENED_AGAIN: u32 = 3;

@@ -2,14 +2,15 @@
 
 use std::os::fd::AsFd;
 
-/// Whether `syncfs` on this file system says what could not be written. Linux before 5.8 reports
-/// success whatever happened (syncfs(2), "Versions"), FUSE does not ask its server, and NFS knows of
-/// a full quota only where it wrote. Where it does not, each file has to be asked.
+/// Whether `syncfs` on this file system makes all durable and says what could not be written. Linux
+/// before 5.8 reports success whatever happened (syncfs(2), "Versions"). Those of other machines (NFS,
+/// Lustre, BeeGFS, SMB, FUSE) only begin to write, or do not ask their server, or know of a full
+/// quota only where it wrote: there each file and directory has to be asked, as anywhere that
+/// is not known to be better.
 pub(crate) fn tells_of_losses(directory: impl AsFd) -> bool {
     let uname = rustix::system::uname();
     let is_recent = uname.release().to_str().is_ok_and(is_recent);
-    is_recent
-        && rustix::fs::fstatfs(directory).is_ok_and(|stat| ![FUSE, NFS].contains(&stat.f_type))
+    is_recent && rustix::fs::fstatfs(directory).is_ok_and(|stat| LOCAL.contains(&stat.f_type))
 }
 
 fn is_recent(release: &str) -> bool {
@@ -22,9 +23,8 @@ fn is_recent(release: &str) -> bool {
     }
 }
 
-/// `FUSE_SUPER_MAGIC` and `NFS_SUPER_MAGIC` of `statfs(2)`.
-const FUSE: rustix::fs::FsWord = 0x6573_5546;
-const NFS: rustix::fs::FsWord = 0x6969;
+/// ext2 to ext4, XFS, Btrfs, F2FS and tmpfs, by their numbers in `statfs(2)`.
+const LOCAL: [rustix::fs::FsWord; 5] = [0xef53, 0x5846_5342, 0x9123_683e, 0xf2f5_2010, 0x0102_1994];
 
 #[cfg(test)]
 mod tests {

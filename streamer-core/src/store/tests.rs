@@ -173,7 +173,10 @@ fn a_link_that_leaves_is_not_made_and_one_that_exists_is_replaced_not_followed()
         assert_eq!(refused(made), ErrorCode::LinkLeavesTree, "{target}");
     }
     symlink("../outside/x", world.path("tree.part/file")).unwrap();
-    put(&tree, 2, "file").unwrap();
+    assert_eq!(refused(put(&tree, 2, "file")), ErrorCode::TargetExists);
+    drop(tree);
+    // As an earlier run may have left it.
+    put(&world.open(), 2, "file").unwrap();
     let found = std::fs::symlink_metadata(world.path("tree.part/file")).unwrap();
     assert!(found.is_file());
     world.assert_nothing_outside();
@@ -200,12 +203,123 @@ fn a_name_twice_and_a_file_where_a_directory_is_are_refused() {
     tree.locate(1, &directory("fresh")).unwrap();
     put(&tree, 2, "fresh/a").unwrap();
     assert_eq!(refused(put(&tree, 3, "fresh/a")), ErrorCode::TargetExists);
-    assert_eq!(refused(small(&tree, 4, "fresh")), ErrorCode::TargetExists);
+    assert_eq!(refused(put(&tree, 4, "fresh")), ErrorCode::TargetExists);
     put(&tree, 5, "file").unwrap();
     assert_eq!(
         refused(tree.locate(6, &directory("file"))),
         ErrorCode::TargetExists
     );
+}
+
+/// A file of one block, as far as an earlier run got that was killed before it gave the name.
+fn accepted(tree: &TreeTarget, path: &str, mode: u32) -> Result<PartialFile, StoreError> {
+    let content = vec![1; SmallFile::MAX_BYTES as usize + 1];
+    let size = content.len() as u64;
+    let offered = Entry {
+        mode,
+        ..entry(path, EntryKind::File { size })
+    };
+    let Located::Large(place) = tree.locate(1, &offered)? else {
+        panic!("not large")
+    };
+    let (file, _) = place.open(&Leaving::default())?;
+    file.write_all_at(&content, 0)?;
+    file.prove(0, Hash::of(&content))?;
+    file.accept(Hash::of(&content))?;
+    Ok(file)
+}
+
+#[test]
+fn a_file_of_one_block_that_has_its_mode_and_not_its_name_is_taken_up() {
+    let world = World::new();
+    for mode in [0o400, 0o777, 0] {
+        drop(accepted(&world.open(), "file", mode).unwrap());
+        let tree = world.open();
+        accepted(&tree, "file", mode).unwrap().give_name().unwrap();
+        std::fs::remove_file(world.path("tree.part/file")).unwrap();
+    }
+}
+
+#[test]
+fn what_became_a_directory_or_a_file_since_the_last_run_is_what_it_is_now() {
+    let world = World::new();
+    let tree = world.open();
+    put(&tree, 1, "a").unwrap();
+    tree.locate(2, &directory("b")).unwrap();
+    put(&tree, 3, "b/old").unwrap();
+    drop(tree);
+    let tree = world.open();
+    tree.locate(1, &directory("a")).unwrap();
+    put(&tree, 2, "a/new").unwrap();
+    put(&tree, 3, "b").unwrap();
+    tree.finish().unwrap();
+    assert_eq!(std::fs::read(world.path("tree/a/new")).unwrap(), TEXT);
+    assert_eq!(std::fs::read(world.path("tree/b")).unwrap(), TEXT);
+}
+
+#[test]
+fn a_directory_in_which_something_has_no_name_keeps_the_rest() {
+    let world = World::new();
+    let tree = world.open();
+    tree.locate(1, &directory("d")).unwrap();
+    put(&tree, 2, "d/earlier").unwrap();
+    drop(tree);
+    let tree = world.open();
+    tree.locate(1, &directory("d")).unwrap();
+    put(&tree, 2, "d/a").unwrap();
+    tree.note_refused(&directory("d").path);
+    put(&tree, 3, "d/b").unwrap();
+    tree.finish().unwrap();
+    // It may be the one that could not be named.
+    assert_eq!(names(&world.path("tree/d")), ["a", "b", "earlier"]);
+}
+
+#[test]
+fn what_somebody_else_left_is_not_taken_up() {
+    if !rustix::process::geteuid().is_root() {
+        eprintln!("skipped: needs root, to give files away");
+        return;
+    }
+    for (name, left) in [("tree", "tree.part"), ("tree", "tree.part.journal")] {
+        let world = World::new();
+        drop(world.open());
+        std::os::unix::fs::chown(world.path(left), Some(65534), None).unwrap();
+        let opened = world.try_open(TargetPolicy::default());
+        assert_eq!(refused(opened), ErrorCode::NameTaken, "{name} {left}");
+    }
+    for left in ["file.part", "file.part.journal"] {
+        let world = World::new();
+        let place = Place::of(&world.path("file")).unwrap();
+        let size = 2 * BLOCK_MIN_BYTES;
+        let offered = entry("", EntryKind::File { size });
+        let open = || PartialFile::open(&place, &offered, false, false, &Leaving::default());
+        drop(open().unwrap());
+        std::os::unix::fs::chown(world.path(left), Some(65534), None).unwrap();
+        assert_eq!(refused(open()), ErrorCode::NameTaken, "{left}");
+        assert_eq!(
+            names(world.dir.path()),
+            ["file.part", "file.part.journal", "outside"]
+        );
+    }
+}
+
+#[test]
+fn a_run_that_is_killed_while_it_settles_leaves_what_can_be_settled() {
+    for gone in [&["lock"][..], &["lock", "complete"]] {
+        let world = World::new();
+        let tree = world.open();
+        tree.finish().unwrap();
+        drop(tree);
+        let journal = world.path("tree.part.journal");
+        for name in gone {
+            std::fs::remove_file(journal.join(name)).unwrap();
+        }
+        let place = Place::of(&world.path("tree")).unwrap();
+        let is_known = TreeTarget::awaits_receipt(&place).unwrap();
+        assert_eq!(is_known, gone.len() == 1);
+        TreeTarget::forget(&place).unwrap();
+        assert_eq!(journal.exists(), !is_known);
+    }
 }
 
 #[test]

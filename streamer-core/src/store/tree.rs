@@ -25,6 +25,7 @@ use crate::path::RelPath;
 use crate::store::attributes::{Attributes, is_same_time, make_writable};
 use crate::store::partial::{HeldRuns, Leaving, PartialFile};
 use crate::store::place::Place;
+use crate::store::places::Places;
 use crate::store::small::SmallFile;
 use crate::store::target::{Existing, TargetPolicy};
 use crate::store::tree_journal::{PART, TreeJournal, identity, is_directory, names_in};
@@ -65,7 +66,11 @@ pub(crate) struct Shared {
     partials: Mutex<HashSet<u64>>,
     /// Tells the files of one session from those of every other.
     pub(crate) run: u64,
-    _lock: File,
+    /// Whether `syncfs` can be believed here.
+    sync_tells: bool,
+    /// Why a directory could not be made durable.
+    unsynced_for: Mutex<Option<Errno>>,
+    lock: Mutex<Option<File>>,
 }
 
 /// A directory of a tree in which something is still to happen. It gets its mode and time
@@ -90,6 +95,8 @@ struct Offered {
     /// Hashes of the names. Two with the same one would keep a name too many, and no less.
     names: HashSet<u64>,
     is_complete: bool,
+    /// Not everything in it could be named: nothing goes.
+    is_partly_unnamed: bool,
 }
 
 /// How an entry of a tree was found.
@@ -148,7 +155,11 @@ impl TreeTarget {
         let place = part.as_ref().unwrap_or(target);
         let is_new = place.make_directory()?;
         let root = place.open_directory()?;
+        if part.is_some() && !is_new {
+            place.check_owner(&root)?;
+        }
         make_writable(&root);
+        let sync_tells = syncfs::tells_of_losses(&root);
         let keep_existing = exists && policy.existing == Existing::Skip;
         let keeps_names = part.is_some() && !is_new && keeps_names(&work);
         let shared = Arc::new(Shared {
@@ -159,13 +170,15 @@ impl TreeTarget {
             unsynced: Mutex::new(Some(Vec::new())),
             partials: Mutex::default(),
             run: RandomState::new().hash_one(()),
-            _lock: lock,
+            sync_tells,
+            unsynced_for: Mutex::default(),
+            lock: Mutex::new(Some(lock)),
         });
         let root = Arc::new(Directory {
             path: RelPath::root(),
             shared: Arc::clone(&shared),
             attributes: None,
-            is_fresh: false,
+            is_fresh: is_new,
             offered: keeps_names.then(Mutex::default),
             _parent: None,
         });
@@ -246,6 +259,11 @@ impl TreeTarget {
     /// Something is offered that is refused, or cannot be sent: what is here of it from an
     /// earlier run stays.
     pub(crate) fn note_refused(&self, path: &RelPath) {
+        // It stands for something in it that has no name here.
+        if let Some(within) = self.stack().iter().find(|within| within.path == *path) {
+            within.note_unnamed();
+            return;
+        }
         if let Some((parent, name)) = path.split_last()
             && let Ok(parent) = self.enter(&parent, path)
         {
@@ -273,7 +291,7 @@ impl TreeTarget {
     ) -> Result<Located, StoreError> {
         let failed = |error| self.failed(error, "create", &offered.path);
         let within = parent.open().map_err(failed)?;
-        let is_fresh = match rustix::fs::mkdirat(&within, name, Mode::RWXU) {
+        let mut is_fresh = match rustix::fs::mkdirat(&within, name, Mode::RWXU) {
             Ok(()) => true,
             Err(Errno::EXIST) => false,
             Err(error) => return Err(failed(error)),
@@ -283,6 +301,12 @@ impl TreeTarget {
             match rustix::fs::openat(&within, name, flags, Mode::empty()) {
                 Ok(_) if self.keep_existing => {}
                 Ok(found) => make_writable(&found),
+                // What it was in the source when an earlier run began.
+                Err(Errno::NOTDIR | Errno::LOOP) if self.keeps_names => {
+                    rustix::fs::unlinkat(&within, name, AtFlags::empty()).map_err(failed)?;
+                    rustix::fs::mkdirat(&within, name, Mode::RWXU).map_err(failed)?;
+                    is_fresh = true;
+                }
                 Err(Errno::NOTDIR | Errno::LOOP) => {
                     return Err(self.refused(ErrorCode::TargetExists, &offered.path));
                 }
@@ -339,6 +363,10 @@ impl TreeTarget {
             Err(Errno::NOENT) => return Ok(Found::Nothing),
             Err(error) => return Err(failed(error)),
         };
+        if is_directory(&stat) && self.keeps_names {
+            parent.place(name).map_err(failed)?.remove_all()?;
+            return Ok(Found::Nothing);
+        }
         if is_directory(&stat) {
             return Err(self.refused(ErrorCode::TargetExists, &offered.path));
         }
@@ -362,8 +390,9 @@ impl TreeTarget {
         let is_file = matches!(offered.kind, EntryKind::File { .. });
         if is_file && stat.st_mode & 0o7777 != offered.mode & 0o777 {
             let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+            let shown = || self.shared.shown(&parent.path, name);
             rustix::fs::openat(&within, name, flags, Mode::empty())
-                .and_then(|file| rustix::fs::fchmod(file, Attributes::of(offered).mode()))
+                .and_then(|file| Attributes::of(offered).correct_mode(file, shown))
                 .map_err(failed)?;
         }
         Ok(Found::Kept)
@@ -380,7 +409,7 @@ impl TreeTarget {
 
     /// Whether [`sync`](Self::sync) says what could not be written.
     pub(crate) fn sync_tells(&self) -> bool {
-        syncfs::tells_of_losses(&self.shared.root)
+        self.shared.sync_tells
     }
 
     /// Whether `target` is a tree that an earlier run completed, and whose receipt may not have
@@ -439,6 +468,14 @@ impl TreeTarget {
     /// # Errors
     /// As the operating system says.
     pub(crate) fn settle(&self) -> Result<(), StoreError> {
+        if !self.shared.sync_tells {
+            // It may be that of another machine, where what is open cannot be removed.
+            self.shared
+                .lock
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner)
+                .take();
+        }
         let partials = self.shared.partials();
         let keep = |part: &[u8]| partials.contains(&hash_of(part));
         self.journal.clear_away(&self.shared.work, keep)
@@ -469,6 +506,15 @@ impl TreeTarget {
 
     /// Makes the names and attributes in the tree durable.
     fn sync_directories(&self) -> Result<(), StoreError> {
+        let failed = self
+            .shared
+            .unsynced_for
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .take();
+        if let Some(error) = failed {
+            return Err(self.failed(error, "sync", &RelPath::root()));
+        }
         let Some(paths) = self.shared.unsynced().take() else {
             return self.sync();
         };
@@ -517,7 +563,13 @@ impl LargePlace {
             restart,
             ..
         } = self;
-        PartialFile::open_as(&target, part, offered, *replace, *restart, leaving)
+        PartialFile::open_as(
+            Places::of(&target, part, true),
+            offered,
+            *replace,
+            *restart,
+            leaving,
+        )
     }
 }
 
@@ -566,6 +618,13 @@ impl Directory {
         }
     }
 
+    /// Something in it was offered without its name.
+    fn note_unnamed(&self) {
+        if let Some(mut offered) = self.offered() {
+            offered.is_partly_unnamed = true;
+        }
+    }
+
     /// Everything in it was offered.
     fn note_complete(&self) {
         if let Some(mut offered) = self.offered() {
@@ -580,7 +639,10 @@ impl Directory {
 
     /// Removes what was not offered, where that is known.
     fn prune(&self, opened: &Arc<OwnedFd>) -> Result<(), StoreError> {
-        let Some(offered) = self.offered().filter(|offered| offered.is_complete) else {
+        let Some(offered) = self
+            .offered()
+            .filter(|offered| offered.is_complete && !offered.is_partly_unnamed)
+        else {
             return Ok(());
         };
         let names = names_in(opened)
@@ -611,6 +673,17 @@ impl Directory {
         })
     }
 
+    /// Makes the names in it durable, where nothing else can be asked to.
+    fn sync(&self) -> Result<(), Errno> {
+        let synced = beneath::open_directory(self.shared.root.as_fd(), &self.path)
+            .and_then(rustix::fs::fsync);
+        match synced {
+            // Its mode may keep even its owner out; some file systems cannot sync directories.
+            Err(Errno::ACCESS | Errno::INVAL | Errno::NOTSUP) => Ok(()),
+            other => other,
+        }
+    }
+
     fn shown(&self) -> PathBuf {
         beneath::shown(&self.shared.path, &self.path)
     }
@@ -626,6 +699,12 @@ impl Drop for Directory {
     fn drop(&mut self) {
         if let Err(error) = self.conclude() {
             tracing::warn!(%error, "mode or time of a directory is not kept");
+        }
+        if !self.shared.sync_tells
+            && let Err(error) = self.sync()
+        {
+            let failed = &self.shared.unsynced_for;
+            *failed.lock().unwrap_or_else(PoisonError::into_inner) = Some(error);
         }
         let mut unsynced = self.shared.unsynced();
         match &mut *unsynced {

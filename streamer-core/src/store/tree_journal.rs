@@ -11,13 +11,13 @@ use std::os::unix::ffi::OsStrExt as _;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use rustix::fs::{FileType, FlockOperation, Mode, OFlags, Stat, Timespec, Timestamps, UTIME_OMIT};
+use rustix::fs::{FileType, FlockOperation, Mode, OFlags, Stat, Timespec, Timestamps};
 use rustix::io::Errno;
 
 use crate::error::ErrorCode;
 use crate::path::RelPath;
 use crate::store::StoreError;
-use crate::store::attributes::make_writable;
+use crate::store::attributes::{UNCHANGED, make_writable};
 use crate::store::place::Place;
 use crate::store::places::not_ours;
 
@@ -43,9 +43,7 @@ impl TreeJournal {
             return Ok(beside);
         }
         let tree = Arc::new(target.open_directory()?);
-        let found = rustix::fs::fstat(&tree)
-            .map_err(|error| StoreError::target(error, "look at", target.shown()))?;
-        if target.takes_names_of(found.st_dev)? {
+        if target.takes_names_for(&tree)? {
             return Ok(beside);
         }
         let shown = target.shown().join(OsStr::from_bytes(WITHIN));
@@ -90,6 +88,9 @@ impl TreeJournal {
             Err(_) => return Err(refused(ErrorCode::SourceChanged, &self.place)),
         };
         self.check_ours(&work)?;
+        if !is_new {
+            self.place.check_owner(&work)?;
+        }
         let shared = Arc::new(work);
         let lock = self.within(&shared, LOCK);
         let mut file = lock.open(OFlags::CREATE | OFlags::RDWR)?;
@@ -117,6 +118,8 @@ impl TreeJournal {
                 && part.stat()?.is_some()
             {
                 if is_new {
+                    // What is open stays for a while on some file systems.
+                    drop(file);
                     self.place.remove_all()?;
                 }
                 return Err(not_ours(part));
@@ -160,13 +163,15 @@ impl TreeJournal {
         self.remove_others(work, is_kept)
     }
 
-    /// Removes it and all that is in it; what marks it as ours last: who is killed meanwhile leaves
-    /// something that the next run knows.
+    /// Removes it and all that is in it; what marks it as ours last, and of that what says that the
+    /// tree is complete: who is killed meanwhile leaves something that the next run knows.
     ///
     /// # Errors
     /// The usual file errors.
     pub(crate) fn remove(&self, work: &Arc<OwnedFd>) -> Result<(), StoreError> {
-        self.remove_others(work, |name| name == LOCK)?;
+        self.remove_others(work, |name| MARKS.contains(&name))?;
+        self.within(work, LOCK).remove()?;
+        self.within(work, COMPLETE).remove()?;
         let Some(tree) = &self.tree else {
             return self.place.remove_all();
         };
@@ -181,7 +186,7 @@ impl TreeJournal {
     /// A directory with its name must be one, or be empty: what is in it will be removed.
     fn check_ours(&self, work: &OwnedFd) -> Result<(), StoreError> {
         let names = self.names(work)?;
-        match names.is_empty() || names.iter().any(|name| name == LOCK) {
+        match names.is_empty() || names.iter().any(|name| MARKS.contains(&&**name)) {
             true => Ok(()),
             false => Err(not_ours(&self.place)),
         }
@@ -190,8 +195,7 @@ impl TreeJournal {
     /// Removes what a run that was killed had not given its name.
     fn clear_scratch(&self, work: &Arc<OwnedFd>) -> Result<(), StoreError> {
         self.remove_others(work, |name| {
-            [LOCK, COMPLETE].contains(&name)
-                || name.windows(PART.len()).any(|at| at == PART.as_bytes())
+            MARKS.contains(&name) || name.windows(PART.len()).any(|at| at == PART.as_bytes())
         })
     }
 
@@ -221,10 +225,7 @@ impl TreeJournal {
 /// Mode and time of a directory, as they were.
 fn restore(directory: &OwnedFd, before: &Stat) -> Result<(), Errno> {
     let times = Timestamps {
-        last_access: Timespec {
-            tv_sec: 0,
-            tv_nsec: UTIME_OMIT,
-        },
+        last_access: UNCHANGED,
         last_modification: Timespec {
             tv_sec: before.st_mtime,
             tv_nsec: before.st_mtime_nsec.try_into().unwrap_or(0),
@@ -278,6 +279,9 @@ const LOCK: &[u8] = b"lock";
 
 /// The file in a journal that says which tree is complete.
 const COMPLETE: &[u8] = b"complete";
+
+/// What only a journal has.
+const MARKS: [&[u8]; 2] = [LOCK, COMPLETE];
 
 /// What the lock of a tree of ours says.
 const MAGIC: &[u8] = b"FSTREE01";

@@ -48,9 +48,19 @@ impl SourceTree {
 
     /// Opens something in it, never through a symlink, and never waiting for a pipe.
     pub(crate) fn open_file(&self, path: &RelPath) -> Result<OwnedFd, StoreError> {
-        let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY;
-        beneath::open(self.root.as_fd(), path, flags)
-            .map_err(|error| StoreError::source(error, "read", &self.shown(path)))
+        let open = |flags| beneath::open(self.root.as_fd(), path, OFlags::NOCTTY | flags);
+        let opened = match open(OFlags::RDONLY | OFlags::NONBLOCK) {
+            // Another program has a lease on it (Samba, a server of NFS), which it gives up when asked.
+            Err(Errno::AGAIN) if self.is_file(path) => open(OFlags::RDONLY),
+            opened => opened,
+        };
+        opened.map_err(|error| StoreError::source(error, "read", &self.shown(path)))
+    }
+
+    fn is_file(&self, path: &RelPath) -> bool {
+        beneath::open(self.root.as_fd(), path, OFlags::PATH)
+            .and_then(rustix::fs::fstat)
+            .is_ok_and(|stat| FileType::from_raw_mode(stat.st_mode) == FileType::RegularFile)
     }
 
     /// A path in it, for messages.
