@@ -54,18 +54,22 @@ impl External {
     }
 
     fn new(headers: &HeaderMap, root: &str) -> Self {
-        let text = |name: &str| headers.get(name).and_then(|value| value.to_str().ok());
         let first = |text: &str| text.split(',').next().unwrap_or_default().trim().to_owned();
-        let scheme = text("x-forwarded-proto")
-            .map(first)
-            .filter(|s| s == "https");
-        let host = text("x-forwarded-host").or_else(|| text("host")).map(first);
+        let text = |value: &HeaderValue| value.to_str().ok().map(first);
+        let scheme = headers.get("x-forwarded-proto").and_then(text);
+        let scheme = scheme.map(|scheme| scheme.to_ascii_lowercase());
+        let host = headers.get("x-forwarded-host");
+        // Where a proxy says something else than a host, what it sent the request to is none of
+        // the client's either.
+        let host = host.or_else(|| headers.get("host")).and_then(text);
         let plain = |host: &String| {
             host.bytes()
                 .all(|b| b.is_ascii_alphanumeric() || b"-._:[]".contains(&b))
         };
         Self {
-            scheme: scheme.unwrap_or_else(|| "http".to_owned()),
+            scheme: scheme
+                .filter(|scheme| scheme == "https")
+                .unwrap_or_else(|| "http".to_owned()),
             authority: host.filter(plain).unwrap_or_default(),
             root: root.to_owned(),
         }

@@ -89,6 +89,10 @@ pub fn description_for(config: &Config) -> Description {
                 .build()
         };
         description.servers = Some(servers.iter().map(entry).collect());
+    } else if !config.apis_root_path.is_empty() {
+        // Without one, clients would ask at the root of whichever host they have it from.
+        let here = ServerBuilder::new().url(&config.apis_root_path).build();
+        description.servers = Some(vec![here]);
     }
     let authentication = &config.auth.authentication;
     let scopes = authentication.scopes.clone().unwrap_or_default();

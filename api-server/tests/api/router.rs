@@ -107,6 +107,77 @@ async fn paths_are_lower_cased_redirected_and_optionally_prefixed() {
     }
 }
 
+/// A redirect of a request with these headers.
+async fn redirected(service: &Service, headers: &[(&str, &[u8])]) -> String {
+    let mut request = Request::get("/f7t/v2/status/systems/?a=b").header("host", "inside:5000");
+    for (name, value) in headers {
+        request = request.header(*name, *value);
+    }
+    let answer = service.send(request.body(Body::empty()).unwrap()).await;
+    assert_eq!(answer.status, StatusCode::TEMPORARY_REDIRECT, "{headers:?}");
+    answer.header("location").to_owned()
+}
+
+#[tokio::test]
+async fn redirects_lead_to_where_the_client_came_from() {
+    let service = Service::new().await;
+    let (proto, host) = ("x-forwarded-proto", "x-forwarded-host");
+    for (headers, base) in [
+        (vec![], "http://inside:5000"),
+        (vec![(proto, &b"https"[..])], "https://inside:5000"),
+        (vec![(proto, b"HTTPS")], "https://inside:5000"),
+        (
+            vec![(host, b"api.example"), (proto, b"http")],
+            "http://api.example",
+        ),
+        // The first of several is the proxy that the client spoke to.
+        (
+            vec![(proto, b"https, http"), (host, b"api.example:8443 ,inner")],
+            "https://api.example:8443",
+        ),
+        (
+            vec![
+                (proto, b"https"),
+                (proto, b"http"),
+                (host, b"one.example"),
+                (host, b"two.example"),
+            ],
+            "https://one.example",
+        ),
+        (vec![(host, b"[2001:db8::1]:80")], "http://[2001:db8::1]:80"),
+        // What is no scheme, and what is no host, lead nowhere else.
+        (vec![(proto, b"javascript")], "http://inside:5000"),
+        (vec![(proto, b"")], "http://inside:5000"),
+        (vec![(host, b"")], ""),
+        (vec![(host, b", api.example")], ""),
+        (vec![(host, b"good.example@evil.example")], ""),
+        (vec![(host, b"evil.example/?")], ""),
+        (vec![(host, b"evil.example#")], ""),
+        (vec![(host, b"evil.example\\")], ""),
+        (vec![(host, b"a b")], ""),
+        (vec![(host, b"a\tb")], ""),
+        (vec![(host, b"\xc3\xa9vil.example")], ""),
+        (vec![("host", b"evil\"><script>")], "http://inside:5000"),
+    ] {
+        let location = redirected(&service, &headers).await;
+        let expected = format!("{base}/f7t/v2/status/systems?a=b");
+        assert_eq!(location, expected, "{headers:?}");
+    }
+}
+
+#[tokio::test]
+async fn the_description_names_the_root_path_and_no_host_of_a_request() {
+    let service = Service::new().await;
+    let plain = service.anonymous(Method::GET, "/openapi.json").await.json;
+    assert_eq!(plain["servers"], json!([{"url": "/f7t/v2"}]));
+    let request = Request::get("/f7t/v2/openapi.json")
+        .header("host", "inside:5000")
+        .header("x-forwarded-proto", "https, javascript")
+        .header("x-forwarded-host", "evil.example, other");
+    let forwarded = service.send(request.body(Body::empty()).unwrap()).await;
+    assert_eq!(forwarded.json, plain);
+}
+
 #[tokio::test]
 async fn other_methods_are_refused_with_those_allowed() {
     let service = Service::new().await;
