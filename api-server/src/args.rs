@@ -66,18 +66,21 @@ pub(crate) struct DemoArgs {
     pub(crate) size: u64,
 }
 
-/// Bytes, with an optional unit.
+/// Bytes, with an optional unit, as `streamer` reads them: a bare letter is binary.
 fn parse_size(text: &str) -> Result<u64, String> {
     let split = text
         .find(|c: char| !c.is_ascii_digit())
         .unwrap_or(text.len());
     let (number, unit) = text.split_at(split);
-    let factor: u64 = match unit.trim() {
-        "" | "B" => 1,
-        "KiB" | "K" => 1 << 10,
-        "MiB" | "M" => 1 << 20,
-        "GiB" | "G" => 1 << 30,
-        _ => return Err("the unit must be B, KiB, MiB or GiB".to_owned()),
+    let factor: u64 = match unit.trim().to_ascii_lowercase().as_str() {
+        "" | "b" => 1,
+        "k" | "kib" => 1 << 10,
+        "m" | "mib" => 1 << 20,
+        "g" | "gib" => 1 << 30,
+        "kb" => 1000,
+        "mb" => 1_000_000,
+        "gb" => 1_000_000_000,
+        _ => return Err("the unit must be B, kB, KiB, MB, MiB, GB or GiB".to_owned()),
     };
     let number: u64 = number
         .parse()
@@ -104,6 +107,7 @@ mod tests {
     #[test]
     fn sizes() {
         assert_eq!(parse_size("64MiB"), Ok(64 << 20));
+        assert_eq!(parse_size("20MB"), Ok(20_000_000));
         assert_eq!(parse_size("0"), Ok(0));
         for bad in ["", "MiB", "5 parsecs", "-1", "99999999999999GiB"] {
             assert!(parse_size(bad).is_err(), "{bad}");

@@ -1,6 +1,8 @@
 //! The binary itself: the demo as a user starts it, and the commands that need no service.
 
-use std::io::{BufRead as _, BufReader, Read as _};
+use std::io::{BufRead as _, BufReader, Read as _, Write as _};
+use std::net::{SocketAddr, TcpStream};
+use std::os::unix::fs::{MetadataExt as _, PermissionsExt};
 use std::os::unix::process::ExitStatusExt as _;
 use std::process::{Child, Command, Stdio};
 
@@ -94,6 +96,57 @@ fn check_config_names_the_key() {
 }
 
 #[test]
+fn a_file_of_variables_that_cannot_be_read_is_named() {
+    let directory = tempfile::tempdir().unwrap();
+    let at = |name: &str| directory.path().join(name);
+    std::fs::write(
+        at("config.yaml"),
+        "auth: {authentication: {token_url: x}}\n",
+    )
+    .unwrap();
+    let check = || {
+        let mut command = program();
+        command.args(["check-config", "--config", "config.yaml"]);
+        command.current_dir(directory.path());
+        let output = command.output().unwrap();
+        let text = String::from_utf8(output.stderr).unwrap();
+        (output.status.code(), text)
+    };
+    assert_eq!(check(), (Some(0), String::new()));
+    std::fs::write(at(".env"), "APP_DEBUG=1\n").unwrap();
+    assert_eq!(check(), (Some(0), String::new()));
+    let refused = |reason: &str| {
+        let (code, text) = check();
+        let named = text.contains("/.env could not be read: ");
+        assert!(
+            code == Some(1) && named && text.contains(reason) && text.lines().count() == 1,
+            "{text}"
+        );
+    };
+    std::fs::write(at(".env"), b"AUTH=\xff\n").unwrap();
+    refused("invalid utf-8");
+    std::fs::write(at(".env"), "#".repeat(5 << 20)).unwrap();
+    refused("longer than 4194304 bytes");
+    std::fs::remove_file(at(".env")).unwrap();
+    std::fs::create_dir(at(".env")).unwrap();
+    refused("directory");
+}
+
+#[test]
+fn who_stops_reading_has_read_enough() {
+    let (reader, writer) = std::io::pipe().unwrap();
+    drop(reader);
+    let mut command = program();
+    command.arg("openapi").stdout(writer).stderr(Stdio::piped());
+    let output = command.spawn().unwrap().wait_with_output().unwrap();
+    assert_eq!(String::from_utf8(output.stderr).unwrap(), "");
+    assert!(output.status.success(), "{}", output.status);
+    let full = std::fs::File::options().write(true).open("/dev/full");
+    let output = program().arg("openapi").stdout(full.unwrap()).output();
+    assert_eq!(output.unwrap().status.code(), Some(1));
+}
+
+#[test]
 fn without_a_configuration_it_says_how_to_give_one() {
     let output = program().arg("serve").output().unwrap();
     assert_eq!(output.status.code(), Some(1));
@@ -123,6 +176,16 @@ fn a_service_without_systems_answers_and_drains() {
     while !text.contains("listening address=") {
         assert!(log.read_line(&mut text).unwrap() > 0, "{text}");
     }
+    let address = text.split("listening address=").nth(1).unwrap();
+    let address: SocketAddr = address.trim().parse().unwrap();
+    let mut client = TcpStream::connect(address).unwrap();
+    let request = b"GET /status/liveness/ HTTP/1.1\r\nHost: here\r\nConnection: close\r\n\r\n";
+    client.write_all(request).unwrap();
+    let mut answer = String::new();
+    client.read_to_string(&mut answer).unwrap();
+    assert!(answer.starts_with("HTTP/1.1 200 OK\r\n"), "{answer}");
+    // One that is open when the service stops, and has not been asked for yet.
+    let mut late = TcpStream::connect(address).unwrap();
     let pid = i32::try_from(service.0.id())
         .ok()
         .and_then(rustix::process::Pid::from_raw)
@@ -134,17 +197,37 @@ fn a_service_without_systems_answers_and_drains() {
         "{text}"
     );
     assert!(service.0.wait().unwrap().success());
+    let mut rest = Vec::new();
+    let ended = late.read_to_end(&mut rest);
+    assert!(ended.is_err() || rest.is_empty(), "{rest:?}");
+    assert!(TcpStream::connect(address).is_err());
 }
 
 #[test]
 fn it_leaves_no_core_dump() {
     let directory = tempfile::tempdir().unwrap();
+    std::fs::set_permissions(directory.path(), PermissionsExt::from_mode(0o755)).unwrap();
     let file = directory.path().join("config.yaml");
     std::fs::write(&file, "auth: {authentication: {token_url: x}}\n").unwrap();
-    // Of a program that may leave one, and fails badly after it printed this word.
-    let is_dumped = |arguments: &[&str], word: &str| {
-        let mut command = Command::new("sh");
-        command.args(["-c", "ulimit -c unlimited; exec \"$@\"", "sh"]);
+    // As another user, whose processes belong to them unless they are not to be looked into.
+    let (program, options, user) = match rustix::process::getuid() {
+        id if id.is_root() => {
+            let ids = ["--reuid=65534", "--regid=65534", "--clear-groups", "--"];
+            ("setpriv", ids.to_vec(), 65534)
+        }
+        id => ("env", Vec::new(), id.as_raw()),
+    };
+    // Of a program that may leave a dump, and fails badly after it printed this word: whose its
+    // memory was, and whether it was dumped.
+    let ended = |arguments: &[&str], word: &str| {
+        let mut command = Command::new(program);
+        command.args(&options);
+        command.args([
+            "sh",
+            "-c",
+            "ulimit -S -c $(ulimit -H -c); exec \"$@\"",
+            "sh",
+        ]);
         command.args(arguments).current_dir(directory.path());
         command.env("RUST_LOG", "info").stderr(Stdio::piped());
         let mut child = Killed(command.spawn().unwrap());
@@ -153,6 +236,13 @@ fn it_leaves_no_core_dump() {
         while !text.contains(word) {
             assert!(log.read_line(&mut text).unwrap() > 0, "{text}");
         }
+        let about = |name: &str| format!("/proc/{}/{name}", child.0.id());
+        // What it starts inherits its limits, and is dumped as they say.
+        let limits = std::fs::read_to_string(about("limits")).unwrap();
+        let core = limits.lines().find(|line| line.contains("core file"));
+        let core: Vec<&str> = core.unwrap().split_whitespace().collect();
+        assert_eq!(core[4], core[5], "{limits}");
+        let owner = std::fs::metadata(about("mem")).unwrap().uid();
         let pid = i32::try_from(child.0.id())
             .ok()
             .and_then(rustix::process::Pid::from_raw)
@@ -161,14 +251,15 @@ fn it_leaves_no_core_dump() {
         rustix::process::kill_process(pid, signal).unwrap();
         let status = child.0.wait().unwrap();
         assert_eq!(status.signal(), Some(signal.as_raw()));
-        status.core_dumped()
+        (owner, status.core_dumped())
     };
     let script = "echo ready >&2; exec sleep 60";
-    if !is_dumped(&["sh", "-c", script], "ready") {
-        eprintln!("skipped: this machine keeps no core dumps");
-        return;
+    let (owner, dumped) = ended(&["sh", "-c", script], "ready");
+    assert_eq!(owner, user);
+    if !dumped {
+        eprintln!("in part: this machine keeps no core dumps");
     }
     let program = env!("CARGO_BIN_EXE_firecrest-api");
     let serve = [program, "serve", "--port", "0", "--config", "config.yaml"];
-    assert!(!is_dumped(&serve, "listening"));
+    assert_eq!(ended(&serve, "listening"), (0, false));
 }

@@ -38,7 +38,7 @@ pub(crate) async fn run(args: DemoArgs) -> anyhow::Result<()> {
 
 async fn run_check(demo: &Demo, size: u64) -> anyhow::Result<()> {
     check::run(demo, size, |step, elapsed| {
-        // A closed pipe shows in the last print, which is checked.
+        // What is wrong with standard output shows in the last print, which is checked.
         let _ = super::print(&format!("{:>8.3} s  {step}\n", elapsed.as_secs_f64()));
     })
     .await?;
