@@ -8,7 +8,7 @@ use serde_json::json;
 use streamer_tests::cluster::{ANOTHER, Cluster, FIREUSER};
 use streamer_tests::key_service::{KeyService, Kind};
 use streamer_tests::service::Service;
-use streamer_tests::sshd::Sshd;
+use streamer_tests::sshd::{Sshd, free_port};
 
 const LS: &str = "/filesystem/login/ops/ls?path=/home/fireuser";
 const ANOTHERS_LS: &str = "/filesystem/login/ops/ls?path=/home/another";
@@ -181,11 +181,34 @@ fn a_jump_host_is_gone_through() {
     let Some(cluster) = Cluster::find() else {
         return;
     };
-    let (hosts, port) = (known_hosts(&cluster), cluster.value("SSH_PORT"));
-    let ssh = format!("{hosts}, proxy_host: 127.0.0.1, proxy_port: {port}");
-    let service = Service::start(&configuration(&cluster, "", &ssh, ""));
-    let answer = service.get(&cluster.provider().token(FIREUSER), LS);
-    assert_eq!(answer.status, 200, "{}", answer.text);
+    let target = cluster.value("SSH_PORT");
+    let token = cluster.provider().token(FIREUSER);
+    let through = |permitted: &str| {
+        let port = free_port();
+        // It forwards to one place only, and runs no programs.
+        let jump = Sshd::start_on(port, &cluster, |own| {
+            format!("{own}PermitOpen {permitted}\nForceCommand /bin/false\n")
+        });
+        // Its key is the login node's, under its own port.
+        let known = cluster.value("STATE") + "/known_hosts";
+        let known = std::fs::read_to_string(known).unwrap();
+        let own = known.replace(&format!(":{target} "), &format!(":{port} "));
+        let file = tempfile::NamedTempFile::new().unwrap();
+        std::fs::write(file.path(), known + &own).unwrap();
+        let ssh = format!(
+            "known_hosts: {}, proxy_host: 127.0.0.1, proxy_port: {port}",
+            file.path().display()
+        );
+        let service = Service::start(&configuration(&cluster, "", &ssh, ""));
+        let answer = service.get(&token, LS);
+        (answer, jump.sessions().len(), service.log())
+    };
+    let (answer, sessions, log) = through(&format!("127.0.0.1:{target}"));
+    assert_eq!(answer.status, 200, "{} {log}", answer.text);
+    assert!(sessions > 0, "nobody is at the jump host");
+    let (answer, _, log) = through("127.0.0.1:1");
+    assert_eq!(answer.status, 424, "it was gone around: {}", answer.text);
+    assert!(log.contains("AdministrativelyProhibited"), "{log}");
 }
 
 #[test]
