@@ -131,6 +131,22 @@ fn parts_may_be_smaller_than_they_must_be() {
 }
 
 #[test]
+fn an_object_for_which_no_room_was_asked_is_not_fetched() {
+    let store = ObjectStore::start();
+    let service = Service::start(store.data_transfers(5 << 20));
+    let here = file::directory();
+    let (source, target) = (here.path().join("source"), service.home().join("target"));
+    file::random(&source, 6 << 20);
+    let directive = json!({"transferMethod": "s3", "fileSize": 10});
+    let upload = service.transfer("upload", &target, directive);
+    upload_cut(&upload["transferDirectives"], &source, 6 << 20, 6 << 20);
+    service.until(&upload, "failed");
+    let said = logs(&upload);
+    assert!(said.contains("larger than was said"), "{said}");
+    assert!(!target.exists());
+}
+
+#[test]
 fn two_uploads_to_one_target_make_no_mixture() {
     let store = ObjectStore::start();
     let service = service(&store);

@@ -39,6 +39,7 @@ impl S3Method {
             "head": store.private_head_url(&upload)?,
             "get": store.private_get_url(&upload)?,
             "partBytes": parts.part_bytes,
+            "mostBytes": parts.part_bytes.saturating_mul(parts.count.into()),
         });
         let mut directive = TransferDirective::new(TransferMethodName::S3);
         directive.parts_upload_urls = Some(store.public_part_urls(&upload, parts.count)?);

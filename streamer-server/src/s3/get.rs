@@ -108,7 +108,8 @@ impl Fetch {
         moved: Arc<Moved>,
         object: Object,
     ) -> Result<Self, S3Error> {
-        if count(object.size, plan.part_bytes) > PARTS_MAX {
+        let is_cut = count(object.size, plan.part_bytes) <= PARTS_MAX;
+        if !is_cut || object.size > plan.most_bytes {
             return Err(S3Error::Plan("the object is larger than was said"));
         }
         let target = Place::of(&options.target)?;

@@ -31,6 +31,8 @@ pub struct GetPlan {
     pub get: PresignedUrl,
     /// Size of the parts that it was made of, in bytes.
     pub part_bytes: u64,
+    /// The largest object that room was asked for, in bytes.
+    pub most_bytes: u64,
 }
 
 /// How an object is made.
