@@ -117,7 +117,7 @@ impl Running {
         }
         // Processes the job left behind in its group go with it, as in Slurm.
         let status = self.group.end().await.ok();
-        brought_about.unwrap_or(End::Exited {
+        brought_about.unwrap_or_else(|| End::Exited {
             code: status.and_then(|s| s.code()),
             signal: status.and_then(|s| s.signal()),
         })
