@@ -21,7 +21,7 @@ impl Cluster {
     pub fn find() -> Option<Self> {
         let state = std::env::var_os("STREAMER_TEST_CLUSTER");
         if state.is_none() {
-            eprintln!("skipped: STREAMER_TEST_CLUSTER names no cluster (tests/cluster/README.md)");
+            crate::skipped("STREAMER_TEST_CLUSTER names no cluster (tests/cluster/README.md)");
         }
         Some(Self {
             state: state?.into(),

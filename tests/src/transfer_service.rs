@@ -73,7 +73,7 @@ impl Service {
         change: impl FnOnce(String) -> String,
     ) -> Option<Self> {
         let Some(state) = std::env::var_os("STREAMER_TEST_CLUSTER").map(PathBuf::from) else {
-            eprintln!("skipped: STREAMER_TEST_CLUSTER names no cluster (tests/cluster/README.md)");
+            crate::skipped("STREAMER_TEST_CLUSTER names no cluster (tests/cluster/README.md)");
             return None;
         };
         let read = |name: &str| std::fs::read_to_string(state.join(name)).expect("a cluster");

@@ -9,7 +9,8 @@ use rustix::process::Signal;
 
 use crate::half::{Half, LARGE, assert_partial};
 use crate::harness::{
-    Process, World, beside, client, client_by, json, run, streamer_by, wait_for_partial, wait_until,
+    Process, World, beside, client, client_by, json, run, skipped, streamer_by, wait_for_partial,
+    wait_until,
 };
 use crate::namespace::Namespace;
 use crate::trees::plant_many;
@@ -91,7 +92,7 @@ fn a_directory_inside_of_a_tree_that_is_replaced_by_a_symlink() {
 fn can_be_nobody() -> bool {
     let can = rustix::process::getuid().is_root();
     if !can {
-        eprintln!("skipped: needs root, to become another user");
+        skipped("needs root, to become another user");
     }
     can
 }

@@ -2,7 +2,9 @@
 
 use std::path::Path;
 
-use crate::harness::{Exit, Process, World, announced, bytes, client_by, wait_for_partial};
+use crate::harness::{
+    Exit, Process, World, announced, bytes, client_by, skipped, wait_for_partial,
+};
 use crate::namespace::{Cable, THERE};
 
 /// Long enough to be caught in the middle.
@@ -74,7 +76,7 @@ fn where_udp_is_dropped_in_the_middle_tls_goes_on() {
     let Some(cable) = Cable::new() else { return };
     // So that `auto` takes QUIC, also when the other machine is near.
     if !cable.drop("tcp") {
-        eprintln!("skipped: needs ip of iproute2 with rules by protocol");
+        skipped("needs ip of iproute2 with rules by protocol");
         return;
     }
     let exit = disturbed(&cable, "receive", &["--limit-rate", "100MB"], |_| {

@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::process::Command;
 
-use crate::harness::{BINARY, Process, clean};
+use crate::harness::{BINARY, Process, clean, skipped};
 
 /// A namespace that lives as long as this.
 pub(crate) struct Namespace {
@@ -32,12 +32,12 @@ impl Namespace {
             .args(args);
         let probe = Command::new("unshare").args([kind, "true"]).output();
         if !probe.is_ok_and(|probe| probe.status.success()) {
-            eprintln!("skipped: needs to make namespaces (unshare {kind})");
+            skipped(&format!("needs to make namespaces (unshare {kind})"));
             return None;
         }
         let mut holder = Process::start(command);
         if holder.wait_for(|line| line == "made" || line == "forbidden") == "forbidden" {
-            eprintln!("skipped: cannot prepare a namespace (unshare {kind})");
+            skipped(&format!("cannot prepare a namespace (unshare {kind})"));
             return None;
         }
         Some(Self { holder, kind })
@@ -93,7 +93,7 @@ impl Cable {
              ip addr add 10.87.0.2/24 dev cable; ip link set cable up"
         ));
         if !made {
-            eprintln!("skipped: needs veth interfaces");
+            skipped("needs veth interfaces");
             return None;
         }
         there.sh(&format!(

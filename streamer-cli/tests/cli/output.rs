@@ -3,7 +3,9 @@
 use std::process::Command;
 
 use crate::coordinates::decode;
-use crate::harness::{BINARY, Process, World, announced, clean, client, json, run, streamer};
+use crate::harness::{
+    BINARY, Process, World, announced, clean, client, json, run, skipped, streamer,
+};
 
 #[test]
 fn json_lines_of_both_sides() {
@@ -147,7 +149,7 @@ fn usage_errors() {
 #[test]
 fn a_bar_on_terminals_only() {
     if Command::new("script").arg("--version").output().is_err() {
-        eprintln!("skipped: needs script of util-linux");
+        skipped("needs script of util-linux");
         return;
     }
     for (options, shown) in [

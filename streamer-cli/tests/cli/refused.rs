@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use crate::harness::{Process, World, beside, bytes, client, client_by, run, streamer_by};
+use crate::harness::{Process, World, beside, bytes, client, client_by, run, skipped, streamer_by};
 
 /// That nothing was left in the directory but these.
 #[track_caller]
@@ -159,7 +159,7 @@ fn a_missing_parent() {
 #[test]
 fn no_permission() {
     if !rustix::process::getuid().is_root() {
-        eprintln!("skipped: needs root, to become another user");
+        skipped("needs root, to become another user");
         return;
     }
     let nobody = || {

@@ -3,14 +3,14 @@
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-use crate::harness::{BINARY, Process, World, announced, clean, client, client_by, run};
+use crate::harness::{BINARY, Process, World, announced, clean, client, client_by, run, skipped};
 
 /// Whether namespaces may be made here; says so if not.
 fn may(options: &[&str]) -> bool {
     let made = Command::new("unshare").args(options).arg("true").output();
     let may = made.is_ok_and(|made| made.status.success());
     if !may {
-        eprintln!("skipped: needs to make namespaces ({})", options.join(" "));
+        skipped(&format!("needs to make namespaces ({})", options.join(" ")));
     }
     may
 }
@@ -77,7 +77,7 @@ fn where_udp_is_dropped_tls_takes_over() {
         is_ready || !holder.is_running()
     });
     if !holder.is_running() {
-        eprintln!("skipped: needs ip of iproute2 with rules by protocol");
+        skipped("needs ip of iproute2 with rules by protocol");
         return;
     }
     let world = World::new();
