@@ -1,6 +1,7 @@
 //! A program with all that it starts: signalled together, and not once its number may be somebody
 //! else's.
 
+use std::collections::HashSet;
 use std::process::ExitStatus;
 
 use rustix::process::{
@@ -9,7 +10,7 @@ use rustix::process::{
 use tokio::process::Child;
 use tokio::signal::unix::{SignalKind, signal};
 
-/// A program that [`command_as`](super::command_as) started, and the group that it leads.
+/// A program that [`command_as`](super::command_as) started, and the session that it leads.
 /// Dropping it kills them all, unless the program was waited for.
 #[derive(Debug)]
 pub(crate) struct Group {
@@ -32,8 +33,19 @@ impl Group {
         Pid::from_raw(i32::try_from(id).ok()?)
     }
 
-    /// Signals every process of the group.
+    /// Signals every process of the session: `timeout`, and shells with job control, make groups of
+    /// their own.
     pub(crate) fn signal(&self, signal: Signal) {
+        let Some(id) = self.id() else { return };
+        for group in other_groups(id) {
+            // That it is gone is what was wanted.
+            let _ = kill_process_group(group, signal);
+        }
+        self.signal_own(signal);
+    }
+
+    /// Signals every process of the group that the program leads.
+    fn signal_own(&self, signal: Signal) {
         let Some(id) = self.id() else { return };
         if kill_process_group(id, signal).is_err() {
             // It has not led a group yet; or it began to just now, with others in it.
@@ -61,9 +73,9 @@ impl Group {
         Ok(waitid(WaitId::Pid(id), options)?.is_some())
     }
 
-    /// Kills what is left of the group, and tells how the program ended. Cancel-safe.
+    /// Kills what is left of its group, and tells how the program ended. Cancel-safe.
     pub(crate) async fn end(&mut self) -> std::io::Result<ExitStatus> {
-        self.signal(Signal::KILL);
+        self.signal_own(Signal::KILL);
         self.child.wait().await
     }
 }
@@ -73,6 +85,23 @@ impl Drop for Group {
         // Before the child is dropped, which reaps it.
         self.signal(Signal::KILL);
     }
+}
+
+/// The groups of a session but the one of its leader. While that is not reaped the number of the
+/// session is nobody else's.
+fn other_groups(session: Pid) -> HashSet<Pid> {
+    let processes = std::fs::read_dir("/proc").into_iter().flatten().flatten();
+    let groups = processes.filter_map(|process| {
+        let name = process.file_name();
+        // Threads and what is no process have no such file, or are gone by now.
+        name.to_str()?.parse::<u32>().ok()?;
+        let stat = std::fs::read_to_string(process.path().join("stat")).ok()?;
+        // Behind the name, which may hold anything: state, parent, group, session.
+        let mut fields = stat.rsplit_once(") ")?.1.split(' ').skip(2);
+        let [group, of] = [fields.next()?, fields.next()?].map(|field| field.parse().ok());
+        (Pid::from_raw(of?)? == session).then_some(Pid::from_raw(group?)?)
+    });
+    groups.filter(|group| *group != session).collect()
 }
 
 #[cfg(test)]
@@ -110,6 +139,38 @@ mod tests {
         assert_eq!(group.end().await.unwrap().code(), Some(3));
         assert_eq!((group.id(), state(id)), (None, None));
         group.ended().await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn what_made_a_group_of_its_own_is_signalled_too() {
+        let dir = tempfile::tempdir().unwrap();
+        let said = dir.path().join("pid");
+        let script = format!(
+            "timeout 600 sh -c 'echo $$ >{0}.new; mv {0}.new {0}; exec sleep 600'",
+            said.display()
+        );
+        for drops in [false, true] {
+            let mut group = start(&script);
+            let pid = loop {
+                match std::fs::read_to_string(&said) {
+                    Ok(text) => break Pid::from_raw(text.trim().parse().unwrap()).unwrap(),
+                    Err(_) => tokio::time::sleep(std::time::Duration::from_millis(5)).await,
+                }
+            };
+            assert!(matches!(state(pid), Some('S' | 'R')));
+            match drops {
+                true => drop(group),
+                false => {
+                    group.signal(Signal::KILL);
+                    group.end().await.unwrap();
+                }
+            }
+            // Whoever adopts it reaps it.
+            while !matches!(state(pid), None | Some('Z')) {
+                tokio::time::sleep(std::time::Duration::from_millis(5)).await;
+            }
+            std::fs::remove_file(&said).unwrap();
+        }
     }
 
     #[tokio::test]

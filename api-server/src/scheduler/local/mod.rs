@@ -3,7 +3,7 @@
 //!
 //! `table` decides (pure, time as argument), `process` moves. Every job has one task in the
 //! tracker; it owns the child and is the only one that signals or reaps it. Jobs end when the
-//! service stops. Descendants that leave the process group (setsid) are not followed.
+//! service stops. Descendants that leave the session (setsid) are not followed.
 
 mod process;
 mod table;

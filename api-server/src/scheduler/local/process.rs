@@ -25,7 +25,7 @@ pub(super) struct Launch {
     pub(super) run_as: RunAs,
 }
 
-/// A started job. Dropping it kills the whole process group.
+/// A started job. Dropping it kills all that it started.
 #[derive(Debug)]
 pub(super) struct Running {
     group: Group,
@@ -115,7 +115,8 @@ impl Running {
             // Whatever becomes of it: SIGKILL cannot be ignored.
             let _ = tokio::time::timeout(grace, self.group.ended()).await;
         }
-        // Processes the job left behind in its group go with it, as in Slurm.
+        // Processes that the job left behind go with it, as in Slurm.
+        self.group.signal(Signal::KILL);
         let status = self.group.end().await.ok();
         brought_about.unwrap_or_else(|| End::Exited {
             code: status.and_then(|s| s.code()),
