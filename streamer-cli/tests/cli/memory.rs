@@ -2,8 +2,8 @@
 
 use crate::harness::{Process, World, client, wait_until};
 
-const SIZE: u64 = 2 << 30;
-const MOST_KIB: u64 = 64 << 10;
+/// In KiB, for one file of any size.
+const MOST: u64 = 64 << 10;
 
 /// Peak resident memory; `None` once the process has left.
 fn peak_kib(process: &Process) -> Option<u64> {
@@ -14,9 +14,23 @@ fn peak_kib(process: &Process) -> Option<u64> {
 
 #[test]
 fn two_gib_each_way_within_64_mib() {
+    each_way(2 << 30, &[], MOST);
+}
+
+#[test]
+fn over_quic_it_is_the_same_and_eight_connections_take_no_more_than_twice_as_much() {
+    each_way(512 << 20, &["--transport", "quic"], MOST);
+    each_way(
+        512 << 20,
+        &["--transport", "quic", "--connections", "8"],
+        2 * MOST,
+    );
+}
+
+fn each_way(size: u64, options: &[&str], most: u64) {
     for (here, there) in [("receive", "send"), ("send", "receive")] {
         let world = World::new();
-        let source = world.sparse("source", SIZE);
+        let source = world.sparse("source", size);
         let target = world.path("target");
         let (mine, theirs) = if here == "send" {
             (&source, &target)
@@ -24,7 +38,8 @@ fn two_gib_each_way_within_64_mib() {
             (&target, &source)
         };
         let (mut endpoint, coordinates) = world.endpoint(&[], there, theirs);
-        let mut client = Process::start(client(&coordinates, &["--quiet"], here, mine));
+        let options = [options, &["--quiet"]].concat();
+        let mut client = Process::start(client(&coordinates, &options, here, mine));
         let mut peaks = [0, 0];
         wait_until("the end of both", || {
             for (peak, process) in peaks.iter_mut().zip([&client, &endpoint]) {
@@ -35,9 +50,9 @@ fn two_gib_each_way_within_64_mib() {
         });
         client.wait().assert(0, &[]);
         endpoint.wait().assert(0, &[]);
-        assert_eq!(target.metadata().unwrap().len(), SIZE);
+        assert_eq!(target.metadata().unwrap().len(), size);
         for peak in peaks {
-            assert!((1 << 10..MOST_KIB).contains(&peak), "{here}: {peaks:?} KiB");
+            assert!((1 << 10..most).contains(&peak), "{here}: {peaks:?} KiB");
         }
     }
 }

@@ -6,7 +6,7 @@ use std::os::unix::fs::{MetadataExt as _, PermissionsExt};
 use std::path::Path;
 use std::time::{Duration, SystemTime};
 
-use crate::harness::{World, client, run};
+use crate::harness::{World, client, run, skipped};
 
 const MIB: usize = 1 << 20;
 
@@ -98,5 +98,38 @@ fn names_of_any_bytes() {
         target.push(" target");
         moves(name, &target, 1000, "receive", "quic");
         moves(name, &target, 1000, "send", "tls");
+    }
+}
+
+#[test]
+fn files_move_over_ipv6_also_where_the_other_family_is_dead() {
+    if std::net::TcpListener::bind("[::1]:0").is_err() {
+        skipped("needs IPv6 on loopback");
+        return;
+    }
+    let world = World::new();
+    let source = world.file("source", 3 * MIB);
+    for (host, addresses) in [
+        ("::1", &["::1"][..]),
+        ("::", &["::1"]),
+        // Nobody is at the first, which says so or says nothing.
+        ("::1", &["127.0.0.1", "::1"]),
+    ] {
+        for transport in ["quic", "tls"] {
+            let mut options = vec!["--host", host];
+            options.extend(addresses.iter().flat_map(|ip| ["--public-ips", ip]));
+            let (endpoint, coordinates) = world.endpoint(&options, "send", &source);
+            let target = world.path("target");
+            run(client(
+                &coordinates,
+                &["--transport", transport],
+                "receive",
+                &target,
+            ))
+            .assert(0, &[]);
+            endpoint.wait().assert(0, &[]);
+            assert_same(&source, &target);
+            std::fs::remove_file(target).unwrap();
+        }
     }
 }
