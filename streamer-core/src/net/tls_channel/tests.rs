@@ -8,6 +8,9 @@ use rustls::server::UnbufferedServerConnection;
 use rustls::{AlertDescription, ClientConfig, ClientConnection, ServerConfig, ServerConnection};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, DuplexStream};
 
+use proptest::collection::vec;
+use proptest::prelude::*;
+
 use super::*;
 use crate::net::tls::{SERVER_NAME, client_config, server_config};
 use crate::net::tls_handshake::{Party, shake_hands};
@@ -282,4 +285,36 @@ async fn a_stranger_who_listens_is_refused_and_told() {
     assert_eq!(error.kind(), io::ErrorKind::InvalidData);
     let told = peer.process_new_packets().unwrap_err();
     assert!(matches!(told, Error::AlertReceived(_)), "{told}");
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(64))]
+
+    /// Whatever looks like records and was not sealed by the peer is refused, or its rest is
+    /// waited for; nothing of it is taken for plaintext.
+    #[test]
+    fn records_that_the_peer_did_not_seal_are_never_read(
+        records in vec((any::<u8>(), any::<u16>(), vec(any::<u8>(), 0..3000)), 1..6),
+        is_typed in any::<bool>(),
+        step in 1..20_000_usize,
+    ) {
+        let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+        for (mut channel, mut peer) in runtime.block_on(pairs()) {
+            let sent = bytes(100);
+            say(&mut peer, &sent);
+            prop_assert_eq!(hear(&mut channel, &mut peer, step).unwrap(), sent);
+            let mut wire = Vec::new();
+            for (kind, length, body) in &records {
+                // Of the four types that there are, with the length that is there.
+                let length = if is_typed { body.len() as u16 } else { *length };
+                let kind = if is_typed { 20 + kind % 4 } else { *kind };
+                wire.extend([kind, 3, 3]);
+                wire.extend(length.to_be_bytes());
+                wire.extend(body);
+            }
+            if let Ok(plain) = hear_bytes(&mut channel, &wire, step) {
+                prop_assert!(plain.is_empty());
+            }
+        }
+    }
 }
