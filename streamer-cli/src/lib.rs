@@ -14,45 +14,67 @@ mod status_file;
 mod ui;
 mod units;
 
+use std::sync::Arc;
+
 use crate::args::{Args, Command};
 use crate::exit::ExitStatus;
+use crate::ui::output::{Log, Output};
 
 /// Does what was asked for, prints what there is to print, and says how to exit.
 pub fn run(args: Args) -> ExitStatus {
-    start_log(&args);
-    let runtime = match tokio::runtime::Builder::new_current_thread()
+    let output = Output::start();
+    start_log(&args, &output);
+    let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
-        .build()
-    {
+        .build();
+    let runtime = match runtime {
         Ok(runtime) => runtime,
-        Err(error) => return commands::no_runtime(&error),
-    };
-    let status = runtime.block_on(async {
-        match args.command {
-            Command::Send(args) => commands::client::send(args).await,
-            Command::Receive(args) => commands::client::receive(args).await,
-            Command::Server(args) => commands::server::server(args).await,
-            Command::Inspect(args) => commands::inspect::inspect(&args),
-            Command::S3(args) => commands::s3::s3(args).await,
+        Err(error) => {
+            let status = commands::no_runtime(&output, &error);
+            output.flush();
+            return status;
         }
+    };
+    let (status, is_read) = runtime.block_on(async {
+        let status = run_command(args.command, &output).await;
+        (status, output.finished().await)
     });
     // A thread may be waiting in a read of a file system that hangs.
     runtime.shutdown_timeout(SHUTDOWN);
-    status
+    match is_read {
+        true => {
+            // What such a thread has logged.
+            output.flush();
+            status
+        }
+        // The transfer may be over; what there is to know about it was not read.
+        false => ExitStatus::Interrupted,
+    }
+}
+
+async fn run_command(command: Command, output: &Arc<Output>) -> ExitStatus {
+    match command {
+        Command::Send(args) => commands::client::send(output, args).await,
+        Command::Receive(args) => commands::client::receive(output, args).await,
+        Command::Server(args) => commands::server::server(output, args).await,
+        Command::Inspect(args) => commands::inspect::inspect(output, &args),
+        Command::S3(args) => commands::s3::s3(output, args).await,
+    }
 }
 
 /// Logs go to stderr; `STREAMER_LOG` chooses what, as in `STREAMER_LOG=debug`. Nobody who wants errors
 /// only, or JSON, is given warnings in another form unasked.
-fn start_log(args: &Args) {
+fn start_log(args: &Args, output: &Arc<Output>) {
     let filter = config::log_filter(if args.command.is_terse() {
         "error"
     } else {
         "warn"
     });
+    let output = Arc::clone(output);
     let subscriber = tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_ansi(false)
-        .with_writer(std::io::stderr)
+        .with_writer(move || Log(Arc::clone(&output)))
         .finish();
     // Fails only where a log was started before: then that one is used.
     let _ = tracing_subscriber::util::SubscriberInitExt::try_init(subscriber);

@@ -1,6 +1,7 @@
 //! `streamer send` and `streamer receive`.
 
 use std::path::Path;
+use std::sync::Arc;
 
 use streamer_core::Coordinates;
 use streamer_core::net::dial::Choice;
@@ -17,12 +18,13 @@ use crate::config;
 use crate::exit::ExitStatus;
 use crate::job::ApiAccess;
 use crate::signals;
+use crate::ui::output::Output;
 use crate::ui::summary::Summary;
 use crate::ui::{Printer, hint};
 
 /// Sends a file or directory.
-pub(crate) async fn send(args: SendArgs) -> ExitStatus {
-    let printer = Printer::new(args.client.output);
+pub(crate) async fn send(output: &Arc<Output>, args: SendArgs) -> ExitStatus {
+    let printer = Printer::new(output, args.client.output);
     let filter = match filter(&args.filter) {
         Ok((wanted, filter)) => (!wanted.is_everything()).then_some(filter),
         Err(error) => return fail(&printer, &error),
@@ -52,8 +54,8 @@ fn filter(args: &FilterArgs) -> Result<(Wanted, Filter), ClientError> {
 }
 
 /// Receives a file or directory.
-pub(crate) async fn receive(args: ReceiveArgs) -> ExitStatus {
-    let printer = Printer::new(args.client.output);
+pub(crate) async fn receive(output: &Arc<Output>, args: ReceiveArgs) -> ExitStatus {
+    let printer = Printer::new(output, args.client.output);
     let wanted = match filter(&args.filter) {
         Ok((wanted, _)) => wanted,
         Err(error) => return fail(&printer, &error),
@@ -105,6 +107,7 @@ async fn try_run(
         printer.note("the coordinates are visible to every user of this machine; prefer --coordinates-file or STREAMER_COORDINATES");
     }
     let stop = signals::watch().map_err(|source| ClientError::Signals { source })?;
+    printer.heed(&stop);
     let transport = match args.transport {
         TransportArg::Auto | TransportArg::Ws => Choice::Auto,
         TransportArg::Quic => Choice::Quic,
@@ -128,7 +131,7 @@ async fn try_run(
         printer.note("--limit-rate does not hold over the plaintext protocol");
     }
     let (progress, ticker) = printer.progress(local.operation());
-    let result = transfer(
+    let work = transfer(
         &coordinates,
         local,
         path,
@@ -136,8 +139,8 @@ async fn try_run(
         &progress,
         |notice| ticker.client(&notice),
         stop,
-    )
-    .await;
+    );
+    let result = printer.paced(work).await;
     ticker.finish();
     let counts = result.as_ref().ok().and_then(|o| o.transferred.tree);
     if counts.is_some_and(|c| c.files + c.links + c.failed == 0) && local.selects() {

@@ -1,5 +1,7 @@
 //! `streamer inspect`.
 
+use std::sync::Arc;
+
 use serde::Serialize;
 use streamer_core::identity::TransferId;
 use streamer_core::{Operation, Transport};
@@ -7,14 +9,15 @@ use streamer_core::{Operation, Transport};
 use crate::args::InspectArgs;
 use crate::config;
 use crate::exit::ExitStatus;
+use crate::ui::output::Output;
 use crate::ui::{Printer, hint};
 
 /// Prints what coordinates say.
-pub(crate) fn inspect(args: &InspectArgs) -> ExitStatus {
+pub(crate) fn inspect(output: &Arc<Output>, args: &InspectArgs) -> ExitStatus {
     let printer = if args.json {
-        Printer::json()
+        Printer::json(output)
     } else {
-        Printer::plain()
+        Printer::plain(output)
     };
     let coordinates = match config::coordinates(&args.coordinates) {
         Ok(coordinates) => coordinates,

@@ -12,16 +12,18 @@ use crate::config;
 use crate::exit::ExitStatus;
 use crate::signals;
 use crate::status_file::{State, StatusFile};
+use crate::ui::output::Output;
 use crate::ui::{Printer, chain};
 use crate::units::show_bytes;
 
 /// Moves one file.
-pub(crate) async fn s3(args: S3Args) -> ExitStatus {
-    let printer = Printer::plain();
+pub(crate) async fn s3(output: &Arc<Output>, args: S3Args) -> ExitStatus {
+    let printer = Printer::plain(output);
     let stop = match signals::watch() {
         Ok(stop) => stop,
         Err(error) => return printer.error(&error, None, ExitStatus::Failure),
     };
+    printer.heed(&stop);
     let moved = Arc::new(Moved::default());
     let counted = Arc::clone(&moved);
     let counters = Box::new(move || counted.snapshot());

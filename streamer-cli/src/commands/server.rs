@@ -10,17 +10,18 @@ use crate::config;
 use crate::exit::ExitStatus;
 use crate::signals;
 use crate::status_file::{State, StatusFile};
+use crate::ui::output::Output;
 use crate::ui::summary::Summary;
 use crate::ui::{Printer, announce, chain, hint};
 
 /// Serves one transfer.
-pub(crate) async fn server(args: ServerArgs) -> ExitStatus {
+pub(crate) async fn server(output: &Arc<Output>, args: ServerArgs) -> ExitStatus {
     let printer = if args.json {
-        Printer::json()
+        Printer::json(output)
     } else if args.status_file.is_some() {
-        Printer::job()
+        Printer::job(output)
     } else {
-        Printer::plain()
+        Printer::plain(output)
     };
     let (config, exposed) = match config::server(&args) {
         Ok(config) => config,
@@ -38,6 +39,7 @@ pub(crate) async fn server(args: ServerArgs) -> ExitStatus {
         Ok(stop) => stop,
         Err(error) => return printer.error(&error, None, ExitStatus::Failure),
     };
+    printer.heed(&stop);
     let (operation, path) = (config.operation, config.path.clone());
     let progress = printer.watch(operation);
     let counted = Arc::clone(&progress);
@@ -52,7 +54,8 @@ pub(crate) async fn server(args: ServerArgs) -> ExitStatus {
         follow(&status, &notice);
         announce::server(&printer, &notice, !args.no_announce);
     };
-    let served = serve(config, Arc::clone(&progress), notify, stop).await;
+    let work = serve(config, Arc::clone(&progress), notify, stop);
+    let served = printer.paced(work).await;
     if args.remove_secret_file && !matches!(served, Err(ServeError::Stopped(_))) {
         remove_secret_file(&args);
     }

@@ -6,7 +6,7 @@ use streamer_core::net::progress::{EntryReport, Outcome};
 use streamer_core::wire::message::EntryKind;
 
 use crate::ui::json_path::JsonPath;
-use crate::ui::{Printer, chain, say};
+use crate::ui::{Printer, chain};
 
 /// Prints what failed; as JSON, also what did not.
 pub(crate) fn print(printer: &Printer, operation: Operation, report: &EntryReport<'_>) {
@@ -17,7 +17,7 @@ pub(crate) fn print(printer: &Printer, operation: Operation, report: &EntryRepor
     if printer.is_json() {
         printer.json_line(&EntryLine::new(report, failure));
     } else if let Some(text) = failure {
-        say(&format!("error: {text}"));
+        printer.say(&format!("error: {text}"));
     }
 }
 

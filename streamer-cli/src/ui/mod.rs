@@ -1,29 +1,33 @@
-//! Everything that is printed. [`Printer`] is the sole owner of stdout and stderr.
+//! Everything that is printed. [`Printer`] says what, and [`Output`] is the sole owner of stdout and stderr.
 
 pub(crate) mod announce;
 mod entry;
 pub(crate) mod hint;
 mod json_path;
+pub(crate) mod output;
 mod progress;
 pub(crate) mod summary;
 
 use std::error::Error;
-use std::io::{IsTerminal as _, Write as _};
+use std::io::IsTerminal as _;
 use std::sync::Arc;
 
 use serde::Serialize;
 use streamer_core::net::progress::EntryReport;
+use streamer_core::net::stop::Stop;
 use streamer_core::net::{Progress, Transferred};
 use streamer_core::{ErrorCode, Operation};
 
 use crate::args::OutputArgs;
 use crate::exit::ExitStatus;
-use crate::ui::progress::Ticker;
+use crate::ui::output::{Output, Stream};
+use crate::ui::progress::{Ticker, View};
 use crate::ui::summary::Summary;
 
 /// Decides what is printed where.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub(crate) struct Printer {
+    output: Arc<Output>,
     json: bool,
     quiet: bool,
     bar: bool,
@@ -32,7 +36,7 @@ pub(crate) struct Printer {
 }
 
 impl Printer {
-    pub(crate) fn new(args: OutputArgs) -> Self {
+    pub(crate) fn new(output: &Arc<Output>, args: OutputArgs) -> Self {
         let OutputArgs {
             json,
             quiet,
@@ -43,13 +47,14 @@ impl Printer {
             json,
             quiet,
             bar,
-            notes_are_results: false,
+            ..Self::plain(output)
         }
     }
 
     /// Text, no bar.
-    pub(crate) fn plain() -> Self {
+    pub(crate) fn plain(output: &Arc<Output>) -> Self {
         Self {
+            output: Arc::clone(output),
             json: false,
             quiet: false,
             bar: false,
@@ -58,18 +63,18 @@ impl Printer {
     }
 
     /// Text for the log of a job.
-    pub(crate) fn job() -> Self {
+    pub(crate) fn job(output: &Arc<Output>) -> Self {
         Self {
             notes_are_results: true,
-            ..Self::plain()
+            ..Self::plain(output)
         }
     }
 
     /// JSON lines.
-    pub(crate) fn json() -> Self {
+    pub(crate) fn json(output: &Arc<Output>) -> Self {
         Self {
             json: true,
-            ..Self::plain()
+            ..Self::plain(output)
         }
     }
 
@@ -77,23 +82,45 @@ impl Printer {
         self.json
     }
 
-    /// A result, on stdout. A reader that left is no error of ours.
+    /// Nobody waits for a reader any more once this says stop.
+    pub(crate) fn heed(&self, stop: &Stop) {
+        self.output.heed(stop);
+    }
+
+    /// Does `work`, no faster than what it tells is read. Cancel-safe if `work` is.
+    pub(crate) async fn paced<T>(&self, work: impl Future<Output = T>) -> T {
+        self.output.paced(work).await
+    }
+
+    /// A result, on stdout.
     pub(crate) fn result(&self, text: &str) {
-        let mut stdout = std::io::stdout().lock();
-        let _ = writeln!(stdout, "{text}").and_then(|()| stdout.flush());
+        self.output.line(Stream::Out, text);
+    }
+
+    fn say(&self, text: &str) {
+        self.output.line(Stream::Err, text);
+    }
+
+    /// Shows this until further notice.
+    fn show(&self, view: Option<View>) {
+        self.output.show(view);
     }
 
     /// One line of JSON, on stdout.
     pub(crate) fn json_line(&self, value: &impl Serialize) {
+        self.result(&Self::json_text(value));
+    }
+
+    fn json_text(value: &impl Serialize) -> String {
         // Local invariant: our types serialise.
-        self.result(&serde_json::to_string(value).unwrap_or_default());
+        serde_json::to_string(value).unwrap_or_default()
     }
 
     /// Something to know, on stderr.
     pub(crate) fn note(&self, text: &str) {
         match self.notes_are_results {
             true => self.result(text),
-            false if !self.quiet && !self.json => say(text),
+            false if !self.quiet && !self.json => self.say(text),
             false => {}
         }
     }
@@ -102,7 +129,7 @@ impl Printer {
     pub(crate) fn warning(&self, text: &str) {
         match self.json {
             true => announce::status(self, "warning", text),
-            false => say(&format!("warning: {text}")),
+            false => self.say(&format!("warning: {text}")),
         }
     }
 
@@ -161,20 +188,15 @@ impl Printer {
 
     /// Counters of a transfer that tell of each entry of a tree.
     pub(crate) fn watch(&self, operation: Operation) -> Arc<Progress> {
-        let printer = *self;
+        let printer = self.clone();
         let observer = move |report: &EntryReport<'_>| entry::print(&printer, operation, report);
         Arc::new(Progress::observed(observer))
     }
 
-    /// The same, with a ticker that shows the counters while it lives.
+    /// The same, with a ticker that shows the counters until it is finished.
     pub(crate) fn progress(&self, operation: Operation) -> (Arc<Progress>, Ticker) {
-        let bar = Ticker::bar(self.bar);
-        let (printer, around) = (*self, bar.clone());
-        let observer = move |report: &EntryReport<'_>| {
-            around.suspend(|| entry::print(&printer, operation, report));
-        };
-        let progress = Arc::new(Progress::observed(observer));
-        let ticker = Ticker::start(*self, Arc::clone(&progress), bar, self.bar);
+        let progress = self.watch(operation);
+        let ticker = Ticker::start(self.clone(), Arc::clone(&progress), self.bar);
         (progress, ticker)
     }
 
@@ -188,9 +210,9 @@ impl Printer {
                 exit_code,
             });
         } else {
-            say(&format!("error: {text}"));
+            self.say(&format!("error: {text}"));
             if let Some(hint) = hint {
-                say(&format!("hint: {hint}"));
+                self.say(&format!("hint: {hint}"));
             }
         }
         status
@@ -212,11 +234,6 @@ pub(crate) fn failure_text(transferred: &Transferred, code: ErrorCode) -> String
         Some(ours) => chain(ours),
         None => format!("the other side failed: {code}"),
     }
-}
-
-fn say(text: &str) {
-    // Nowhere left to complain when stderr is gone.
-    let _ = writeln!(std::io::stderr().lock(), "{text}");
 }
 
 /// An error and its causes, on one line.

@@ -1,54 +1,46 @@
 //! Shows counters while bytes move: a bar on a terminal, or JSON lines.
 
-use std::sync::Arc;
-use std::time::Duration;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use serde::Serialize;
 use streamer_core::Transport;
 use streamer_core::net::Progress;
 use streamer_core::net::progress::Snapshot;
-use tokio::task::JoinSet;
 
 use crate::client::Notice;
 use crate::job::{JobState, News};
 use crate::ui::announce::{plaintext, status};
 use crate::ui::{Printer, chain};
 
-/// Reads counters now and then; the hot path never prints.
+/// What is shown of a transfer while it lasts.
 #[derive(Debug)]
 pub(crate) struct Ticker {
     printer: Printer,
-    bar: ProgressBar,
-    /// Stops ticking when dropped.
-    _task: JoinSet<()>,
+    caption: Arc<Mutex<Caption>>,
+    has_bar: bool,
+}
+
+/// In words.
+#[derive(Debug, Clone, Default)]
+struct Caption {
+    text: String,
+    is_connected: bool,
 }
 
 impl Ticker {
-    /// A bar that is not ticking yet.
-    pub(crate) fn bar(show: bool) -> ProgressBar {
-        let target = if show {
-            ProgressDrawTarget::stderr()
-        } else {
-            ProgressDrawTarget::hidden()
-        };
-        ProgressBar::with_draw_target(Some(0), target).with_style(waiting_style())
-    }
-
-    pub(crate) fn start(
-        printer: Printer,
-        progress: Arc<Progress>,
-        bar: ProgressBar,
-        show_bar: bool,
-    ) -> Self {
-        let mut task = JoinSet::new();
-        if show_bar || printer.is_json() {
-            task.spawn(tick(printer, progress, bar.clone()));
+    pub(crate) fn start(printer: Printer, progress: Arc<Progress>, show_bar: bool) -> Self {
+        let caption = Arc::<Mutex<Caption>>::default();
+        let view = View::new(progress, Arc::clone(&caption), printer.is_json(), show_bar);
+        let has_bar = !view.bar.is_hidden();
+        if has_bar || view.is_json {
+            printer.show(Some(view));
         }
         Self {
             printer,
-            bar,
-            _task: task,
+            caption,
+            has_bar,
         }
     }
 
@@ -66,17 +58,14 @@ impl Ticker {
             Notice::Job(news) => return self.job(news),
         };
         if matches!(notice, Notice::Connected(_, Transport::Ws)) {
-            self.bar.suspend(|| plaintext(&self.printer));
+            plaintext(&self.printer);
         }
         if self.printer.is_json() {
             status(&self.printer, state, &text);
         } else if matches!(notice, Notice::Lost(_) | Notice::Unheard) {
-            self.bar.suspend(|| self.printer.note(&text));
+            self.printer.note(&text);
         } else {
-            if let Notice::Connected(..) = notice {
-                self.bar.set_style(style());
-            }
-            self.bar.set_message(text);
+            self.caption(text, matches!(notice, Notice::Connected(..)));
         }
     }
 
@@ -85,7 +74,7 @@ impl Ticker {
         let (text, state) = match news {
             News::State(state) => (state.to_string(), Some(*state)),
             // The time that is left has changed.
-            News::Again(state) => return self.bar.set_message(state.to_string()),
+            News::Again(state) => return self.caption(state.to_string(), false),
             News::Unknown(error) => (
                 format!("how the job stands is unknown: {}", chain(error)),
                 None,
@@ -98,42 +87,115 @@ impl Ticker {
                 message: &text,
                 job: state,
             });
-        } else if self.bar.is_hidden() || state.is_none() {
-            self.bar.suspend(|| self.printer.note(&text));
+        } else if !self.has_bar || state.is_none() {
+            self.printer.note(&text);
         } else {
-            self.bar.set_message(text);
+            self.caption(text, false);
         }
+    }
+
+    fn caption(&self, text: String, is_connected: bool) {
+        let mut caption = self.caption.lock().unwrap_or_else(PoisonError::into_inner);
+        *caption = Caption { text, is_connected };
     }
 
     pub(crate) fn finish(self) {
-        self.bar.finish_and_clear();
+        self.printer.show(None);
     }
 }
 
-async fn tick(printer: Printer, progress: Arc<Progress>, bar: ProgressBar) {
-    let interval = if printer.is_json() {
-        JSON_INTERVAL
-    } else {
-        BAR_INTERVAL
-    };
-    let mut ticks = tokio::time::interval(interval);
-    let mut before = Snapshot::default();
-    loop {
-        ticks.tick().await;
-        let now = progress.snapshot();
-        if printer.is_json() && now != before {
-            printer.json_line(&StatusLine::new(now, before, interval));
+/// Reads counters now and then, on the thread that writes: the hot path never prints.
+#[derive(Debug)]
+pub(crate) struct View {
+    progress: Arc<Progress>,
+    caption: Arc<Mutex<Caption>>,
+    is_json: bool,
+    bar: ProgressBar,
+    /// Whether it is one, or words.
+    is_bar: bool,
+    before: Snapshot,
+    since: Instant,
+}
+
+impl View {
+    fn new(
+        progress: Arc<Progress>,
+        caption: Arc<Mutex<Caption>>,
+        is_json: bool,
+        show_bar: bool,
+    ) -> Self {
+        let target = match show_bar {
+            true => ProgressDrawTarget::stderr(),
+            false => ProgressDrawTarget::hidden(),
+        };
+        let bar = ProgressBar::with_draw_target(Some(0), target).with_style(waiting_style());
+        Self {
+            progress,
+            caption,
+            is_json,
+            bar,
+            is_bar: false,
+            before: Snapshot::default(),
+            since: Instant::now(),
         }
-        if now.entries > 1 {
-            bar.set_message(format!("{} of {} files", now.entries_done, now.entries));
+    }
+
+    pub(crate) fn interval(&self) -> Duration {
+        match self.is_json {
+            true => JSON_INTERVAL,
+            false => BAR_INTERVAL,
         }
-        bar.set_length(now.total_bytes);
-        bar.set_position(
-            now.resumed_bytes
-                .saturating_add(now.moved_bytes)
-                .min(now.total_bytes),
-        );
-        before = now;
+    }
+
+    /// Before it is shown first.
+    pub(crate) fn first_after(&self) -> Duration {
+        match self.is_json {
+            true => JSON_INTERVAL,
+            false => Duration::ZERO,
+        }
+    }
+
+    /// Draws the bar, or returns a line of JSON where something has changed.
+    pub(crate) fn show(&mut self) -> Option<String> {
+        let now = self.progress.snapshot();
+        if !self.is_json {
+            self.draw(now);
+            return None;
+        }
+        let passed = std::mem::replace(&mut self.since, Instant::now()).elapsed();
+        let before = std::mem::replace(&mut self.before, now);
+        (now != before).then(|| Printer::json_text(&StatusLine::new(now, before, passed)))
+    }
+
+    fn draw(&mut self, now: Snapshot) {
+        let caption = &self.caption;
+        // Not held while something is drawn.
+        let Caption { text, is_connected } = caption
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone();
+        self.bar.set_message(match now.entries > 1 && is_connected {
+            true => format!("{} of {} files", now.entries_done, now.entries),
+            false => text,
+        });
+        let moved = now.resumed_bytes.saturating_add(now.moved_bytes);
+        // Each of these may draw.
+        self.bar.set_length(now.total_bytes);
+        self.bar.set_position(moved.min(now.total_bytes));
+        if !self.is_bar && is_connected {
+            self.is_bar = true;
+            self.bar.set_style(style());
+        }
+    }
+
+    /// Does `write` where the bar is not.
+    pub(crate) fn aside(&self, write: impl FnOnce()) {
+        self.bar.suspend(write);
+    }
+
+    /// Leaves nothing of it.
+    pub(crate) fn end(&mut self) {
+        self.bar.finish_and_clear();
     }
 }
 
@@ -176,9 +238,9 @@ struct StatusLine {
 }
 
 impl StatusLine {
-    fn new(now: Snapshot, before: Snapshot, interval: Duration) -> Self {
+    fn new(now: Snapshot, before: Snapshot, passed: Duration) -> Self {
         let moved = now.moved_bytes.saturating_sub(before.moved_bytes);
-        let rate = moved as f64 / interval.as_secs_f64();
+        let rate = moved as f64 / passed.as_secs_f64();
         let left = now
             .total_bytes
             .saturating_sub(now.resumed_bytes + now.moved_bytes);

@@ -24,5 +24,6 @@ mod relay;
 mod secrets;
 mod system;
 mod trees;
+mod unread;
 mod waiting;
 mod whole;

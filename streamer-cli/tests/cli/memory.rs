@@ -2,28 +2,28 @@
 
 use crate::harness::{Process, World, client, wait_until};
 
-/// In KiB, for one file of any size.
-const MOST: u64 = 64 << 10;
+/// For one file of any size.
+pub(crate) const MOST_KIB: u64 = 64 << 10;
 
-/// Peak resident memory; `None` once the process has left.
-fn peak_kib(process: &Process) -> Option<u64> {
-    let status = std::fs::read_to_string(format!("/proc/{}/status", process.id())).ok()?;
+/// Peak resident memory of a process; `None` once it has left.
+pub(crate) fn peak_kib(id: u32) -> Option<u64> {
+    let status = std::fs::read_to_string(format!("/proc/{id}/status")).ok()?;
     let line = status.lines().find(|line| line.starts_with("VmHWM:"))?;
     line.split_whitespace().nth(1)?.parse().ok()
 }
 
 #[test]
 fn two_gib_each_way_within_64_mib() {
-    each_way(2 << 30, &[], MOST);
+    each_way(2 << 30, &[], MOST_KIB);
 }
 
 #[test]
 fn over_quic_it_is_the_same_and_eight_connections_take_no_more_than_twice_as_much() {
-    each_way(512 << 20, &["--transport", "quic"], MOST);
+    each_way(512 << 20, &["--transport", "quic"], MOST_KIB);
     each_way(
         512 << 20,
         &["--transport", "quic", "--connections", "8"],
-        2 * MOST,
+        2 * MOST_KIB,
     );
 }
 
@@ -44,7 +44,7 @@ fn each_way(size: u64, options: &[&str], most: u64) {
         wait_until("the end of both", || {
             for (peak, process) in peaks.iter_mut().zip([&client, &endpoint]) {
                 // The high-water mark only rises: the last look counts.
-                *peak = peak_kib(process).unwrap_or(0).max(*peak);
+                *peak = peak_kib(process.id()).unwrap_or(0).max(*peak);
             }
             !client.is_running() && !endpoint.is_running()
         });
