@@ -221,9 +221,18 @@ impl<N: FnMut(Notice<'_>)> Attempts<'_, N> {
                     let Some(pause) = row.pause else {
                         return Err(error.into());
                     };
-                    tokio::time::sleep(pause).await;
+                    self.pause(pause).await?;
                 }
             }
+        }
+    }
+
+    /// Before the next try, unless somebody asks to stop. Cancel-safe.
+    async fn pause(&self, pause: Duration) -> Result<(), ClientError> {
+        // Both arms are cancel-safe.
+        tokio::select! {
+            () = tokio::time::sleep(pause) => Ok(()),
+            _ = stopped(self.stop.clone()) => Err(ClientError::Interrupted),
         }
     }
 
@@ -236,7 +245,7 @@ impl<N: FnMut(Notice<'_>)> Attempts<'_, N> {
             self.on_lost(&lost);
             let left = deadline.saturating_duration_since(Instant::now());
             let is_hopeless = left.is_zero() || self.stop.borrow().is_some();
-            if is_hopeless || has_left(outcome.peer).await {
+            if is_hopeless || self.has_left(outcome.peer).await {
                 break (self.notify)(Notice::Unheard);
             }
             match self.attempt(left).await {
@@ -246,7 +255,9 @@ impl<N: FnMut(Notice<'_>)> Attempts<'_, N> {
                 // What is in place stays so.
                 Err(_) => break (self.notify)(Notice::Unheard),
             }
-            tokio::time::sleep(RETRY_PAUSE).await;
+            if self.pause(RETRY_PAUSE).await.is_err() {
+                break (self.notify)(Notice::Unheard);
+            }
         }
         if let Local::Target(target, _) = self.local
             && let Err(error) = target.forget()
@@ -256,6 +267,15 @@ impl<N: FnMut(Notice<'_>)> Attempts<'_, N> {
         Outcome {
             retries: self.retries,
             ..outcome
+        }
+    }
+
+    /// Whether there is nobody to wait for: whoever asks to stop waits for nobody. Cancel-safe.
+    async fn has_left(&self, endpoint: SocketAddr) -> bool {
+        // Both arms are cancel-safe: a connection that is dropped was for looking only.
+        tokio::select! {
+            has_left = has_left(endpoint) => has_left,
+            _ = stopped(self.stop.clone()) => true,
         }
     }
 

@@ -6,6 +6,7 @@ use rustix::process::Signal;
 
 use crate::half::{Half, assert_partial, assert_whole};
 use crate::harness::{Process, World, client, run};
+use crate::relay::Relay;
 
 const WAYS: [(&str, &str); 4] = [
     ("receive", "quic"),
@@ -129,4 +130,23 @@ fn a_client_that_looks_for_its_endpoint_can_be_ended() {
     assert_eq!(exit.status.code(), Some(130), "{exit:#?}");
     assert_eq!(exit.message("error")["exit_code"], 130);
     assert!(begun.elapsed() < Duration::from_secs(5));
+}
+
+#[test]
+fn a_client_between_two_tries_can_be_ended() {
+    let world = World::new();
+    let (mut endpoint, coordinates) = world.endpoint(&[], "send", &world.file("source", 3 << 20));
+    let (relay, coordinates) = Relay::new(&coordinates);
+    // No block is proven meanwhile: it waits longer each time.
+    let options = ["--transport", "tls", "--limit-rate", "1000"];
+    let mut client = Process::start(client(&coordinates, &options, "receive", &world.path("x")));
+    for _ in 0..6 {
+        endpoint.wait_for(|line| line.contains("serving"));
+        (0..relay.count()).for_each(|connection| relay.cut(connection));
+        client.wait_for(|line| line.contains("trying again"));
+    }
+    let begun = std::time::Instant::now();
+    client.signal(Signal::INT);
+    client.wait().assert(130, &["interrupted"]);
+    assert!(begun.elapsed() < Duration::from_secs(3));
 }
