@@ -1,6 +1,7 @@
 //! SIGINT and SIGTERM.
 
 use std::io;
+use std::time::{Duration, Instant};
 
 use streamer_core::ErrorCode;
 use streamer_core::net::stop::Stop;
@@ -15,22 +16,77 @@ pub(crate) fn watch() -> io::Result<Stop> {
     let mut terminate = signal(SignalKind::terminate())?;
     // Lives as long as the runtime, which ends with the program.
     drop(tokio::spawn(async move {
+        let mut first: Option<Instant> = None;
         loop {
             // Cancel-safe per tokio's documentation.
-            let code = tokio::select! {
-                _ = interrupt.recv() => ErrorCode::Interrupted,
-                _ = terminate.recv() => ErrorCode::Terminated,
+            let heard = tokio::select! {
+                _ = interrupt.recv() => Heard::Interrupt,
+                _ = terminate.recv() => Heard::Terminate,
             };
-            if asked.borrow().is_some() && code == ErrorCode::Interrupted {
-                leave();
+            match heard.answer(first.map(|first| first.elapsed())) {
+                Answer::Ask(code) => {
+                    first = Some(Instant::now());
+                    let _ = asked.send(Some(code));
+                }
+                Answer::Leave => leave(),
+                Answer::Nothing => {}
             }
-            let _ = asked.send(Some(code));
         }
     }));
     Ok(stop)
 }
 
+#[derive(Debug, Clone, Copy)]
+enum Heard {
+    Interrupt,
+    Terminate,
+}
+
+#[derive(Debug, PartialEq, Eq)]
+enum Answer {
+    Ask(ErrorCode),
+    Leave,
+    Nothing,
+}
+
+impl Heard {
+    /// What to do about it, so long after the first one.
+    fn answer(self, since_first: Option<Duration>) -> Answer {
+        match (self, since_first) {
+            (Self::Interrupt, None) => Answer::Ask(ErrorCode::Interrupted),
+            (Self::Terminate, None) => Answer::Ask(ErrorCode::Terminated),
+            // Schedulers signal a process, and all of its job: one request.
+            (Self::Terminate, Some(since)) if since < ECHO => Answer::Nothing,
+            (Self::Interrupt | Self::Terminate, Some(_)) => Answer::Leave,
+        }
+    }
+}
+
+/// Whichever signals there were: scripts have one code to look for.
 #[expect(clippy::exit, reason = "the user asked twice")]
 fn leave() -> ! {
     std::process::exit(130)
+}
+
+/// Within this time a signal that comes again says the same again.
+const ECHO: Duration = Duration::from_millis(250);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_first_asks_and_the_second_ends_the_program_but_for_its_echo() {
+        let (echo, later) = (Some(ECHO / 2), Some(ECHO));
+        for (heard, since, answer) in [
+            (Heard::Interrupt, None, Answer::Ask(ErrorCode::Interrupted)),
+            (Heard::Interrupt, echo, Answer::Leave),
+            (Heard::Interrupt, later, Answer::Leave),
+            (Heard::Terminate, None, Answer::Ask(ErrorCode::Terminated)),
+            (Heard::Terminate, echo, Answer::Nothing),
+            (Heard::Terminate, later, Answer::Leave),
+        ] {
+            assert_eq!(heard.answer(since), answer, "{heard:?} after {since:?}");
+        }
+    }
 }

@@ -137,6 +137,21 @@ fn a_client_on_a_terminal_that_is_not_read_can_be_ended_and_says_so() {
     }
 }
 
+#[test]
+fn a_second_signal_ends_what_still_waits_for_a_reader() {
+    let world = World::new();
+    let (endpoint, coordinates) = world.endpoint(&[], "send", &world.file("source", 1));
+    let terminal = Terminal::full();
+    let mut client = terminal.print(client(&coordinates, &[], "receive", &world.path("target")));
+    endpoint.wait().assert(0, &[]);
+    let begun = Instant::now();
+    client.signal(Signal::TERM);
+    std::thread::sleep(Duration::from_millis(400));
+    client.signal(Signal::TERM);
+    assert_eq!(client.code(), Some(130));
+    assert!(begun.elapsed() < Duration::from_millis(1700));
+}
+
 /// Of a tree whose names say much more than fits in a pipe, and in what may wait.
 const FILES: usize = 6000;
 
