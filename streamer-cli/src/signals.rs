@@ -1,11 +1,12 @@
-//! SIGINT and SIGTERM.
+//! SIGINT, SIGTERM and SIGHUP.
 
 use std::io;
 use std::time::{Duration, Instant};
 
+use rustix::process::Signal;
 use streamer_core::ErrorCode;
 use streamer_core::net::stop::Stop;
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::{Signal as Signals, SignalKind, signal};
 use tokio::sync::watch;
 
 /// Tells when to stop, and with which code: the first signal asks, the second ends the
@@ -14,6 +15,11 @@ pub(crate) fn watch() -> io::Result<Stop> {
     let (asked, stop) = watch::channel(None);
     let mut interrupt = signal(SignalKind::interrupt())?;
     let mut terminate = signal(SignalKind::terminate())?;
+    let mut hangup = match is_ignored(Signal::HUP) {
+        Some(false) => Some(signal(SignalKind::hangup())?),
+        // `nohup` ignores it for us. Where that is unknown it stays what it is.
+        Some(true) | None => None,
+    };
     // Lives as long as the runtime, which ends with the program.
     drop(tokio::spawn(async move {
         let mut first: Option<Instant> = None;
@@ -22,6 +28,7 @@ pub(crate) fn watch() -> io::Result<Stop> {
             let heard = tokio::select! {
                 _ = interrupt.recv() => Heard::Interrupt,
                 _ = terminate.recv() => Heard::Terminate,
+                () = next(hangup.as_mut()) => Heard::Hangup,
             };
             match heard.answer(first.map(|first| first.elapsed())) {
                 Answer::Ask(code) => {
@@ -36,10 +43,30 @@ pub(crate) fn watch() -> io::Result<Stop> {
     Ok(stop)
 }
 
+/// Waits for one, if it is watched for. Cancel-safe.
+async fn next(signals: Option<&mut Signals>) {
+    match signals {
+        Some(signals) => drop(signals.recv().await),
+        None => std::future::pending().await,
+    }
+}
+
+/// Whether whoever started us has it ignored; `None` where the system does not say.
+fn is_ignored(signal: Signal) -> Option<bool> {
+    let status = std::fs::read_to_string("/proc/self/status").ok()?;
+    let mask = status
+        .lines()
+        .find_map(|line| line.strip_prefix("SigIgn:"))?;
+    let mask = u64::from_str_radix(mask.trim(), 16).ok()?;
+    let bit = u32::try_from(signal.as_raw() - 1).ok()?;
+    Some(mask.checked_shr(bit)? & 1 == 1)
+}
+
 #[derive(Debug, Clone, Copy)]
 enum Heard {
     Interrupt,
     Terminate,
+    Hangup,
 }
 
 #[derive(Debug, PartialEq, Eq)]
@@ -54,7 +81,9 @@ impl Heard {
     fn answer(self, since_first: Option<Duration>) -> Answer {
         match (self, since_first) {
             (Self::Interrupt, None) => Answer::Ask(ErrorCode::Interrupted),
-            (Self::Terminate, None) => Answer::Ask(ErrorCode::Terminated),
+            (Self::Terminate | Self::Hangup, None) => Answer::Ask(ErrorCode::Terminated),
+            // One terminal that is closed is told of several times: by the kernel, and by the shell.
+            (Self::Hangup, Some(_)) => Answer::Nothing,
             // Schedulers signal a process, and all of its job: one request.
             (Self::Terminate, Some(since)) if since < ECHO => Answer::Nothing,
             (Self::Interrupt | Self::Terminate, Some(_)) => Answer::Leave,
@@ -85,6 +114,9 @@ mod tests {
             (Heard::Terminate, None, Answer::Ask(ErrorCode::Terminated)),
             (Heard::Terminate, echo, Answer::Nothing),
             (Heard::Terminate, later, Answer::Leave),
+            (Heard::Hangup, None, Answer::Ask(ErrorCode::Terminated)),
+            (Heard::Hangup, echo, Answer::Nothing),
+            (Heard::Hangup, later, Answer::Nothing),
         ] {
             assert_eq!(heard.answer(since), answer, "{heard:?} after {since:?}");
         }

@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use rustix::process::Signal;
 
-use crate::half::{Half, assert_partial, assert_whole};
-use crate::harness::{Process, World, client, run};
+use crate::half::{Half, LARGE, assert_partial, assert_whole};
+use crate::harness::{Process, World, client, client_by, run, streamer_by, wait_for_partial};
 use crate::relay::Relay;
 
 const WAYS: [(&str, &str); 4] = [
@@ -149,4 +149,36 @@ fn a_client_between_two_tries_can_be_ended() {
     client.signal(Signal::INT);
     client.wait().assert(130, &["interrupted"]);
     assert!(begun.elapsed() < Duration::from_secs(3));
+}
+
+#[test]
+fn a_client_whose_terminal_is_closed_takes_its_leave() {
+    for (verb, transport) in [("receive", "quic"), ("send", "tls")] {
+        let mut half = Half::new(verb, transport, &[]);
+        half.client.signal(Signal::HUP);
+        half.client = replace(half.client, |exit| {
+            exit.assert(130, &["interrupted", "hint: the same command continues"]);
+        });
+        let lost = half
+            .endpoint
+            .wait_for(|line| line.contains("lost the client"));
+        assert!(!lost.contains("timed out"), "{lost}");
+        half.finish(&half.coordinates);
+        half.endpoint.wait().assert(0, &[]);
+    }
+}
+
+#[test]
+fn a_client_under_nohup_goes_on_when_its_terminal_is_closed() {
+    let world = World::new();
+    let source = world.sparse("source", LARGE / 4);
+    let (endpoint, coordinates) = world.endpoint(&[], "send", &source);
+    let target = world.path("target");
+    let options = ["--transport", "quic", "--limit-rate", "100MB"];
+    let nohup = streamer_by("nohup", &[]);
+    let client = Process::start(client_by(nohup, &coordinates, &options, "receive", &target));
+    wait_for_partial(&target);
+    client.signal(Signal::HUP);
+    client.wait().assert(0, &[]);
+    endpoint.wait().assert(0, &[]);
 }
