@@ -1,4 +1,4 @@
-//! SIGINT, SIGTERM and SIGHUP.
+//! SIGINT, SIGTERM and SIGHUP, and that no file may be as large as it gets.
 
 use std::io;
 use std::time::{Duration, Instant};
@@ -10,7 +10,7 @@ use tokio::signal::unix::{Signal as Signals, SignalKind, signal};
 use tokio::sync::watch;
 
 /// Tells when to stop, and with which code: the first signal asks, the second ends the
-/// program at once.
+/// program at once. From then on a file that gets larger than `ulimit -f` is an error of its write.
 pub(crate) fn watch() -> io::Result<Stop> {
     let (asked, stop) = watch::channel(None);
     let mut interrupt = signal(SignalKind::interrupt())?;
@@ -20,6 +20,8 @@ pub(crate) fn watch() -> io::Result<Stop> {
         // `nohup` ignores it for us. Where that is unknown it stays what it is.
         Some(true) | None => None,
     };
+    // Taken, it ends nobody; it stays taken when this is dropped.
+    drop(signal(SignalKind::from_raw(Signal::XFSZ.as_raw()))?);
     // Lives as long as the runtime, which ends with the program.
     drop(tokio::spawn(async move {
         let mut first: Option<Instant> = None;

@@ -9,8 +9,8 @@ use rustix::process::Signal;
 
 use crate::half::{Half, LARGE, assert_partial};
 use crate::harness::{
-    Process, World, beside, client, client_by, json, run, skipped, streamer_by, wait_for_partial,
-    wait_until,
+    Process, World, announced, beside, client, client_by, json, run, skipped, streamer_by,
+    wait_for_partial, wait_until,
 };
 use crate::namespace::Namespace;
 use crate::trees::plant_many;
@@ -437,4 +437,23 @@ fn two_clients_that_receive_into_one_target() {
     half.client.wait().assert(0, &[]);
     half.endpoint.wait().assert(0, &[]);
     assert!(!beside(&target, ".part").exists());
+}
+
+#[test]
+fn a_limit_for_files_is_an_error_on_either_side() {
+    let limited = || streamer_by("sh", &["-c", "ulimit -f 2048; exec \"$0\" \"$@\""]);
+    let world = World::new();
+    let source = world.file("source", 4 << 20);
+    let target = world.path("target");
+    let (_endpoint, coordinates) = world.endpoint(&[], "send", &source);
+    let exit = run(client_by(limited(), &coordinates, &[], "receive", &target));
+    exit.assert(13, &["error: ", "File too large", "hint: "]);
+    let world = World::new();
+    let command = world.server_by(limited(), &[], "receive", &world.path("target"));
+    let (mut endpoint, coordinates) = announced(command);
+    let exit = run(client(&coordinates, &[], "send", &source));
+    exit.assert(13, &["error: ", "hint: "]);
+    // It waits for somebody to make room, as on a full disk.
+    endpoint.wait_for(|line| line.contains("lost the client: cannot "));
+    assert!(endpoint.is_running());
 }
