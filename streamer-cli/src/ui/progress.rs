@@ -179,12 +179,24 @@ impl View {
             false => text,
         });
         let moved = now.resumed_bytes.saturating_add(now.moved_bytes);
-        // Each of these may draw.
+        let is_known = now.total_bytes > 0;
+        // Each of these may draw, and a bar for no bytes is a full one.
+        if !is_known {
+            self.restyle(false);
+        }
         self.bar.set_length(now.total_bytes);
         self.bar.set_position(moved.min(now.total_bytes));
-        if !self.is_bar && is_connected {
-            self.is_bar = true;
-            self.bar.set_style(style());
+        if is_known {
+            self.restyle(true);
+        }
+    }
+
+    fn restyle(&mut self, is_bar: bool) {
+        if std::mem::replace(&mut self.is_bar, is_bar) != is_bar {
+            self.bar.set_style(match is_bar {
+                true => style(),
+                false => waiting_style(),
+            });
         }
     }
 

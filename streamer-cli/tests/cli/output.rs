@@ -183,3 +183,29 @@ fn a_bar_on_terminals_only() {
     assert_eq!(exit.stderr, "");
     endpoint.wait().assert(0, &[]);
 }
+
+#[test]
+fn a_bar_is_not_full_before_it_is_known_how_much_there_is() {
+    if Command::new("script").arg("--version").output().is_err() {
+        eprintln!("skipped: needs script of util-linux");
+        return;
+    }
+    let world = World::new();
+    let source = world.file("source", 3 << 20);
+    let (endpoint, coordinates) = world.endpoint(&[], "send", &source);
+    let mut command = clean(Command::new("script"));
+    command
+        .args(["--quiet", "--return", "--command"])
+        .arg(format!(
+            "stty cols 150; '{BINARY}' receive --limit-rate 2MB --path target"
+        ))
+        .arg("/dev/null")
+        .current_dir(world.dir())
+        .env("TERM", "xterm")
+        .env("STREAMER_COORDINATES", &coordinates);
+    let exit = Process::start(command).wait();
+    exit.assert(0, &[]);
+    let (before, _) = exit.stdout.split_once('%').expect("a bar");
+    assert!(!before.ends_with("100"), "{exit:#?}");
+    endpoint.wait().assert(0, &[]);
+}
