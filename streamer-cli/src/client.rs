@@ -54,6 +54,16 @@ impl Local {
         }
     }
 
+    /// Whether the plaintext protocol can carry it, as far as is known.
+    fn fits_plaintext(&self, path: &Path) -> Result<(), ClientError> {
+        match self {
+            Self::Source(Source::Tree(_), _) => Err(ClientError::PlainTree {
+                path: path.to_owned(),
+            }),
+            Self::Source(Source::File(_), _) | Self::Target(..) => Ok(()),
+        }
+    }
+
     /// What the client does.
     pub fn operation(&self) -> Operation {
         match self {
@@ -148,6 +158,9 @@ pub async fn transfer(
     let operation = local.operation();
     if coordinates.operation == Some(operation) {
         return Err(ClientError::WrongDirection { operation });
+    }
+    if options.plaintext == Plaintext::Only {
+        local.fits_plaintext(path)?;
     }
     let limit = options
         .limit_rate
@@ -322,6 +335,7 @@ impl<N: FnMut(Notice<'_>)> Attempts<'_, N> {
         link: PlainLink,
         started: Instant,
     ) -> Result<Attempt, ClientError> {
+        self.local.fits_plaintext(self.path)?;
         let peer = link.peer();
         (self.notify)(Notice::Connected(peer, Transport::Ws));
         let stop = self.stop.clone();
@@ -342,7 +356,7 @@ impl<N: FnMut(Notice<'_>)> Attempts<'_, N> {
             }))),
             Err(_) if self.stop.borrow().is_some() => Err(ClientError::Interrupted),
             // Nothing is resumed over this protocol: whether to start over is the user's choice.
-            Err(error) => Err(error.into()),
+            Err(error) => Err(ClientError::Plain(error)),
         }
     }
 
@@ -661,6 +675,15 @@ pub enum ClientError {
     /// A side gave up.
     #[error(transparent)]
     Transfer(TransferError),
+    /// A side gave up, or was lost, over the plaintext protocol.
+    #[error(transparent)]
+    Plain(TransferError),
+    /// What the plaintext protocol cannot carry.
+    #[error("cannot send '{}': the plaintext protocol carries single files, and this is a directory", path.display())]
+    PlainTree {
+        /// Which.
+        path: PathBuf,
+    },
     /// The user gave up.
     #[error("interrupted")]
     Interrupted,
@@ -685,7 +708,7 @@ impl ClientError {
     /// What the peer or this side said, where somebody said something.
     pub fn code(&self) -> Option<ErrorCode> {
         match self {
-            Self::Transfer(error) => error.code(),
+            Self::Transfer(error) | Self::Plain(error) => error.code(),
             Self::Store(error) => Some(error.code),
             _ => None,
         }

@@ -59,7 +59,9 @@ impl From<&ClientError> for ExitStatus {
     fn from(error: &ClientError) -> Self {
         match error {
             ClientError::Coordinates(_) | ClientError::WrongDirection { .. } => Self::Coordinates,
-            ClientError::Input { .. } | ClientError::Store(_) => Self::File,
+            ClientError::Input { .. } | ClientError::Store(_) | ClientError::PlainTree { .. } => {
+                Self::File
+            }
             ClientError::Filter(_) => Self::Usage,
             ClientError::Dial(DialError::Stranger { .. }) => Self::Coordinates,
             // A Python endpoint is a stranger to TLS, whatever the coordinates.
@@ -67,7 +69,7 @@ impl From<&ClientError> for ExitStatus {
             ClientError::JobOver { .. } | ClientError::JobToCome { .. } => Self::Unreachable,
             ClientError::Api(_) => Self::Usage,
             ClientError::Dial(_) | ClientError::LostForGood { .. } => Self::Unreachable,
-            ClientError::Transfer(error) => error.into(),
+            ClientError::Transfer(error) | ClientError::Plain(error) => error.into(),
             ClientError::Interrupted => Self::Interrupted,
             ClientError::NoRandomness | ClientError::Signals { .. } | ClientError::Ask(_) => {
                 Self::Failure

@@ -36,6 +36,8 @@ pub(crate) fn of(error: &ClientError) -> Option<&'static str> {
         ClientError::JobToCome { .. } => "--wait 2h keeps trying for longer",
         ClientError::LostForGood { .. } | ClientError::Interrupted => RESUME,
         ClientError::Transfer(error) if error.is_lost() => RESUME,
+        ClientError::PlainTree { .. } => PLAIN_TREE,
+        ClientError::Plain(error) if error.is_lost() => PLAIN_LOST,
         ClientError::Dial(_)
         | ClientError::Filter(_)
         | ClientError::Input { .. }
@@ -43,6 +45,7 @@ pub(crate) fn of(error: &ClientError) -> Option<&'static str> {
         | ClientError::Ask(_)
         | ClientError::Api(_)
         | ClientError::NoRandomness => return None,
+        ClientError::Plain(error) => return error.code().and_then(of_plain),
         ClientError::Store(_) | ClientError::Transfer(_) => return error.code().and_then(of_code),
     })
 }
@@ -107,6 +110,14 @@ pub(crate) fn of_code(code: ErrorCode) -> Option<&'static str> {
     })
 }
 
+/// About a transfer over the plaintext protocol.
+pub(crate) fn of_plain(code: ErrorCode) -> Option<&'static str> {
+    match code {
+        ErrorCode::UnsupportedType => Some(PLAIN_TREE),
+        other => of_code(other),
+    }
+}
+
 /// About an entry of a tree whose others are in place.
 pub(crate) fn of_entry(code: ErrorCode) -> Option<&'static str> {
     match code {
@@ -117,5 +128,11 @@ pub(crate) fn of_entry(code: ErrorCode) -> Option<&'static str> {
         other => of_code(other),
     }
 }
+
+const PLAIN_TREE: &str = "a directory needs QUIC or TLS, and streamer on both sides: leave out --transport ws; to or from \
+     the Python streamer, make an archive of it, as with tar, and move that";
+
+const PLAIN_LOST: &str = "the same command starts over, since the plaintext protocol resumes nothing; where the source is a \
+     directory, leave out --transport ws: this protocol carries single files only";
 
 const RESUME: &str = "the same command continues from what arrived";

@@ -137,7 +137,9 @@ impl Printer {
     pub(crate) fn outcome(&self, summary: &Summary, transferred: &Transferred) -> ExitStatus {
         let status = ExitStatus::from(transferred);
         match &transferred.tree {
-            None if status != ExitStatus::Success => self.failures(transferred, status),
+            None if status != ExitStatus::Success => {
+                self.failures(transferred, summary.is_plain(), status)
+            }
             None => {
                 self.summary(summary);
                 status
@@ -178,10 +180,19 @@ impl Printer {
     }
 
     /// What failed after a receipt was given.
-    fn failures(&self, transferred: &Transferred, status: ExitStatus) -> ExitStatus {
+    fn failures(
+        &self,
+        transferred: &Transferred,
+        is_plain: bool,
+        status: ExitStatus,
+    ) -> ExitStatus {
         for failure in &transferred.conclusion.failures {
             let text = failure_text(transferred, failure.code);
-            self.failure(&text, hint::of_code(failure.code), status);
+            let hint = match is_plain {
+                true => hint::of_plain(failure.code),
+                false => hint::of_code(failure.code),
+            };
+            self.failure(&text, hint, status);
         }
         status
     }

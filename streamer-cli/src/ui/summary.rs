@@ -116,9 +116,14 @@ impl Summary {
         }
     }
 
+    /// Whether it travelled over a WebSocket.
+    pub(crate) fn is_plain(&self) -> bool {
+        self.transport == Transport::Ws
+    }
+
     /// Whoever sends a WebSocket hears that it was closed, and nothing else.
     fn confirmed(&self) -> bool {
-        !(self.transport == Transport::Ws && self.operation == Operation::Send)
+        !(self.is_plain() && self.operation == Operation::Send)
     }
 }
 

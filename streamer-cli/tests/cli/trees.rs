@@ -457,3 +457,39 @@ fn the_inbound_limit_counts_all_files() {
     endpoint.wait().assert(3, &["target/c'"]);
     assert_eq!(names(&target), ["a", "b"]);
 }
+
+#[test]
+fn a_tree_over_a_websocket_is_refused_with_what_to_do_instead() {
+    let world = World::new();
+    let source = world.path("source");
+    std::fs::create_dir(&source).unwrap();
+    let options = ["--transport", "ws"];
+    let (mut endpoint, coordinates) =
+        world.endpoint(&["--allow-websocket"], "receive", &world.path("target"));
+    let exit = run(client(&coordinates, &options, "send", &source));
+    let words = [
+        "single files",
+        "hint: a directory needs QUIC or TLS",
+        "leave out --transport ws",
+    ];
+    exit.assert(13, &words);
+    // It has not been disturbed.
+    run(client(&coordinates, &[], "send", &source)).assert(0, &[]);
+    endpoint.wait_for(|line| line.contains("received"));
+    endpoint.wait().assert(0, &[]);
+    let (_endpoint, coordinates) = world.endpoint(&["--allow-websocket"], "send", &source);
+    let exit = run(client(
+        &coordinates,
+        &options,
+        "receive",
+        &world.path("other"),
+    ));
+    exit.assert(
+        10,
+        &["hint: ", "leave out --transport ws", "single files only"],
+    );
+    assert!(
+        !exit.stderr.contains("continues from what arrived"),
+        "{exit:#?}"
+    );
+}
