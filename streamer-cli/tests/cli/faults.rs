@@ -194,14 +194,14 @@ fn a_directory_in_one_that_takes_no_names_is_filled_and_nothing_is_left_in_it() 
     let mut receiver = Process::start(receive(&coordinates, &limited));
     wait_until("the first blocks", || {
         let journal = std::fs::read_dir(home.join(WITHIN)).into_iter().flatten();
-        let partials = journal.filter_map(Result::ok);
+        let mut partials = journal.filter_map(Result::ok);
         let is_begun = |file: std::fs::DirEntry| {
             file.file_name()
                 .as_encoded_bytes()
                 .ends_with(b".part.journal")
                 && file.metadata().is_ok_and(|found| found.len() > 100)
         };
-        partials.map(is_begun).any(|is_begun| is_begun)
+        partials.any(is_begun)
     });
     assert!(receiver.is_running());
     receiver.signal(Signal::KILL);
