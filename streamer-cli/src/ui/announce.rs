@@ -4,7 +4,7 @@ use serde::Serialize;
 use streamer_core::Transport;
 use streamer_server::Notice;
 
-use crate::ui::Printer;
+use crate::ui::{Printer, chain};
 
 /// Prints what an endpoint says while it lives.
 pub(crate) fn server(printer: &Printer, notice: &Notice<'_>, announce: bool) {
@@ -49,7 +49,7 @@ pub(crate) fn server(printer: &Printer, notice: &Notice<'_>, announce: bool) {
             status(
                 printer,
                 "lost",
-                &format!("lost the client: {error}; waiting for it"),
+                &format!("lost the client: {}; waiting for it", chain(error)),
             );
         }
         _ => {}

@@ -454,6 +454,6 @@ fn a_limit_for_files_is_an_error_on_either_side() {
     let exit = run(client(&coordinates, &[], "send", &source));
     exit.assert(13, &["error: ", "hint: "]);
     // It waits for somebody to make room, as on a full disk.
-    endpoint.wait_for(|line| line.contains("lost the client: cannot "));
+    endpoint.wait_for(|line| line.contains("File too large"));
     assert!(endpoint.is_running());
 }
