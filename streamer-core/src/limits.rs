@@ -30,6 +30,15 @@ pub const BATCH_MAX_ENTRIES: usize = 1024;
 /// Most entries offered and not yet finished: bounds what both sides remember of a tree.
 pub const WINDOW_MAX_ENTRIES: usize = 4096;
 
+/// Most entries between the first one that is open and the last one that is offered, while the
+/// hash of the tree can be told: what is over in between waits for it. Some seconds' worth of small
+/// files.
+pub const TREE_SPAN_MAX_ENTRIES: usize = 32_768;
+
+/// Most bytes of names and hashes that wait like that: beyond it, with very long names, a tree has
+/// no hash.
+pub const TREE_WAITING_MAX_BYTES: usize = 16 << 20;
+
 /// Most entries in one transfer: their count is a `u32` on the wire.
 pub const TRANSFER_MAX_ENTRIES: u32 = u32::MAX;
 

@@ -126,6 +126,9 @@ struct Transferring {
     reading: bool,
     last_offered: bool,
     entries: BTreeMap<u32, Pending>,
+    /// A file was in place before: the tree has no hash, for which those that are over would
+    /// be kept.
+    has_kept: bool,
     /// How many of them have more to be said of by us.
     unsaid: usize,
     has_finished: bool,
@@ -137,6 +140,15 @@ impl Transferring {
     /// Whether the receiver has told the outcome of everything.
     fn is_over(&self) -> bool {
         self.has_finished && self.entries.is_empty()
+    }
+
+    /// Whether another batch may be offered: of entries that are open there are only so many, and
+    /// of those that are over, behind one that is open.
+    fn has_room(&self) -> bool {
+        let first = self.entries.keys().next().unwrap_or(&self.offered);
+        let span = (self.offered - first) as usize;
+        self.entries.len() + limits::BATCH_MAX_ENTRIES <= limits::WINDOW_MAX_ENTRIES
+            && (self.has_kept || span + limits::BATCH_MAX_ENTRIES <= limits::TREE_SPAN_MAX_ENTRIES)
     }
 }
 
@@ -434,8 +446,7 @@ impl Sender {
         let State::Transferring(transfer) = &mut self.state else {
             return;
         };
-        let room = limits::WINDOW_MAX_ENTRIES - limits::BATCH_MAX_ENTRIES;
-        if !transfer.reading && !transfer.last_offered && transfer.entries.len() <= room {
+        if !transfer.reading && !transfer.last_offered && transfer.has_room() {
             transfer.reading = true;
             self.outputs.push_back(SenderOutput::ReadManifest);
         }
@@ -479,7 +490,7 @@ impl Sender {
             };
             match (verdict.decision, pending.plan) {
                 (Decision::Refuse(code), _) => self.forget(entry, Some(code)),
-                (Decision::NoData, _) => self.forget(entry, None),
+                (Decision::NoData, plan) => self.keep(entry, plan),
                 (Decision::Send, None) => {
                     return Err(ProtocolError::Misbehaved("asked for the bytes of no file").into());
                 }
@@ -491,6 +502,14 @@ impl Sender {
         }
         self.finish_if_done();
         Ok(())
+    }
+
+    /// It is in place, without a byte of it.
+    fn keep(&mut self, entry: u32, plan: Option<BlockPlan>) {
+        if let State::Transferring(transfer) = &mut self.state {
+            transfer.has_kept |= plan.is_some();
+        }
+        self.forget(entry, None);
     }
 
     /// All of a file whose verdict is known beforehand.

@@ -169,6 +169,51 @@ fn a_receipt_for_something_else_is_misbehaviour() {
     }
 }
 
+/// Answers everything but the first entry until the sender wants no more, or has offered so many.
+fn offered_behind_an_open_entry(sender: &mut Sender, decision: Decision, most: u32) -> u32 {
+    let mut is_reading = true;
+    while std::mem::take(&mut is_reading) && sender.offered() < most {
+        let first = sender.offered();
+        let entries = vec![file(1); limits::BATCH_MAX_ENTRIES];
+        let last = false;
+        sender
+            .handle(SenderInput::Manifest { entries, last })
+            .unwrap();
+        let verdicts = (first.max(1)..sender.offered()).map(|entry| Verdict { entry, decision });
+        let verdicts = verdicts.collect();
+        let answer = Message::Answer(Answer { verdicts });
+        sender.handle(SenderInput::Message(answer)).unwrap();
+        while let Some(output) = sender.poll_output() {
+            is_reading |= output == SenderOutput::ReadManifest;
+        }
+    }
+    sender.offered()
+}
+
+#[test]
+fn no_more_is_offered_behind_an_open_entry_than_may_wait_for_its_hash() {
+    let most = limits::TREE_SPAN_MAX_ENTRIES as u32;
+    let mut sender = sender_at("nothing offered");
+    let refused = Decision::Refuse(ErrorCode::NameRefused);
+    let offered = offered_behind_an_open_entry(&mut sender, refused, 2 * most);
+    assert_eq!(offered, most);
+    // It goes on as soon as that one is over.
+    let verdict = Verdict {
+        entry: 0,
+        decision: refused,
+    };
+    let verdicts = vec![verdict];
+    let answer = Message::Answer(Answer { verdicts });
+    sender.handle(SenderInput::Message(answer)).unwrap();
+    let mut outputs = std::iter::from_fn(|| sender.poll_output());
+    assert!(outputs.any(|output| output == SenderOutput::ReadManifest));
+
+    // Without a hash nothing waits.
+    let mut sender = sender_at("nothing offered");
+    let offered = offered_behind_an_open_entry(&mut sender, Decision::NoData, 2 * most);
+    assert_eq!(offered, 2 * most);
+}
+
 #[test]
 fn offers_out_of_order_after_the_last_or_over_the_window_are_refused() {
     misbehaved(receiver_fault("nothing offered", offer(1, 1, false)));
