@@ -393,6 +393,10 @@ impl Receiver {
         if offer.entries.len() > room as usize {
             return Err(ProtocolError::LimitExceeded("entries in a transfer").into());
         }
+        if offer.last && offer.entries.is_empty() && transfer.offered == 0 {
+            // A receipt for it would be one for a file that is not there.
+            return Err(ProtocolError::Misbehaved("offered nothing").into());
+        }
         transfer.last_offered = offer.last;
         let mut refused = Vec::new();
         for offered in offer.entries {

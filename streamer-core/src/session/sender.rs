@@ -294,8 +294,7 @@ impl Sender {
             State::ExpectReceipt => true,
             State::Closed => false,
         };
-        // A manifest without entries is over before anybody answers.
-        (is_over && self.is_greeted).then(|| Conclusion {
+        is_over.then(|| Conclusion {
             receipt: self.totals,
             failures: self.failures.clone(),
         })
@@ -419,6 +418,10 @@ impl Sender {
         let room = limits::TRANSFER_MAX_ENTRIES - transfer.offered;
         if entries.len() > room as usize {
             return Err(SessionError::Ours(ErrorCode::LimitExceeded));
+        }
+        if last && entries.is_empty() && transfer.offered == 0 {
+            // A receipt for it would be one for nothing.
+            return Err(SessionError::Ours(ErrorCode::Internal));
         }
         transfer.reading = false;
         transfer.last_offered = last;

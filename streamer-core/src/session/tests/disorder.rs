@@ -215,6 +215,30 @@ fn no_more_is_offered_behind_an_open_entry_than_may_wait_for_its_hash() {
 }
 
 #[test]
+fn a_manifest_without_entries_is_a_fault_on_either_side() {
+    let error = receiver_fault("nothing offered", offer(0, 0, true));
+    assert_eq!(misbehaved(error), "offered nothing");
+    for state in ["nothing offered", "expecting Hello"] {
+        let mut sender = match state {
+            "expecting Hello" => Sender::dialer(SESSION, false),
+            _ => sender_at(state),
+        };
+        let (entries, last) = (Vec::new(), true);
+        let error = sender.handle(SenderInput::Manifest { entries, last });
+        assert_eq!(
+            error,
+            Err(SessionError::Ours(ErrorCode::Internal)),
+            "{state}"
+        );
+    }
+    // The end of a manifest may come by itself.
+    let mut receiver = receiver_at("nothing offered");
+    for offer in [offer(0, 0, false), offer(0, 1, false), offer(1, 0, true)] {
+        receiver.handle(ReceiverInput::Message(offer)).unwrap();
+    }
+}
+
+#[test]
 fn offers_out_of_order_after_the_last_or_over_the_window_are_refused() {
     misbehaved(receiver_fault("nothing offered", offer(1, 1, false)));
     misbehaved(receiver_fault("preparing", offer(1, 1, true)));

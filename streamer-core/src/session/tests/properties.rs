@@ -27,7 +27,7 @@ fn size() -> impl Strategy<Value = u64> {
 }
 
 fn sizes() -> impl Strategy<Value = Vec<u64>> {
-    proptest::collection::vec(size(), 0..5)
+    proptest::collection::vec(size(), 1..5)
 }
 
 /// Files, and one in four something else.
@@ -42,7 +42,7 @@ fn kinds() -> impl Strategy<Value = Vec<EntryKind>> {
         }),
     ];
     let file = size().prop_map(|size| EntryKind::File { size });
-    proptest::collection::vec(prop_oneof![3 => file, 1 => other], 0..6)
+    proptest::collection::vec(prop_oneof![3 => file, 1 => other], 1..6)
 }
 
 fn damage() -> impl Strategy<Value = BTreeMap<(u32, u64), u32>> {

@@ -33,14 +33,6 @@ fn files_of_every_size_arrive() {
 }
 
 #[test]
-fn a_source_without_entries_ends_with_an_empty_receipt() {
-    let mut store = Store::default();
-    let report = run(&mut Source::default(), &mut store, &Plan::default());
-    assert_eq!(report.sender.conclusion().receipt.entries, 0);
-    assert_eq!(report.sender, report.receiver);
-}
-
-#[test]
 fn the_receipt_counts_entries_and_bytes() {
     let mut source = Source::files(&[0, 10, MIB]);
     source.push(EntryKind::Directory);
