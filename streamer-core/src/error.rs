@@ -122,6 +122,9 @@ pub enum ProtocolError {
     /// A message does not decode.
     #[error("the peer sent a malformed message")]
     Malformed,
+    /// It greets with another version than ours.
+    #[error("the two sides speak no common protocol version")]
+    OtherVersion,
 }
 
 impl ProtocolError {
@@ -129,6 +132,7 @@ impl ProtocolError {
     pub fn code(&self) -> ErrorCode {
         match self {
             Self::LimitExceeded(_) => ErrorCode::LimitExceeded,
+            Self::OtherVersion => ErrorCode::UnsupportedVersion,
             Self::Unexpected { .. } | Self::Misbehaved(_) | Self::Malformed => {
                 ErrorCode::ProtocolViolation
             }

@@ -5,17 +5,19 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use streamer_core::Transport;
-use streamer_core::net::control::read_message;
+use streamer_core::net::control::{ControlError, read_message, write_message};
 use streamer_core::net::link::{Carrier, Lane, Link};
 use streamer_core::net::quic::Endpoint;
 use streamer_core::net::tcp::{Acceptor, TlsStream};
 use streamer_core::net::ws::{self, PlainLink};
 use streamer_core::websocket::bearer::BearerCheck;
-use streamer_core::wire::message::{Hello, Message};
+use streamer_core::wire::message::{Abort, Hello, Message};
+use streamer_core::{ErrorCode, Transport};
+use tokio::io::{AsyncRead, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
+use tokio::time::timeout;
 
 use crate::handshakes::Handshakes;
 
@@ -62,6 +64,31 @@ impl PlainDoor {
 pub(crate) enum Line {
     Quic(quinn::Connection, quinn::SendStream, quinn::RecvStream),
     Tls(Box<TlsStream>),
+}
+
+impl Line {
+    /// Tells a caller why it is not served: over QUIC at once, over TLS as the future is polled, which
+    /// ends soon whatever the caller does.
+    pub(crate) fn refuse(self, code: ErrorCode) -> impl Future<Output = ()> + Send {
+        let stream = match self {
+            Self::Quic(connection, ..) => {
+                connection.close(quinn::VarInt::from(u32::from(code.number())), &[]);
+                None
+            }
+            Self::Tls(stream) => Some(stream),
+        };
+        async move {
+            let Some(mut stream) = stream else { return };
+            let told = async {
+                write_message(&mut stream, &Message::Abort(Abort { code })).await?;
+                stream.shutdown().await?;
+                // What it said meanwhile: with that unread the system would take back what we said.
+                tokio::io::copy(&mut stream, &mut tokio::io::sink()).await?;
+                Ok::<_, ControlError>(())
+            };
+            let _ = timeout(REFUSAL, told).await;
+        }
+    }
 }
 
 impl Caller {
@@ -199,13 +226,8 @@ async fn accept_tcp(
 async fn greet_quic(endpoint: &Endpoint, incoming: quinn::Incoming) -> Option<Arrival> {
     let connection = endpoint.admit(incoming).ok()?.await.ok()?;
     let (send, mut receive) = connection.accept_bi().await.ok()?;
-    let Ok(Message::Hello(hello)) = read_message(&mut receive).await else {
-        return None;
-    };
-    Some(Arrival::Proven(Caller {
-        hello,
-        line: Line::Quic(connection, send, receive),
-    }))
+    let hello = read_hello(&mut receive).await;
+    greeted(hello, Line::Quic(connection, send, receive)).await
 }
 
 async fn greet_tcp(
@@ -220,13 +242,33 @@ async fn greet_tcp(
         return Some(Arrival::Plain(Box::new(link)));
     }
     let mut stream = acceptor.accept(stream).await.ok()?;
-    let Ok(Message::Hello(hello)) = read_message(&mut stream).await else {
-        return None;
-    };
-    Some(Arrival::Proven(Caller {
-        hello,
-        line: Line::Tls(Box::new(stream)),
-    }))
+    let hello = read_hello(&mut stream).await;
+    greeted(hello, Line::Tls(Box::new(stream))).await
+}
+
+/// What a caller says first; the code to refuse it with where that is something else.
+async fn read_hello<R: AsyncRead + Unpin>(stream: &mut R) -> Result<Hello, Option<ErrorCode>> {
+    match read_message(stream).await {
+        Ok(Message::Hello(hello)) => Ok(hello),
+        Ok(_) => Err(Some(ErrorCode::ProtocolViolation)),
+        Err(ControlError::Protocol(error)) => Err(Some(error.code())),
+        Err(_) => Err(None),
+    }
+}
+
+/// Whoever holds the secret hears why it is not understood: another version must not take it for a
+/// connection that was lost.
+async fn greeted(hello: Result<Hello, Option<ErrorCode>>, line: Line) -> Option<Arrival> {
+    match hello {
+        Ok(hello) => Some(Arrival::Proven(Caller { hello, line })),
+        Err(code) => {
+            if let Some(code) = code {
+                tracing::warn!(%code, "a client that holds the secret cannot be understood");
+                line.refuse(code).await;
+            }
+            None
+        }
+    }
 }
 
 /// Whether the caller's first byte is that of `GET`; of TLS it is 0x16. Takes nothing away.
@@ -240,3 +282,6 @@ const ARRIVED_CALLERS: usize = 4;
 
 /// Before connections are accepted again after the system refused one.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
+/// Longest time for telling a caller that it is not served.
+const REFUSAL: Duration = Duration::from_secs(2);

@@ -6,7 +6,6 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use streamer_core::error::ErrorCode;
-use streamer_core::net::control::write_message;
 use streamer_core::net::link::{Connection, Link};
 use streamer_core::net::send::SenderConfig;
 use streamer_core::net::stop::{Stop, stopped};
@@ -20,13 +19,13 @@ use streamer_core::store::StoreError;
 use streamer_core::store::source::Source;
 use streamer_core::store::target::{Target, TargetPolicy};
 use streamer_core::websocket::bearer::BearerCheck;
-use streamer_core::wire::message::{Abort, Message, Role};
+use streamer_core::wire::message::Role;
 use streamer_core::{Coordinates, Operation, Transport, limits};
 use tokio::time::{Instant as TokioInstant, sleep_until, timeout};
 
 use crate::admission::{Admission, admission, is_alive};
 use crate::bind::{BindError, Bound, bind};
-use crate::callers::{Arrival, Caller, Callers, Line, PlainDoor};
+use crate::callers::{Arrival, Caller, Callers, PlainDoor};
 use crate::config::Config;
 
 /// What an endpoint says while it lives.
@@ -478,23 +477,7 @@ fn refuse(caller: Caller, notify: &mut impl FnMut(Notice<'_>)) {
     notify(Notice::Refused {
         peer: caller.peer(),
     });
-    match caller.line {
-        Line::Quic(connection, ..) => {
-            connection.close(
-                quinn::VarInt::from(u32::from(ErrorCode::Busy.number())),
-                &[],
-            );
-        }
-        Line::Tls(mut stream) => {
-            // Small enough for the socket's buffer: done in one turn, or not worth more.
-            drop(tokio::spawn(async move {
-                let abort = Message::Abort(Abort {
-                    code: ErrorCode::Busy,
-                });
-                let _ = timeout(REFUSAL, write_message(&mut stream, &abort)).await;
-            }));
-        }
-    }
+    drop(tokio::spawn(caller.line.refuse(ErrorCode::Busy)));
 }
 
 /// Tells a WebSocket that it is not served. Most are told before they open; this one came as

@@ -381,6 +381,71 @@ mod tests {
         (link, says, more)
     }
 
+    /// With a peer that hears us.
+    fn link_to_somebody(greeting: Option<Message>) -> (Link, DuplexStream, mpsc::Sender<Lane>) {
+        let (ours, theirs) = tokio::io::duplex(100_000);
+        let (control_receive, control_send) = tokio::io::split(ours);
+        let (more, lanes) = mpsc::channel(1);
+        let link = Link {
+            connection: Connection::Tls {
+                peer: ([127, 0, 0, 1], 1).into(),
+                open: watch::Sender::new(true),
+            },
+            control_send: Box::new(control_send),
+            control_receive: Box::new(control_receive),
+            session: SessionId([7; 16]),
+            greeting,
+            lanes,
+            limit: None,
+        };
+        (link, theirs, more)
+    }
+
+    /// Either side of a session, which dials.
+    async fn dialer(role: Role, link: Link) -> Result<Transferred, TransferError> {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("file");
+        let stop = std::future::pending();
+        match role {
+            Role::Sender => {
+                std::fs::write(&path, "bytes").unwrap();
+                let source = Source::open(&path).unwrap();
+                send::send(link, source, SenderConfig::default(), Arc::default(), stop).await
+            }
+            Role::Receiver => {
+                let target = Target::new(&path, TargetPolicy::default());
+                let config = ReceiverConfig::default();
+                receive::receive(link, target, config, Arc::default(), stop).await
+            }
+        }
+    }
+
+    #[tokio::test]
+    async fn an_endpoint_of_another_version_is_told_so_and_the_session_is_not_lost() {
+        for role in [Role::Sender, Role::Receiver] {
+            let (link, mut theirs, _lanes) = link_to_somebody(None);
+            let answers = async move {
+                // A `Hello` of version 2, of which nothing more is known here.
+                let newer = [0, 0, 0, 4, 0, 2, 9, 9];
+                tokio::io::AsyncWriteExt::write_all(&mut theirs, &newer)
+                    .await
+                    .unwrap();
+                let mut said = Vec::new();
+                while let Ok(message) = control::read_message(&mut theirs).await {
+                    said.push(message);
+                }
+                said
+            };
+            let (ended, said) = tokio::join!(dialer(role, link), answers);
+            let code = ErrorCode::UnsupportedVersion;
+            assert_eq!(ended.unwrap_err().code(), Some(code));
+            assert_eq!(
+                said.last(),
+                Some(&Message::Abort(crate::wire::message::Abort { code }))
+            );
+        }
+    }
+
     fn assert_lost(session: impl AsyncFnOnce() -> Result<Transferred, TransferError>) {
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_all()

@@ -10,6 +10,7 @@ use tokio::time::{Instant, sleep_until};
 
 use crate::error::{ErrorCode, ProtocolError};
 use crate::limits;
+use crate::net::control::ControlError;
 use crate::net::keeper::{During, Keeper, OpenFiles};
 use crate::net::lane::{Event, Inlet, receive_lane};
 use crate::net::limit::RateLimit;
@@ -150,7 +151,7 @@ impl Driver {
                 }
                 message = self.control.incoming.recv() => match message {
                     Some(Ok(message)) => ReceiverInput::Message(message),
-                    Some(Err(error)) => return Err(connection.lost(error)),
+                    Some(Err(error)) => return Err(self.on_unreadable(connection, error)),
                     None => return Err(TransferError::Lost("the control stream ended".into())),
                 },
                 Some(event) = self.events.recv() => {
@@ -281,6 +282,14 @@ impl Driver {
             drop(ended);
             (number, result)
         });
+    }
+
+    /// The control stream failed, or what came over it makes no sense: then the peer hears that.
+    fn on_unreadable(&mut self, connection: &Connection, error: ControlError) -> TransferError {
+        if let ControlError::Protocol(error) = &error {
+            let _ = self.give_up(error.code());
+        }
+        connection.lost(error)
     }
 
     fn give_up(&mut self, code: ErrorCode) -> TransferError {

@@ -11,6 +11,7 @@ use tokio::time::{Instant, sleep_until};
 use crate::blocks::BlockRun;
 use crate::error::ErrorCode;
 use crate::limits;
+use crate::net::control::ControlError;
 use crate::net::lane_log::LaneLog;
 use crate::net::lane_reader::{Event, OfferedFile, Task, Work, send_lane};
 use crate::net::limit::RateLimit;
@@ -177,7 +178,7 @@ impl Driver {
                 }
                 message = self.control.incoming.recv() => match message {
                     Some(Ok(message)) => SenderInput::Message(message),
-                    Some(Err(error)) => return Err(connection.lost(error)),
+                    Some(Err(error)) => return Err(self.on_unreadable(connection, error)),
                     None => return Err(TransferError::Lost("the control stream ended".into())),
                 },
                 Some(event) = self.events.recv() => {
@@ -220,6 +221,14 @@ impl Driver {
             watch.on_input();
             self.feed(input)?;
         }
+    }
+
+    /// The control stream failed, or what came over it makes no sense: then the peer hears that.
+    fn on_unreadable(&mut self, connection: &Connection, error: ControlError) -> TransferError {
+        if let ControlError::Protocol(error) = &error {
+            let _ = self.feed(SenderInput::Stop(error.code()));
+        }
+        connection.lost(error)
     }
 
     fn feed(&mut self, input: SenderInput) -> Result<(), TransferError> {

@@ -5,6 +5,7 @@
 
 use crate::error::ProtocolError;
 use crate::limits;
+use crate::wire::VERSION;
 use crate::wire::message::Message;
 
 /// Length of the prefix of a frame, in bytes.
@@ -39,19 +40,34 @@ pub fn body_bytes(prefix: [u8; PREFIX_BYTES]) -> Result<usize, ProtocolError> {
     Ok(length)
 }
 
-/// Decodes the body of a frame and checks every bound.
+/// Decodes the body of a frame and checks every bound. Of a `Hello` the version is looked at before
+/// anything else, and what follows the fields that are known here is ignored.
 ///
 /// # Errors
-/// When the bytes are not exactly one message, or a bound is exceeded.
+/// When the bytes are not exactly one message, or a bound is exceeded; of another version than ours,
+/// that.
 pub fn decode_body(body: &[u8]) -> Result<Message, ProtocolError> {
+    let version = greeting_version(body);
+    if version.is_some_and(|version| version != VERSION) {
+        return Err(ProtocolError::OtherVersion);
+    }
     let (message, rest) =
         postcard::take_from_bytes::<Message>(body).map_err(|_| ProtocolError::Malformed)?;
-    if !rest.is_empty() {
+    if version.is_none() && !rest.is_empty() {
         return Err(ProtocolError::Malformed);
     }
     message.check_bounds()?;
     Ok(message)
 }
+
+/// Of a `Hello`, whatever else is in it: where it stands never changes.
+fn greeting_version(body: &[u8]) -> Option<u16> {
+    let ((variant, version), _) = postcard::take_from_bytes::<(u32, u16)>(body).ok()?;
+    (variant == HELLO).then_some(version)
+}
+
+/// Number of its variant.
+const HELLO: u32 = 0;
 
 /// Takes the first message from a buffer: the message and the bytes it took, or `None` when
 /// more bytes are needed.
@@ -176,6 +192,41 @@ mod tests {
             })
             .collect();
         insta::assert_debug_snapshot!(frames);
+    }
+
+    fn greeting() -> Vec<u8> {
+        postcard::to_allocvec(&one_of_each()[0]).unwrap()
+    }
+
+    #[test]
+    fn a_greeting_may_have_more_fields_and_no_other_message_may() {
+        for message in one_of_each() {
+            let mut body = postcard::to_allocvec(&message).unwrap();
+            body.extend_from_slice(b"more");
+            let expected = match message {
+                Message::Hello(_) => Ok(message),
+                _ => Err(ProtocolError::Malformed),
+            };
+            assert_eq!(decode_body(&body), expected);
+        }
+    }
+
+    #[test]
+    fn the_version_of_a_greeting_counts_before_all_else() {
+        let mut body = greeting();
+        assert_eq!(body[..2], [0, VERSION as u8]);
+        body[1] += 1;
+        for length in 2..=body.len() {
+            let error = decode_body(&body[..length]).unwrap_err();
+            assert_eq!(error.code(), ErrorCode::UnsupportedVersion, "{length}");
+        }
+        // A role that is not known here.
+        body[2] = 7;
+        assert_eq!(decode_body(&body), Err(ProtocolError::OtherVersion));
+        body[1] = VERSION as u8;
+        assert_eq!(decode_body(&body), Err(ProtocolError::Malformed));
+        body[1] = 0;
+        assert_eq!(decode_body(&body), Err(ProtocolError::OtherVersion));
     }
 
     #[test]

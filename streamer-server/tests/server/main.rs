@@ -7,4 +7,5 @@ mod receipt;
 mod stalled;
 mod strangers;
 mod vacant;
+mod versions;
 mod world;
