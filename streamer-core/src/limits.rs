@@ -39,6 +39,11 @@ pub const TREE_SPAN_MAX_ENTRIES: usize = 32_768;
 /// no hash.
 pub const TREE_WAITING_MAX_BYTES: usize = 16 << 20;
 
+/// Most bytes of messages that wait until the other side takes them. What a window of entries makes
+/// one side say fits: paths and targets of the greatest length are 32 MiB, hashes of the partials
+/// that are open at a time as well, and the blocks of a lost lane 12 MiB.
+pub const OUTBOX_MAX_BYTES: usize = 64 << 20;
+
 /// Most entries in one transfer: their count is a `u32` on the wire.
 pub const TRANSFER_MAX_ENTRIES: u32 = u32::MAX;
 
@@ -72,6 +77,10 @@ pub const NANOS_MAX: u32 = 999_999_999;
 
 /// Most block hashes in one message.
 pub const HELD_MAX_HASHES: usize = 8192;
+
+/// Most hashes held of all entries that are not over: a receiver has 64 partials open at a time, and
+/// may open as many others before the end of these is heard.
+pub const HELD_OPEN_MAX_HASHES: u64 = 128 * FILE_MAX_BLOCKS;
 
 /// Blocks of one entry that are asked for again before the entry fails.
 pub const ENTRY_MAX_REPEATS: u32 = 3;

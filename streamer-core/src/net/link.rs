@@ -352,13 +352,16 @@ mod tests {
     use tokio::time::{sleep, timeout};
 
     use super::*;
+    use crate::blocks::BlockRun;
     use crate::net::send::SenderConfig;
     use crate::net::{Transferred, receive, send};
     use crate::path::RelPath;
     use crate::session::{ReceiverConfig, hello};
     use crate::store::source::Source;
     use crate::store::target::{Target, TargetPolicy};
-    use crate::wire::message::{Entry, EntryKind, Offer, Role, Timestamp};
+    use crate::wire::message::{
+        Abort, Entry, EntryKind, EntryRun, LaneBlocks, Offer, Role, Timestamp,
+    };
 
     /// With a peer that was killed: what is written fails, and what it said is still read.
     fn link_to_nobody(role: Role) -> (Link, DuplexStream, mpsc::Sender<Lane>) {
@@ -439,11 +442,57 @@ mod tests {
             let (ended, said) = tokio::join!(dialer(role, link), answers);
             let code = ErrorCode::UnsupportedVersion;
             assert_eq!(ended.unwrap_err().code(), Some(code));
-            assert_eq!(
-                said.last(),
-                Some(&Message::Abort(crate::wire::message::Abort { code }))
-            );
+            assert_eq!(said.last(), Some(&Message::Abort(Abort { code })));
         }
+    }
+
+    /// Everything that it says is answered.
+    #[tokio::test]
+    async fn a_peer_that_talks_and_does_not_listen_is_given_up() {
+        let greeting = Message::Hello(hello(Role::Sender, SessionId([7; 16]), 0));
+        let (link, mut peer, _lanes) = link_to_somebody(Some(greeting));
+        let talks = async move {
+            let entry = Entry {
+                path: RelPath::root(),
+                kind: EntryKind::File { size: 4 << 30 },
+                mode: 0o600,
+                modified: Timestamp::default(),
+                has_holes: true,
+            };
+            let offer = Message::Offer(Offer {
+                first: 0,
+                entries: vec![entry],
+                last: true,
+            });
+            control::write_message(&mut peer, &offer).await.unwrap();
+            while !matches!(
+                control::read_message(&mut peer).await.unwrap(),
+                Message::Answer(_)
+            ) {}
+            let run = |block| EntryRun {
+                entry: 0,
+                run: BlockRun {
+                    first: 2 * block,
+                    count: 1,
+                },
+            };
+            for lane in 1.. {
+                let lost = Message::LaneLost(LaneBlocks {
+                    lane,
+                    runs: (0..limits::BATCH_MAX_ENTRIES as u64).map(run).collect(),
+                    last: true,
+                });
+                if control::write_message(&mut peer, &lost).await.is_err() {
+                    break;
+                }
+            }
+            // Until now nothing was read.
+            peer
+        };
+        let received = dialer(Role::Receiver, link);
+        let (ended, _peer) = tokio::join!(timeout(DEADLINE, received), talks);
+        let code = ended.expect("an end").unwrap_err().code();
+        assert_eq!(code, Some(ErrorCode::LimitExceeded));
     }
 
     fn assert_lost(session: impl AsyncFnOnce() -> Result<Transferred, TransferError>) {

@@ -16,6 +16,7 @@ mod lane_reader;
 pub mod limit;
 pub mod link;
 mod manifest;
+mod outbox;
 mod outlet;
 pub mod path_mtu;
 pub mod progress;

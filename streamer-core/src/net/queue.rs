@@ -68,6 +68,11 @@ impl<T> WorkQueue<T> {
         self.tell(&mut inner);
     }
 
+    /// Drops work that nobody wants any more.
+    pub(crate) fn retain(&self, is_wanted: impl FnMut(&T) -> bool) {
+        self.lock().work.retain(is_wanted);
+    }
+
     /// Work that is there now, without waiting.
     pub(crate) fn try_pop(&self) -> Option<T> {
         let mut inner = self.lock();

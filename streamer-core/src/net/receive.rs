@@ -1,6 +1,6 @@
 //! Drives a [`Receiver`]: reads records, hashes and writes them on threads of their own.
 
-use std::collections::{HashMap, HashSet, VecDeque};
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -15,17 +15,18 @@ use crate::net::keeper::{During, Keeper, OpenFiles};
 use crate::net::lane::{Event, Inlet, receive_lane};
 use crate::net::limit::RateLimit;
 use crate::net::link::{Carrier, Connection, ControlTasks, Lane, Link, reserve};
+use crate::net::outbox::Outbox;
 use crate::net::progress::Progress;
 use crate::net::quic::fit_receive_windows;
 use crate::net::stall::{Arrivals, Watch};
 use crate::net::tally::Tally;
 use crate::net::{TransferError, Transferred};
 use crate::session::{
-    Conclusion, Preparation, Receiver, ReceiverConfig, ReceiverInput, ReceiverOutput,
+    Conclusion, Preparation, Receiver, ReceiverConfig, ReceiverInput, ReceiverOutput, SessionError,
 };
 use crate::store::target::Target;
 use crate::store::{StoreError, beneath};
-use crate::wire::message::{Entry, EntryKind, Message, SessionId};
+use crate::wire::message::{Entry, EntryKind, SessionId};
 
 /// Receives what the peer sends over `link` into `target`, and waits until the peer closes
 /// the connection.
@@ -52,7 +53,7 @@ pub async fn receive(
     let mut driver = Driver {
         session: Receiver::new(link.session, config),
         control,
-        outbox: VecDeque::new(),
+        outbox: Outbox::default(),
         events,
         events_tx,
         keeper,
@@ -98,7 +99,7 @@ pub async fn receive(
 struct Driver {
     session: Receiver,
     control: ControlTasks,
-    outbox: VecDeque<Message>,
+    outbox: Outbox,
     events: mpsc::Receiver<Event>,
     events_tx: mpsc::Sender<Event>,
     keeper: Keeper,
@@ -133,13 +134,13 @@ impl Driver {
         let outgoing = self.control.outgoing();
         let (mut starved, mut mute) = (connection.first_lane_due(), None);
         loop {
-            if let Some(conclusion) = self.do_outputs() {
+            if let Some(conclusion) = self.do_outputs()? {
                 return Ok(conclusion);
             }
             // Each arm is cancel-safe: channels, a reservation, and futures that are kept.
             let input = tokio::select! {
                 permit = reserve(outgoing.as_ref()), if mute.is_none() && !self.outbox.is_empty() => {
-                    match (permit, self.outbox.pop_front()) {
+                    match (permit, self.outbox.pop()) {
                         (Some(permit), Some(message)) => permit.send(message),
                         // What the peer has said may tell why.
                         _ => mute = Some(Instant::now() + FAREWELL),
@@ -197,7 +198,7 @@ impl Driver {
     fn feed(&mut self, input: ReceiverInput) -> Result<(), TransferError> {
         let result = self.session.handle(input);
         if result.is_err() {
-            self.do_outputs();
+            self.do_outputs()?;
         }
         Ok(result?)
     }
@@ -294,17 +295,23 @@ impl Driver {
 
     fn give_up(&mut self, code: ErrorCode) -> TransferError {
         let result = self.session.handle(ReceiverInput::Stop(code));
-        self.do_outputs();
-        match result {
+        // All that is left to be said is that.
+        let said = self.do_outputs();
+        match result.and(said) {
             Err(error) => error.into(),
-            Ok(()) => TransferError::Session(crate::session::SessionError::Ours(code)),
+            Ok(_) => TransferError::Session(SessionError::Ours(code)),
         }
     }
 
-    fn do_outputs(&mut self) -> Option<Conclusion> {
+    fn do_outputs(&mut self) -> Result<Option<Conclusion>, SessionError> {
         while let Some(output) = self.session.poll_output() {
             match output {
-                ReceiverOutput::Send(message) => self.outbox.push_back(message),
+                ReceiverOutput::Send(message) => {
+                    if let Err(error) = self.outbox.push(message) {
+                        let _ = self.give_up(error.code());
+                        return Err(error.into());
+                    }
+                }
                 ReceiverOutput::Restart => self.target.restart(self.id),
                 ReceiverOutput::Prepare { entry, offered } => {
                     let bytes = offered.plan().map_or(0, |plan| plan.size());
@@ -323,10 +330,10 @@ impl Driver {
                 }
                 ReceiverOutput::DropLane { lane } => self.drop_lane(lane),
                 ReceiverOutput::Sync => self.keeper.sync(),
-                ReceiverOutput::Close(conclusion) => return Some(conclusion),
+                ReceiverOutput::Close(conclusion) => return Ok(Some(conclusion)),
             }
         }
-        None
+        Ok(None)
     }
 
     /// Remembers what the session refuses by itself.
@@ -425,7 +432,7 @@ impl Driver {
         result: &Result<Conclusion, TransferError>,
     ) -> bool {
         self.keeper.leave();
-        let farewell = std::mem::take(&mut self.outbox);
+        let farewell = self.outbox.take();
         // Bounded: the peer may be gone.
         let ended_well = tokio::time::timeout(FAREWELL, async {
             let ended_well = self.control.drain(farewell).await;

@@ -1,6 +1,6 @@
 //! Drives a [`Sender`]: hands work to lanes, and tells the machine what became of it.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -17,6 +17,7 @@ use crate::net::lane_reader::{Event, OfferedFile, Task, Work, send_lane};
 use crate::net::limit::RateLimit;
 use crate::net::link::{Carrier, Connection, ControlTasks, Lane, Link, reserve};
 use crate::net::manifest::{self, Batch, Manifest};
+use crate::net::outbox::Outbox;
 use crate::net::progress::Progress;
 use crate::net::queue::WorkQueue;
 use crate::net::quic::fit_send_windows;
@@ -68,7 +69,7 @@ pub async fn send(
     let mut driver = Driver {
         session,
         control,
-        outbox: VecDeque::new(),
+        outbox: Outbox::default(),
         events,
         events_tx,
         queue: Arc::new(WorkQueue::new()),
@@ -77,6 +78,7 @@ pub async fn send(
         manifest: None,
         wants_manifest: false,
         offered: HashMap::new(),
+        checked: HashSet::new(),
         lanes: JoinSet::new(),
         logs: HashMap::new(),
         quic_lanes: Vec::new(),
@@ -93,7 +95,7 @@ pub async fn send(
     // Nobody hears the end of a broken stream; one in good order would say that a receipt came.
     let is_lost = result.as_ref().is_err_and(TransferError::is_lost);
     if result.is_err() && !is_lost {
-        let farewell = std::mem::take(&mut driver.outbox);
+        let farewell = driver.outbox.take();
         // Bounded: the peer may be gone.
         let _ = tokio::time::timeout(FAREWELL, driver.control.drain(farewell)).await;
     } else if let (false, Connection::Tls { .. }) = (is_lost, &connection) {
@@ -124,7 +126,7 @@ pub async fn send(
 struct Driver {
     session: Sender,
     control: ControlTasks,
-    outbox: VecDeque<Message>,
+    outbox: Outbox,
     events: mpsc::Receiver<Event>,
     events_tx: mpsc::Sender<Event>,
     queue: Arc<WorkQueue<Work>>,
@@ -135,6 +137,8 @@ struct Driver {
     wants_manifest: bool,
     /// Files that are offered and not over.
     offered: HashMap<u32, Arc<OfferedFile>>,
+    /// Those of them of which the receiver holds something.
+    checked: HashSet<u32>,
     /// Each ends with its number.
     lanes: JoinSet<u16>,
     /// Of those that live, by number.
@@ -166,7 +170,7 @@ impl Driver {
             // Each arm is cancel-safe: channels, a reservation, and futures that are kept.
             let input = tokio::select! {
                 permit = reserve(outgoing.as_ref()), if mute.is_none() && !self.outbox.is_empty() => {
-                    match (permit, self.outbox.pop_front()) {
+                    match (permit, self.outbox.pop()) {
                         (Some(permit), Some(message)) => permit.send(message),
                         // What the peer has said may tell why.
                         _ => mute = Some(Instant::now() + FAREWELL),
@@ -348,7 +352,12 @@ impl Driver {
     fn do_outputs(&mut self) -> Result<Option<Conclusion>, SessionError> {
         while let Some(output) = self.session.poll_output() {
             match output {
-                SenderOutput::Send(message) => self.outbox.push_back(message),
+                SenderOutput::Send(message) => {
+                    if let Err(error) = self.outbox.push(message) {
+                        let _ = self.feed(SenderInput::Stop(error.code()));
+                        return Err(error.into());
+                    }
+                }
                 SenderOutput::Filter(wanted) => self.add_filter(&wanted)?,
                 SenderOutput::ReadManifest => {
                     self.wants_manifest = true;
@@ -357,12 +366,19 @@ impl Driver {
                         self.manifest = Some(manifest::read(&self.source, filter));
                     }
                 }
-                SenderOutput::CheckHeld(held) => self.queue_work(held.entry, Task::Check(held)),
+                SenderOutput::CheckHeld(held) => {
+                    self.checked.insert(held.entry);
+                    self.queue_work(held.entry, Task::Check(held));
+                }
                 SenderOutput::SendBlocks { entry, run } => self.queue_blocks(entry, run),
                 SenderOutput::Seal { entry } => self.seal(entry)?,
                 SenderOutput::Release { entry, failure } => {
                     let file = self.offered.remove(&entry);
                     file.iter().for_each(|file| file.end());
+                    if self.checked.remove(&entry) {
+                        // Whoever is busy would keep its hashes in memory.
+                        self.queue.retain(|work| work.entry != entry);
+                    }
                     self.logs.values().for_each(|log| log.forget(entry));
                     self.tally.released(entry, failure, &self.progress);
                 }

@@ -129,6 +129,8 @@ struct Transferring {
     /// A file was in place before: the tree has no hash, for which those that are over would
     /// be kept.
     has_kept: bool,
+    /// Blocks of them that the receiver said it holds.
+    held: u64,
     /// How many of them have more to be said of by us.
     unsaid: usize,
     has_finished: bool,
@@ -162,6 +164,8 @@ struct Loss {
 #[derive(Debug, Clone)]
 struct Pending {
     plan: Option<BlockPlan>,
+    /// Blocks that the receiver said it holds.
+    held: u64,
     /// Blocks that the receiver asked for again.
     repeats: u32,
     phase: Phase,
@@ -206,6 +210,7 @@ impl Pending {
         };
         Self {
             plan,
+            held: 0,
             repeats: 0,
             phase,
         }
@@ -477,6 +482,14 @@ impl Sender {
             .into());
         }
         *checks += 1;
+        let count = theirs.hashes.len() as u64;
+        pending.held += count;
+        if let State::Transferring(transfer) = &mut self.state {
+            transfer.held += count;
+            if transfer.held > limits::HELD_OPEN_MAX_HASHES {
+                return Err(ProtocolError::LimitExceeded("blocks held").into());
+            }
+        }
         self.outputs.push_back(SenderOutput::CheckHeld(theirs));
         Ok(())
     }
@@ -739,6 +752,7 @@ impl Sender {
         };
         if let Some(pending) = transfer.entries.remove(&entry) {
             transfer.unsaid -= usize::from(!pending.phase.is_said());
+            transfer.held -= pending.held;
             self.totals.count(pending.plan, failure.is_some());
         }
         if let Some(code) = failure

@@ -61,6 +61,26 @@ impl Message {
         }
     }
 
+    /// About what it takes in memory.
+    pub(crate) fn memory_bytes(&self) -> usize {
+        let lists = match self {
+            Self::Offer(offer) => offer.entries.iter().map(Entry::memory_bytes).sum(),
+            Self::Held(held) => size_of_val(&*held.hashes),
+            Self::Answer(answer) => size_of_val(&*answer.verdicts),
+            Self::Complete(complete) => size_of_val(&*complete.roots),
+            Self::Done(done) => size_of_val(&*done.outcomes),
+            Self::LaneLost(blocks) | Self::Missing(blocks) => size_of_val(&*blocks.runs),
+            // Once in a session.
+            Self::Hello(_) => 0,
+            Self::Again(_)
+            | Self::Failed(_)
+            | Self::Finish(_)
+            | Self::Receipt(_)
+            | Self::Abort(_) => 0,
+        };
+        size_of::<Self>() + lists
+    }
+
     /// Checks every bound that decoding alone does not.
     ///
     /// # Errors
@@ -238,6 +258,14 @@ pub enum EntryKind {
 }
 
 impl Entry {
+    fn memory_bytes(&self) -> usize {
+        let target = match &self.kind {
+            EntryKind::Symlink { target } => target.len(),
+            EntryKind::File { .. } | EntryKind::Directory | EntryKind::Unsent { .. } => 0,
+        };
+        size_of::<Self>() + self.path.as_bytes().len() + target
+    }
+
     fn check_bounds(&self) -> Result<(), ProtocolError> {
         // Beyond it lie values that file systems take for "now" and "leave alone".
         let nanos = self.modified.nanos as usize;

@@ -116,6 +116,46 @@ fn blocks_held_beyond_the_end_twice_or_none_at_all_are_misbehaviour() {
 }
 
 #[test]
+fn more_blocks_held_than_a_receiver_has_open_are_too_many() {
+    let mut sender = sender_at("nothing offered");
+    let blocks = limits::FILE_MAX_BLOCKS;
+    let most = (limits::HELD_OPEN_MAX_HASHES / blocks) as u32;
+    let entries = vec![file(blocks * limits::BLOCK_MIN_BYTES); most as usize + 2];
+    let last = true;
+    sender
+        .handle(SenderInput::Manifest { entries, last })
+        .unwrap();
+    let hold = |sender: &mut Sender, entry| {
+        let parts = (0..blocks).step_by(limits::HELD_MAX_HASHES);
+        let result = parts.into_iter().try_for_each(|first_block| {
+            let hashes = vec![ROOT; limits::HELD_MAX_HASHES];
+            let held = Message::Held(Held {
+                entry,
+                first_block,
+                hashes,
+            });
+            sender.handle(SenderInput::Message(held))
+        });
+        while sender.poll_output().is_some() {}
+        result
+    };
+    for entry in 0..most {
+        hold(&mut sender, entry).unwrap();
+    }
+    // What is over does not count.
+    let outcome = Outcome {
+        entry: 0,
+        failure: Some(ErrorCode::NoSpace),
+    };
+    let outcomes = vec![outcome];
+    let done = Message::Done(Done { outcomes });
+    sender.handle(SenderInput::Message(done)).unwrap();
+    hold(&mut sender, most).unwrap();
+    let error = hold(&mut sender, most + 1).unwrap_err();
+    assert_eq!(exceeded(error), "blocks held");
+}
+
+#[test]
 fn asking_for_the_bytes_of_a_directory_is_misbehaviour() {
     let mut sender = sender_at("nothing offered");
     let entries = vec![Entry {
