@@ -94,6 +94,10 @@ pub const RECEIPT_MAX_FAILURES: usize = 1024;
 /// Most lanes of one session.
 pub const LANES_MAX: usize = 32;
 
+/// Longest wait for the `Hello` of an endpoint that was dialled, which may be putting away the files
+/// of a session before. Then the session is lost, and dialled again for as long as the user waits.
+pub const GREETING_PATIENCE: Duration = Duration::from_secs(30);
+
 /// For how long whoever knows that all is in place looks for the other side, to pass the receipt
 /// on or to hear it: a lost connection is noticed within ten seconds.
 pub const RECEIPT_PATIENCE: Duration = Duration::from_secs(30);

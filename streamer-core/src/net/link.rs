@@ -446,6 +446,24 @@ mod tests {
         }
     }
 
+    #[tokio::test]
+    async fn an_endpoint_that_says_nothing_is_lost() {
+        for role in [Role::Sender, Role::Receiver] {
+            let (link, theirs, more) = link_to_somebody(None);
+            let session = tokio::spawn(dialer(role, link));
+            tokio::time::pause();
+            // Threads of a session keep the clock from running by itself.
+            while !session.is_finished() {
+                tokio::time::advance(Duration::from_millis(100)).await;
+            }
+            tokio::time::resume();
+            let ended = session.await.unwrap().unwrap_err();
+            assert!(ended.is_lost(), "{ended:?}");
+            assert!(ended.to_string().contains("greet"), "{ended}");
+            drop((theirs, more));
+        }
+    }
+
     /// Everything that it says is answered.
     #[tokio::test]
     async fn a_peer_that_talks_and_does_not_listen_is_given_up() {

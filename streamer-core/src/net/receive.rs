@@ -133,6 +133,7 @@ impl Driver {
         tokio::pin!(stop);
         let outgoing = self.control.outgoing();
         let (mut starved, mut mute) = (connection.first_lane_due(), None);
+        let greeting_due = Instant::now() + limits::GREETING_PATIENCE;
         loop {
             if let Some(conclusion) = self.do_outputs()? {
                 return Ok(conclusion);
@@ -179,6 +180,9 @@ impl Driver {
                     Ok((_, Err(error))) => return Err(self.give_up(error.code())),
                     Err(_) => return Err(self.give_up(ErrorCode::Internal)),
                 },
+                () = sleep_until(greeting_due), if !self.session.is_greeted() => {
+                    return Err(TransferError::Lost("the other side does not greet".into()));
+                }
                 () = connection.cut() => return Err(connection.closed().await),
                 code = &mut stop => ReceiverInput::Stop(code),
                 () = self.watch.glance() => {

@@ -163,6 +163,7 @@ impl Driver {
         let outgoing = self.control.outgoing();
         let mut watch = Watch::new();
         let (mut starved, mut mute) = (connection.first_lane_due(), None);
+        let greeting_due = Instant::now() + limits::GREETING_PATIENCE;
         loop {
             if let Some(conclusion) = self.do_outputs()? {
                 return Ok(conclusion);
@@ -213,6 +214,9 @@ impl Driver {
                     }
                     Err(_) => SenderInput::Stop(ErrorCode::Internal),
                 },
+                () = sleep_until(greeting_due), if !self.session.is_greeted() => {
+                    return Err(TransferError::Lost("the other side does not greet".into()));
+                }
                 () = connection.cut() => return Err(connection.closed().await),
                 code = &mut stop => SenderInput::Stop(code),
                 () = watch.glance() => {

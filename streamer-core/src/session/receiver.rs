@@ -261,6 +261,11 @@ impl Receiver {
         }
     }
 
+    /// Whether the sender has said `Hello`.
+    pub fn is_greeted(&self) -> bool {
+        !matches!(self.state, State::ExpectHello)
+    }
+
     /// Whether this block of this entry is wanted now: asked for, and not yet proven.
     pub fn wants(&self, entry: u32, block: u64) -> bool {
         let State::Transferring(transfer) = &self.state else {

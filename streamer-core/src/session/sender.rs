@@ -276,6 +276,11 @@ impl Sender {
         }
     }
 
+    /// Whether the receiver has said `Hello`.
+    pub fn is_greeted(&self) -> bool {
+        self.is_greeted
+    }
+
     /// Bytes that either side may be hashing, without a word: the receiver of what it finds at its
     /// target, this one of what it was told is held.
     pub fn unhashed_bytes(&self) -> u64 {
