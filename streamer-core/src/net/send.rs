@@ -103,6 +103,9 @@ pub async fn send(
         let _ = tokio::time::timeout(FAREWELL, driver.control.end()).await;
     }
     connection.close(reason);
+    // A task that is only told to end is dropped when the runtime next looks: until then its thread
+    // waits for its socket, and whoever shuts the runtime down waits for that thread.
+    driver.lanes.shutdown().await;
     let is_settled = result.is_ok();
     let conclusion = match result {
         // Of a tree something is left to be done between the last outcome and the receipt.
@@ -495,3 +498,44 @@ const STARVED: Duration = Duration::from_secs(10);
 
 /// Longest wait for the peer to take our last message.
 const FAREWELL: Duration = Duration::from_secs(2);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::net::tcp;
+    use crate::session::hello;
+    use crate::wire::message::{Role, SessionId};
+    use tokio::sync::oneshot;
+
+    /// The runtime of a client does not look at its tasks again after that.
+    #[tokio::test]
+    async fn no_lane_outlives_its_session() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("file");
+        std::fs::write(&path, "bytes").unwrap();
+        let (control, _peer) = tcp::tests::pair().await;
+        let (lane, _lane_peer) = tcp::tests::pair().await;
+        let session = SessionId([7; 16]);
+        let greeting = Message::Hello(hello(Role::Receiver, session, 0));
+        let (link, lanes) = Link::tls(control, session, Some(greeting));
+        let (ended, mut end) = oneshot::channel();
+        let lane = Lane {
+            number: 1,
+            carrier: Carrier::Tls(Box::new(lane)),
+            ended: Some(ended),
+        };
+        lanes.try_send(lane).unwrap();
+        let source = Source::open(&path).unwrap();
+        let progress = Arc::<Progress>::default();
+        let stop = async {
+            while lanes.capacity() < limits::LANES_MAX {
+                tokio::task::yield_now().await;
+            }
+            ErrorCode::Interrupted
+        };
+        let sent = send(link, source, SenderConfig::default(), progress, stop).await;
+        assert_eq!(sent.unwrap_err().code(), Some(ErrorCode::Interrupted));
+        let is_over = end.try_recv();
+        assert_eq!(is_over, Err(oneshot::error::TryRecvError::Closed));
+    }
+}
