@@ -2,6 +2,7 @@
 //! the other gives finished files their names, as many at once as are finished.
 
 use std::collections::{HashMap, VecDeque};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use tokio::sync::{mpsc, watch};
@@ -42,6 +43,8 @@ pub(crate) struct OpenFiles {
     files: Mutex<HashMap<u32, OpenFile>>,
     /// The first one may have to be waited for: its records may come before it is found.
     expects_first: watch::Sender<bool>,
+    /// The session is over.
+    is_closed: AtomicBool,
 }
 
 impl OpenFiles {
@@ -51,11 +54,21 @@ impl OpenFiles {
         Self {
             files: Mutex::default(),
             expects_first: watch::Sender::new(expects_first),
+            is_closed: AtomicBool::new(false),
         }
     }
 
     pub(crate) fn get(&self, entry: u32) -> Option<OpenFile> {
         self.lock().get(&entry).cloned()
+    }
+
+    /// Lets whoever writes end with what it is at.
+    pub(crate) fn close(&self) {
+        self.is_closed.store(true, Ordering::Relaxed);
+    }
+
+    pub(crate) fn is_closed(&self) -> bool {
+        self.is_closed.load(Ordering::Relaxed)
     }
 
     /// Whether this entry is to be waited for with [`until_first_found`](Self::until_first_found).
@@ -190,12 +203,24 @@ impl Keeper {
     }
 
     /// Waits until what is finished has its name and partials are put away, however slow
-    /// the disk. `is_settled`: nobody will ask for the receipt again.
-    pub(crate) async fn left(self, is_settled: bool) {
-        let [finder, namer] = self.threads;
+    /// the disk. `is_settled`: nobody will ask for the receipt again. Nobody may write any more: what
+    /// is put away is for the next session.
+    ///
+    /// Cancel safety: dropped, both threads end once the disk lets them, and nothing is made
+    /// durable any more.
+    pub(crate) async fn left(mut self, is_settled: bool) {
+        let [finder, namer] = &mut self.threads;
         let _ = finder.await;
         self.namer.push(Name::Leave { is_settled });
         let _ = namer.await;
+    }
+}
+
+impl Drop for Keeper {
+    fn drop(&mut self) {
+        self.leaving.set();
+        self.finder.close();
+        self.namer.close();
     }
 }
 

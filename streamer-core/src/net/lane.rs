@@ -5,6 +5,7 @@
 //! control slows the sender.
 
 use std::collections::VecDeque;
+use std::convert::Infallible;
 use std::future::poll_fn;
 use std::pin::pin;
 use std::sync::Arc;
@@ -69,6 +70,9 @@ pub(crate) struct Inlet {
     pub(crate) arrivals: Arc<Arrivals>,
     pub(crate) limit: Option<Arc<RateLimit>>,
     pub(crate) events: mpsc::Sender<Event>,
+    /// Nothing is sent: it closes when the last thread that may write is gone, which is later than
+    /// the lane where a disk is slow.
+    pub(crate) _writing: mpsc::Sender<Infallible>,
 }
 
 impl Inlet {
@@ -82,7 +86,8 @@ impl Inlet {
 /// Receives what comes over one lane until it ends, or `dropped` says that nothing more is to
 /// be taken from it. What came until then has been told when it returns.
 ///
-/// Cancel safety: dropping it loses the blocks that were arriving.
+/// Cancel safety: dropping it loses the blocks that were arriving. Its threads may be writing then, for
+/// as long as something holds `writing` of the inlet.
 ///
 /// # Errors
 /// When the records are not what was offered.
@@ -333,10 +338,10 @@ async fn tell(event: Option<Event>, inlet: &Inlet) -> Result<(), End> {
     }
 }
 
-/// Hashes and writes until the queue closes.
+/// Hashes and writes until the queue closes, or what is in it is for the next session.
 fn write_all(mut full: mpsc::Receiver<Step>, empty: &mpsc::Sender<Vec<u8>>, inlet: &Inlet) {
     let mut writer = Writer::default();
-    while let Some(step) = full.blocking_recv() {
+    while let Some(step) = full.blocking_recv().filter(|_| !inlet.open.is_closed()) {
         let (used, event) = writer.take(step);
         if let Some(used) = used {
             inlet.arrivals.on_written();
@@ -691,6 +696,8 @@ impl Block {
             return None;
         }
         self.hasher.update(bytes);
+        #[cfg(test)]
+        tests::before_write(&self.file);
         let written = self.file.write_all_at(bytes, offset);
         self.check(written)
     }
@@ -758,3 +765,63 @@ const BUFFERS: usize = 8;
 
 /// Packets taken from the stream at a time.
 const CHUNKS: usize = 64;
+
+#[cfg(test)]
+pub(super) mod tests {
+    use std::collections::BTreeMap;
+    use std::sync::{Condvar, Mutex};
+
+    use super::*;
+
+    /// A disk that takes its time with one file.
+    #[derive(Debug, Default)]
+    pub(in crate::net) struct SlowDisk {
+        state: Mutex<State>,
+        changed: Condvar,
+    }
+
+    #[derive(Debug, Default)]
+    struct State {
+        is_asked: bool,
+        is_ready: bool,
+    }
+
+    /// By the time at which the file was modified, which tells tests apart.
+    static SLOW: Mutex<BTreeMap<i64, Arc<SlowDisk>>> = Mutex::new(BTreeMap::new());
+
+    impl SlowDisk {
+        pub(in crate::net) fn of(modified: i64) -> Arc<Self> {
+            let mut slow = SLOW.lock().unwrap();
+            Arc::clone(slow.entry(modified).or_default())
+        }
+
+        /// Waits until something is to be written.
+        pub(in crate::net) async fn asked(self: &Arc<Self>) {
+            let disk = Arc::clone(self);
+            let asked = tokio::task::spawn_blocking(move || disk.wait(|state| state.is_asked));
+            asked.await.unwrap();
+        }
+
+        /// Lets it be written.
+        pub(in crate::net) fn get_ready(&self) {
+            self.state.lock().unwrap().is_ready = true;
+            self.changed.notify_all();
+        }
+
+        fn wait(&self, until: impl Fn(&State) -> bool) {
+            let state = self.state.lock().unwrap();
+            let waits = |state: &mut State| !until(state);
+            drop(self.changed.wait_while(state, waits).unwrap());
+        }
+    }
+
+    pub(super) fn before_write(file: &PartialFile) {
+        let modified = file.offered().modified.seconds;
+        let slow = SLOW.lock().unwrap().get(&modified).map(Arc::clone);
+        if let Some(disk) = slow {
+            disk.state.lock().unwrap().is_asked = true;
+            disk.changed.notify_all();
+            disk.wait(|state| state.is_ready);
+        }
+    }
+}

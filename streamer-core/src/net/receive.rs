@@ -1,12 +1,13 @@
 //! Drives a [`Receiver`]: reads records, hashes and writes them on threads of their own.
 
 use std::collections::{HashMap, HashSet};
+use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinSet;
-use tokio::time::{Instant, sleep_until};
+use tokio::time::{Instant, sleep, sleep_until};
 
 use crate::error::{ErrorCode, ProtocolError};
 use crate::limits;
@@ -19,6 +20,7 @@ use crate::net::outbox::Outbox;
 use crate::net::progress::Progress;
 use crate::net::quic::fit_receive_windows;
 use crate::net::stall::{Arrivals, Watch};
+use crate::net::stop::Stopper;
 use crate::net::tally::Tally;
 use crate::net::{TransferError, Transferred};
 use crate::session::{
@@ -34,6 +36,9 @@ use crate::wire::message::{Entry, EntryKind, SessionId};
 /// Not cancel-safe: dropped, it leaves partials that are not synced; they resume none the
 /// less. `stop` ends it early with the given code and makes partials durable.
 ///
+/// When it returns nothing writes to the target any more, however long the disk takes for what was
+/// begun, unless `stop` says that nobody waits for that.
+///
 /// # Errors
 /// When the connection is lost, or either side gives up. A target that fails on its own is
 /// reported in the returned failures.
@@ -48,6 +53,7 @@ pub async fn receive(
     let connection = link.connection;
     let control = ControlTasks::spawn(link.control_send, link.control_receive, link.greeting);
     let (events_tx, events) = mpsc::channel(EVENT_QUEUE);
+    let (writing, writers) = mpsc::channel(1);
     let open = Arc::new(OpenFiles::new(config.vacant));
     let keeper = Keeper::spawn(target.clone(), Arc::clone(&open), events_tx.clone());
     let mut driver = Driver {
@@ -71,8 +77,11 @@ pub async fn receive(
         tally: Tally::default(),
         watch: Watch::new(),
         lane_count: 0,
+        writing,
+        writers,
     };
-    let result = driver.run(&connection, link.lanes, stop).await;
+    let mut stop = Stopper::new(stop);
+    let result = driver.run(&connection, link.lanes, &mut stop).await;
     connection.hang_up();
     let was_heard = driver.leave(&connection, &result).await;
     let is_settled = result.is_ok() && was_heard;
@@ -80,10 +89,19 @@ pub async fn receive(
         keeper,
         tally,
         lane_count: lanes,
+        writing,
+        writers,
         ..
     } = driver;
-    // The keeper is what makes partials durable.
-    keeper.left(is_settled).await;
+    drop(writing);
+    // Neither is needed after the other. A lost session is not told to be one before: the next would
+    // find its file locked, or worse, written to.
+    tokio::select! {
+        () = put_away(writers, keeper, is_settled) => {}
+        () = hopeless(&mut stop) => {
+            tracing::warn!("the file system does not answer; what arrived last may not be durable");
+        }
+    }
     let conclusion = result?;
     let (root, tree, failures) = tally.finish();
     Ok(Transferred {
@@ -94,6 +112,18 @@ pub async fn receive(
         lanes,
         is_settled,
     })
+}
+
+/// Waits until nobody writes any more, then for the keeper, which makes partials durable.
+async fn put_away(mut writers: mpsc::Receiver<Infallible>, keeper: Keeper, is_settled: bool) {
+    while writers.recv().await.is_some() {}
+    keeper.left(is_settled).await;
+}
+
+/// Waits until somebody asks to stop, and then as long as a file system may take to answer.
+async fn hopeless(stop: &mut Stopper<impl Future<Output = ErrorCode>>) {
+    stop.asked().await;
+    sleep(PUT_AWAY).await;
 }
 
 struct Driver {
@@ -121,6 +151,9 @@ struct Driver {
     tally: Tally,
     watch: Watch,
     lane_count: u32,
+    /// Lanes have clones of it; the other end hears when all are gone.
+    writing: mpsc::Sender<Infallible>,
+    writers: mpsc::Receiver<Infallible>,
 }
 
 impl Driver {
@@ -128,9 +161,8 @@ impl Driver {
         &mut self,
         connection: &Connection,
         mut new_lanes: mpsc::Receiver<Lane>,
-        stop: impl Future<Output = ErrorCode>,
+        stop: &mut Stopper<impl Future<Output = ErrorCode>>,
     ) -> Result<Conclusion, TransferError> {
-        tokio::pin!(stop);
         let outgoing = self.control.outgoing();
         let (mut starved, mut mute) = (connection.first_lane_due(), None);
         let greeting_due = Instant::now() + limits::GREETING_PATIENCE;
@@ -184,7 +216,7 @@ impl Driver {
                     return Err(TransferError::Lost("the other side does not greet".into()));
                 }
                 () = connection.cut() => return Err(connection.closed().await),
-                code = &mut stop => ReceiverInput::Stop(code),
+                code = stop.asked() => ReceiverInput::Stop(code),
                 () = self.watch.glance() => {
                     let (is_owed, unhashed) =
                         (self.session.is_owed(), self.session.unhashed_bytes());
@@ -279,6 +311,7 @@ impl Driver {
             arrivals: Arc::clone(&self.arrivals),
             limit: self.limit.clone(),
             events: self.events_tx.clone(),
+            _writing: self.writing.clone(),
         };
         let (end, dropped) = oneshot::channel();
         self.drops.insert(number, end);
@@ -428,14 +461,15 @@ impl Driver {
             || (is_root && (self.tally.is_tree() || during == During::Prepare))
     }
 
-    /// Says the last words, waits for the peer to close, and puts partials away. Whether the
-    /// peer closed in good order.
+    /// Says the last words, waits for the peer to close, and ends the lanes. Whether the peer
+    /// closed in good order.
     async fn leave(
         &mut self,
         connection: &Connection,
         result: &Result<Conclusion, TransferError>,
     ) -> bool {
         self.keeper.leave();
+        self.open.close();
         let farewell = self.outbox.take();
         // Bounded: the peer may be gone.
         let ended_well = tokio::time::timeout(FAREWELL, async {
@@ -463,3 +497,206 @@ const STARVED: Duration = Duration::from_secs(10);
 
 /// Longest wait for the peer to take our last message and close.
 const FAREWELL: Duration = Duration::from_secs(5);
+
+/// Longest wait for a file system once somebody asks to stop. With the farewell, and what a program
+/// grants its threads in the end, it is less than the 30 s after which Slurm kills.
+const PUT_AWAY: Duration = Duration::from_secs(15);
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use tokio::task::JoinHandle;
+    use tokio::time::timeout;
+
+    use super::*;
+    use crate::limits::BLOCK_MIN_BYTES;
+    use crate::net::control::{read_message, write_message};
+    use crate::net::lane::tests::SlowDisk;
+    use crate::net::quic::Endpoint;
+    use crate::net::tcp;
+    use crate::path::RelPath;
+    use crate::secret::TransferSecret;
+    use crate::session::hello;
+    use crate::store::partial::Leaving;
+    use crate::store::target::TargetPolicy;
+    use crate::wire::message::{Message, Offer, Role, Timestamp};
+    use crate::wire::record::RecordHeader;
+    use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt as _};
+
+    const SESSION: SessionId = SessionId([7; 16]);
+
+    fn offered(modified: i64) -> Entry {
+        Entry {
+            path: RelPath::root(),
+            kind: EntryKind::File {
+                size: 3 * BLOCK_MIN_BYTES,
+            },
+            mode: 0o600,
+            modified: Timestamp {
+                seconds: modified,
+                nanos: 0,
+            },
+            has_holes: false,
+        }
+    }
+
+    /// Offers a file, and waits until it is wanted.
+    async fn offer(
+        modified: i64,
+        send: &mut (impl AsyncWrite + Unpin),
+        receive: &mut (impl AsyncRead + Unpin),
+    ) {
+        let offer = Message::Offer(Offer {
+            first: 0,
+            entries: vec![offered(modified)],
+            last: true,
+        });
+        write_message(send, &offer).await.unwrap();
+        while !matches!(read_message(receive).await.unwrap(), Message::Answer(_)) {}
+    }
+
+    /// A block and a half, whose hash does not matter.
+    async fn records(lane: &mut (impl AsyncWrite + Unpin)) {
+        let header = RecordHeader {
+            entry: 0,
+            offset: 0,
+            length: BLOCK_MIN_BYTES,
+            is_hole: false,
+        };
+        lane.write_all(&header.encode()).await.unwrap();
+        let block = vec![1; BLOCK_MIN_BYTES as usize];
+        lane.write_all(&block).await.unwrap();
+        lane.flush().await.unwrap();
+    }
+
+    struct Session {
+        receiving: JoinHandle<Result<Transferred, TransferError>>,
+        stop: oneshot::Sender<ErrorCode>,
+        disk: Arc<SlowDisk>,
+    }
+
+    impl Session {
+        fn begin(link: Link, target: &Path, modified: i64) -> Self {
+            let disk = SlowDisk::of(modified);
+            let target = Target::new(target, TargetPolicy::default());
+            let (stop, stopped) = oneshot::channel();
+            let stopped = async move {
+                match stopped.await {
+                    Ok(code) => code,
+                    Err(_) => std::future::pending().await,
+                }
+            };
+            let config = ReceiverConfig::default();
+            let receiving = receive(link, target, config, Arc::default(), stopped);
+            Self {
+                receiving: tokio::spawn(receiving),
+                stop,
+                disk,
+            }
+        }
+    }
+
+    fn greeting() -> Option<Message> {
+        Some(Message::Hello(hello(Role::Sender, SESSION, 0)))
+    }
+
+    /// Whose connection is lost while the disk is at work.
+    async fn lost_over_quic(target: &Path, modified: i64) -> Session {
+        let secret = TransferSecret::generate().unwrap();
+        let listener = Endpoint::bind("127.0.0.1:0".parse().unwrap(), &secret).unwrap();
+        let address = listener.local_addr().unwrap();
+        let dialer = Endpoint::dialer(address, &secret).unwrap();
+        let accept = async {
+            let incoming = listener.accept().await.unwrap();
+            listener.admit(incoming).unwrap().await.unwrap()
+        };
+        let connect = async { dialer.connect(address).unwrap().await.unwrap() };
+        let (accepted, connected) = tokio::join!(accept, connect);
+        let (mut send, mut receive) = connected.open_bi().await.unwrap();
+        let offering = async {
+            offer(modified, &mut send, &mut receive).await;
+            let mut lane = connected.open_uni().await.unwrap();
+            records(&mut lane).await;
+        };
+        let accepting = async {
+            let control = accepted.accept_bi().await.unwrap();
+            let (link, _) = Link::quic(accepted.clone(), control, SESSION, greeting());
+            Session::begin(link, target, modified)
+        };
+        let ((), session) = tokio::join!(offering, accepting);
+        session.disk.asked().await;
+        connected.close(0_u32.into(), &[]);
+        accepted.closed().await;
+        session
+    }
+
+    async fn lost_over_tls(target: &Path, modified: i64) -> Session {
+        let (control, peer) = tcp::tests::pair().await;
+        let (lane, mut lane_peer) = tcp::tests::pair().await;
+        let (link, lanes) = Link::tls(control, SESSION, greeting());
+        let lane = Lane {
+            number: 1,
+            carrier: Carrier::Tls(Box::new(lane)),
+            ended: None,
+        };
+        lanes.try_send(lane).unwrap();
+        let session = Session::begin(link, target, modified);
+        let (mut receive, mut send) = tokio::io::split(peer);
+        offer(modified, &mut send, &mut receive).await;
+        records(&mut lane_peer).await;
+        session.disk.asked().await;
+        session
+    }
+
+    /// The next session of this process would find the file locked, or written to.
+    async fn assert_waits_for_its_writers(session: Session, target: &Path, modified: i64) {
+        let Session {
+            mut receiving,
+            stop: _stop,
+            disk,
+        } = session;
+        let early = timeout(Duration::from_secs(1), &mut receiving).await;
+        assert!(early.is_err(), "it left a writer behind: {early:?}");
+        disk.get_ready();
+        let lost = receiving.await.unwrap().unwrap_err();
+        assert!(lost.is_lost(), "{lost:?}");
+        let next = Target::new(target, TargetPolicy::default());
+        next.prepare(&offered(modified), &Leaving::default())
+            .unwrap();
+    }
+
+    #[tokio::test]
+    async fn a_lost_session_waits_for_its_writers_over_quic() {
+        let dir = tempfile::tempdir().unwrap();
+        let target = dir.path().join("target");
+        let session = lost_over_quic(&target, 1001).await;
+        assert_waits_for_its_writers(session, &target, 1001).await;
+    }
+
+    #[tokio::test]
+    async fn a_lost_session_waits_for_its_writers_over_tls() {
+        let dir = tempfile::tempdir().unwrap();
+        let target = dir.path().join("target");
+        let session = lost_over_tls(&target, 1002).await;
+        assert_waits_for_its_writers(session, &target, 1002).await;
+    }
+
+    #[tokio::test]
+    async fn who_is_asked_to_stop_does_not_wait_for_a_disk_that_hangs() {
+        let dir = tempfile::tempdir().unwrap();
+        let target = dir.path().join("target");
+        let session = lost_over_quic(&target, 1003).await;
+        session.stop.send(ErrorCode::Terminated).unwrap();
+        tokio::time::pause();
+        let mut passed = Duration::ZERO;
+        while !session.receiving.is_finished() {
+            let step = Duration::from_millis(100);
+            tokio::time::advance(step).await;
+            passed += step;
+            assert!(passed < 2 * PUT_AWAY, "it waits for the disk");
+        }
+        session.receiving.await.unwrap().unwrap_err();
+        session.disk.get_ready();
+    }
+}

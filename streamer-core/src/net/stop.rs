@@ -1,5 +1,7 @@
 //! Being asked to stop: a signal, told to whoever moves bytes.
 
+use std::pin::Pin;
+
 use tokio::sync::watch;
 
 use crate::error::ErrorCode;
@@ -13,5 +15,28 @@ pub async fn stopped(mut stop: Stop) -> ErrorCode {
         Ok(Some(code)) => code,
         // Whoever could ask is gone: nobody will.
         Ok(None) | Err(_) => std::future::pending().await,
+    }
+}
+
+/// Somebody who may ask to stop, for a driver that waits for that more than once.
+pub(crate) struct Stopper<F> {
+    asks: Pin<Box<F>>,
+    asked: Option<ErrorCode>,
+}
+
+impl<F: Future<Output = ErrorCode>> Stopper<F> {
+    pub(crate) fn new(asks: F) -> Self {
+        Self {
+            asks: Box::pin(asks),
+            asked: None,
+        }
+    }
+
+    /// Waits until somebody asks, or has asked. Cancel-safe.
+    pub(crate) async fn asked(&mut self) -> ErrorCode {
+        match self.asked {
+            Some(code) => code,
+            None => *self.asked.insert(self.asks.as_mut().await),
+        }
     }
 }
