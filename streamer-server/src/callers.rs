@@ -180,7 +180,7 @@ async fn accept_quic(endpoint: Endpoint, arrivals: mpsc::Sender<Arrival>) {
                     let _ = incoming.retry();
                     continue;
                 }
-                if !handshakes.make_room() {
+                if !handshakes.make_room(incoming.remote_address()) {
                     incoming.refuse();
                     continue;
                 }
@@ -211,7 +211,7 @@ async fn accept_tcp(
                     continue;
                 };
                 // Without room the stream is dropped, which closes it.
-                if !handshakes.make_room() {
+                if !handshakes.make_room(peer) {
                     continue;
                 }
                 let (acceptor, door) = (acceptor.clone(), door.clone());

@@ -15,7 +15,7 @@ use streamer_core::net::tcp::Connector;
 use streamer_core::net::tls::SERVER_NAME;
 use streamer_core::wire::ALPN;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-use tokio::net::{TcpStream, UdpSocket};
+use tokio::net::{TcpSocket, TcpStream, UdpSocket};
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 
@@ -224,6 +224,23 @@ async fn as_many_as_may_shake_hands_and_then_say_nothing() {
     world.assert_serves().await;
     // Not only once the handshakes of the others have timed out.
     assert!(begun.elapsed() < Duration::from_secs(7), "{begun:?}");
+}
+
+/// A client from elsewhere gets in at once, and not when one of them happens to have made room.
+#[tokio::test]
+async fn one_address_that_connects_without_end() {
+    let world = World::new().await;
+    let mut silent = Vec::new();
+    for _ in 0..64 {
+        let socket = TcpSocket::new_v4().unwrap();
+        socket.bind("127.0.0.2:0".parse().unwrap()).unwrap();
+        silent.push(socket.connect(world.address).await.unwrap());
+    }
+    let connector = Connector::new(&world.coordinates.secret).unwrap();
+    let connected = timeout(DEADLINE, connector.connect(world.address)).await;
+    connected.unwrap().unwrap();
+    drop(silent);
+    world.assert_serves().await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
