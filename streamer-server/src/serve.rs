@@ -421,7 +421,10 @@ impl Life {
                 EndpointFile::Source(source) => match source.one_file() {
                     Ok(source) => ws::send::send(link, source, &path, progress, stop).await,
                     // Of this client; another one may speak what can carry a tree.
-                    Err(error) => Err(SessionError::Ours(error.code).into()),
+                    Err(error) => {
+                        let _ = timeout(REFUSAL, link.refuse(error.code, Role::Sender)).await;
+                        Err(SessionError::Ours(error.code).into())
+                    }
                 },
                 EndpointFile::Target(target, config) => {
                     ws::receive::receive(link, target, config, progress, stop).await
