@@ -67,11 +67,15 @@ impl SlurmCommand for Submit {
         if output.exit_code != Some(0) && names_a_limit(&stderr) {
             return Err(SlurmError::Quota(stderr.trim().to_owned()));
         }
+        // Also behind what the login shell printed without ending the line.
         let text = success(output)?;
-        let ids = text
-            .lines()
-            .filter_map(|line| line.strip_prefix("Submitted batch job "));
-        let mut ids = ids.filter_map(|rest| JobId::parse(rest.split(' ').next()?));
+        let mut ids = text
+            .split("Submitted batch job ")
+            .skip(1)
+            .filter_map(|rest| {
+                let digits = rest.split(|c: char| !c.is_ascii_digit()).next();
+                JobId::parse(digits?)
+            });
         ids.next().ok_or_else(|| unexpected(output))
     }
 }
@@ -143,8 +147,10 @@ mod tests {
         );
         assert_eq!(
             read(printed("Submitted batch job 17 on cluster b\n")),
-            Ok(id)
+            Ok(id.clone())
         );
+        let title = "\u{1b}]0;login01\u{7}Submitted batch job 17\n";
+        assert_eq!(read(printed(title)), Ok(id));
         assert!(read(printed("")).is_err());
         let quota = "sbatch: error: AssocMaxSubmitJobLimit\nsbatch: error: Batch job submission failed: Job violates accounting/QOS policy (job submit limit, user's size and/or time limits)\n";
         assert!(matches!(read(failed(1, quota)), Err(SlurmError::Quota(_))));

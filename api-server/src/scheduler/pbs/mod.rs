@@ -207,6 +207,15 @@ fn submission(job: &JobDescription) -> Result<(ShellLine, String), SchedulerErro
     Ok((place.and(&line), script))
 }
 
+/// The number of `7.pbs` or `7[].pbs`, which is the last that was printed: before it may stand what
+/// a login shell printed, perhaps on the same line.
+fn submitted(printed: &str) -> Option<JobId> {
+    let mut words = printed.rsplit(|c: char| c.is_whitespace() || c.is_control());
+    let name = words.find(|word| !word.is_empty())?;
+    let mut digits = name.split(|c: char| !c.is_ascii_digit());
+    JobId::parse(digits.find(|digits| !digits.is_empty())?)
+}
+
 /// `K=V,…`; what separates them is escaped in values.
 fn variables(job: &JobDescription) -> String {
     let one = |(name, value): (&String, &String)| {
@@ -237,13 +246,10 @@ impl Scheduler for PbsCommandLine {
             let printed = self
                 .run(caller, "qsub", None, line, script.as_bytes())
                 .await?;
-            let digits = printed.trim().split(|c: char| !c.is_ascii_digit()).next();
-            digits
-                .and_then(JobId::parse)
-                .ok_or_else(|| SchedulerError::Failed {
-                    message: "Unable to submit new job".to_owned(),
-                    causes: vec![printed.trim().to_owned()],
-                })
+            submitted(&printed).ok_or_else(|| SchedulerError::Failed {
+                message: "Unable to submit new job".to_owned(),
+                causes: vec![printed.trim().to_owned()],
+            })
         })
     }
 

@@ -367,3 +367,16 @@ fn times_and_sizes() {
         (None, None, None)
     );
 }
+
+#[test]
+fn what_a_login_shell_prints_before_the_id_does_not_matter() {
+    for printed in [
+        "7.pbs01\n",
+        "7[].pbs01\n",
+        "Welcome to node 3\n7.pbs01\n",
+        "\u{1b}]0;login01\u{7}7.pbs01\n",
+    ] {
+        assert_eq!(submitted(printed), JobId::parse("7"), "{printed:?}");
+    }
+    assert_eq!(submitted("\n"), None);
+}
