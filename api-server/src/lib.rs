@@ -31,5 +31,7 @@ mod docs;
 mod front;
 mod routes;
 mod secret;
+#[cfg(test)]
+mod test_support;
 
 pub use secret::Secret;

@@ -131,9 +131,9 @@ pub const SSH_SESSIONS_MAX: usize = 32;
 /// Bytes that a session may have on their way to us.
 pub const SSH_WINDOW_BYTES: u32 = 1024 * 1024;
 
-/// How long a program has between SIGTERM and SIGKILL, and after that until its session is
-/// given up.
-pub const SSH_KILL_GRACE: Duration = Duration::from_millis(500);
+/// How long a program that is not waited for any more has between SIGTERM and SIGKILL, and over
+/// SSH after that until its session is given up.
+pub const COMMAND_KILL_GRACE: Duration = Duration::from_millis(500);
 
 /// Age at which a shell on a login node is replaced, so that changed start-up files count.
 pub const SSH_WORKER_MAX_AGE: Duration = Duration::from_secs(600);

@@ -265,6 +265,52 @@ fn what_takes_too_long_is_killed_and_the_next_request_served() {
 }
 
 #[test]
+fn what_nobody_waits_for_any_more_is_killed() {
+    let Some(cluster) = Cluster::find() else {
+        return;
+    };
+    let ssh = format!(
+        "{}, timeout: {{command_execution: 300, idle_timeout: 600}}",
+        known_hosts(&cluster)
+    );
+    let service = Service::start(&configuration(&cluster, "", &ssh, ""));
+    let token = cluster.provider().token(FIREUSER);
+    // Its checksum takes longer than any client waits.
+    let file = format!("/home/fireuser/sparse-{}", std::process::id());
+    std::fs::File::create(&file)
+        .unwrap()
+        .set_len(1 << 38)
+        .unwrap();
+    let running = || {
+        let mut lines = streamer_tests::job::command_lines();
+        lines.retain(|(_, line)| line.contains("sha256sum") && line.contains(&file));
+        lines
+    };
+    let wait = |until: &dyn Fn() -> bool| {
+        let deadline = Instant::now() + Duration::from_secs(20);
+        while !until() {
+            assert!(Instant::now() < deadline, "{:?}", running());
+            std::thread::sleep(Duration::from_millis(20));
+        }
+    };
+    let path = format!("/filesystem/login/ops/checksum?path={file}");
+    let mut client = Command::new("curl");
+    let header = format!("Authorization: Bearer {token}");
+    client.args(["-s", "-H", &header, &format!("{}{path}", service.url)]);
+    let mut client = client.spawn().unwrap();
+    wait(&|| {
+        running()
+            .iter()
+            .any(|(_, line)| line.starts_with("sha256sum"))
+    });
+    client.kill().unwrap();
+    client.wait().unwrap();
+    wait(&|| running().is_empty());
+    std::fs::remove_file(&file).unwrap();
+    assert_eq!(service.get(&token, LS).status, 200);
+}
+
+#[test]
 fn output_over_the_limit_is_refused() {
     let Some(cluster) = Cluster::find() else {
         return;

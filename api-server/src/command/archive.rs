@@ -101,8 +101,10 @@ impl RemoteCommand for Extract {
 /// Finds first and packs then: a failure of `find` must not be lost in a pipe.
 const MATCHING: &str = r#"cd -- "$1" || exit
 list=$(mktemp) || exit
-trap 'rm -f -- "$list"' EXIT
-trap 'exit 143' HUP INT TERM
+deaf() { trap '' HUP INT TERM PIPE; }
+trap 'deaf; rm -f -- "$list"' EXIT
+trap 'deaf; exit 143' HUP INT TERM
+trap 'deaf; exit 141' PIPE
 find "$2" "$3" -type f -regex "$4" -print0 >"$list" || exit
 eval "$5" <"$list""#;
 
@@ -293,5 +295,44 @@ mod tests {
             .collect();
         left.sort();
         assert_eq!(left, ["-d", "beside.txt"]);
+    }
+
+    #[test]
+    fn no_list_of_names_stays_when_the_time_is_over_and_nobody_reads_any_more() {
+        use std::os::unix::fs::PermissionsExt as _;
+        use std::process::Stdio;
+        let directory = fixture();
+        let at = directory.path();
+        std::fs::create_dir(at.join("bin")).unwrap();
+        std::fs::write(at.join("bin/find"), "#!/bin/sh\nexec sleep 60\n").unwrap();
+        let mode = std::fs::Permissions::from_mode(0o755);
+        std::fs::set_permissions(at.join("bin/find"), mode).unwrap();
+        std::fs::create_dir(at.join("tmp")).unwrap();
+        let compress = Compress {
+            path: path(at, "-d"),
+            target: path(at, "m.tgz"),
+            match_pattern: Some(".*".to_owned()),
+            dereference: false,
+            compression: CompressionType::None,
+        };
+        let line = compress
+            .render()
+            .within(std::time::Duration::from_millis(500));
+        let mut command = Command::new("sh");
+        command.args(["-c", line.as_str()]);
+        let search = format!("{}/bin:{}", at.display(), std::env::var("PATH").unwrap());
+        command.env("PATH", search).env("TMPDIR", at.join("tmp"));
+        command.stdout(Stdio::piped()).stderr(Stdio::piped());
+        let mut child = command.spawn().unwrap();
+        drop((child.stdout.take(), child.stderr.take()));
+        assert_eq!(child.wait().unwrap().code(), Some(124));
+        let deadline = std::time::Instant::now() + std::time::Duration::from_secs(10);
+        // The fixture's two, and the two made here.
+        while std::fs::read_dir(at).unwrap().count() > 4
+            || std::fs::read_dir(at.join("tmp")).unwrap().count() > 0
+        {
+            assert!(std::time::Instant::now() < deadline, "something stays");
+            std::thread::yield_now();
+        }
     }
 }

@@ -142,3 +142,65 @@ async fn run_line(
     }
     Ok(output.stdout)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::executor::{Accounts, LocalExecutor, UserPolicy};
+    use crate::test_support::{line_of, until_gone};
+    use std::path::Path;
+    use std::sync::Arc;
+    use std::time::Duration;
+
+    /// A program that runs for ever, with a child, and writes a file when it is done.
+    struct Slow(ShellLine);
+
+    impl RemoteCommand for Slow {
+        type Parsed = ();
+
+        fn render(&self) -> ShellLine {
+            self.0.clone()
+        }
+
+        fn parse(&self, _: &str) -> Result<(), CommandError> {
+            Ok(())
+        }
+    }
+
+    /// Runs it until its process ids are in the file, and goes away.
+    async fn abandoned(line: ShellLine, pids: &Path) -> String {
+        let policy = UserPolicy::DangerousEverybodyAsService;
+        let accounts = Accounts::new(policy).await.unwrap();
+        let executor = LocalExecutor::new(Arc::new(accounts));
+        let limits = RunLimits {
+            timeout: Duration::from_secs(300),
+            output_bytes: 1000,
+        };
+        let (caller, slow) = (Caller::for_tests("bob"), Slow(line));
+        let seen = pids.to_owned();
+        let seen = tokio::task::spawn_blocking(move || line_of(&seen));
+        tokio::select! {
+            ended = run_within(&executor, &caller, limits, &slow) => panic!("{ended:?}"),
+            pids = seen => pids.unwrap(),
+        }
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn a_program_under_timeout_ends_when_nobody_waits_for_it() {
+        let directory = tempfile::tempdir().unwrap();
+        let file = directory.path().join("pids");
+        let script = format!("sleep 600 & echo $! $$ > {}; wait", file.display());
+        let line = ShellLine::new("sh").args(["-c", &script]);
+        until_gone(&abandoned(line.clone(), &file).await);
+
+        std::fs::remove_file(&file).unwrap();
+        let target = directory.path().join("target");
+        let target = RemotePath::parse(target.to_str().unwrap()).unwrap();
+        until_gone(&abandoned(line.into_file(&target, None), &file).await);
+        let deadline = std::time::Instant::now() + Duration::from_secs(10);
+        while std::fs::read_dir(&directory).unwrap().count() > 1 {
+            assert!(std::time::Instant::now() < deadline, "its part stays");
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    }
+}

@@ -92,8 +92,9 @@ impl ShellLine {
         Self::new("sh").arg("-c").arg_shown_as(&line, &shown)
     }
 
-    /// The program under `timeout`: ended after this time, with exit status 124, also when
-    /// nobody waits for it any more.
+    /// The program under `timeout`: ended after this time with all it started, with exit status
+    /// 124, also when nobody waits for it any more. `timeout` makes a process group of its own
+    /// unless it leads one: who starts the line has to signal that one.
     #[must_use]
     pub fn within(self, time: Duration) -> Self {
         let within = |line: &str| format!("timeout {} {line}", time.as_secs_f64());
@@ -164,7 +165,8 @@ impl ShellLine {
                 _ => line.push_str(&octal(byte)),
             }
         }
-        format!("exec env LC_ALL=C /bin/sh -c 'eval \"$(printf %b \"$1\")\"' sh '{line}'")
+        // In place of the shell: `timeout` then leads the group that is signalled.
+        format!("exec env LC_ALL=C /bin/sh -c 'eval \"exec $(printf %b \"$1\")\"' sh '{line}'")
     }
 
     /// The line as logs may show it: without values of users' variables.
@@ -190,8 +192,12 @@ fi
 part=$(mktemp -- "${target%/*}/.part-XXXXXXXXXX") || exit
 part_name=${part##*/}
 export part_name
-trap 'rm -f -- "$part"' EXIT
-trap 'exit 143' HUP INT TERM
+# `timeout` passes on a signal that this group had already: the second must not end `rm`.
+deaf() { trap '' HUP INT TERM PIPE; }
+trap 'deaf; rm -f -- "$part"' EXIT
+trap 'deaf; exit 143' HUP INT TERM
+# Where nobody reads any more, a shell that says how a program ended dies of it, without EXIT.
+trap 'deaf; exit 141' PIPE
 eval "$3" >"$part" || exit
 if [ -n "$2" ] && [ "$(stat -c %s -- "$part")" != "$2" ]; then
   refuse "$1" 'only a part of it arrived'
@@ -246,7 +252,7 @@ pub fn reported(command: &ShellLine, title: &str, done: &str) -> String {
 mod tests {
     use super::*;
     use proptest::prelude::*;
-    use std::process::Command;
+    use std::process::{Command, Stdio};
 
     fn through_sh(words: &[String]) -> Vec<u8> {
         let line = ShellLine::new("printf").arg("%s\\0").args(words);
@@ -362,6 +368,27 @@ mod tests {
         }
         let mut left: Vec<_> = std::fs::read_dir(directory.path()).unwrap().collect();
         assert_eq!(left.drain(..).count(), 5);
+    }
+
+    #[test]
+    fn nothing_is_left_when_the_time_is_over_and_nobody_reads_any_more() {
+        let directory = tempfile::tempdir().unwrap();
+        let target = directory.path().join("target");
+        let target = RemotePath::parse(target.to_str().unwrap()).unwrap();
+        let line = ShellLine::new("sleep").arg("60").into_file(&target, None);
+        let line = line.within(Duration::from_millis(300));
+        let mut command = Command::new("sh");
+        command.args(["-c", line.as_str()]);
+        command.stdout(Stdio::piped()).stderr(Stdio::piped());
+        let mut child = command.spawn().unwrap();
+        drop((child.stdout.take(), child.stderr.take()));
+        assert_eq!(child.wait().unwrap().code(), Some(124));
+        // The shell below `timeout` may end after it.
+        let deadline = std::time::Instant::now() + Duration::from_secs(10);
+        while std::fs::read_dir(&directory).unwrap().count() > 0 {
+            assert!(std::time::Instant::now() < deadline, "a part stays");
+            std::thread::yield_now();
+        }
     }
 
     /// As root only: another's file, whose group the user cannot give to anything.

@@ -4,13 +4,14 @@ use std::io::ErrorKind;
 use std::process::Stdio;
 use std::sync::Arc;
 
+use rustix::process::Signal;
 use tokio::io::{AsyncRead, AsyncWriteExt as _};
 use tokio::process::{ChildStdin, Command};
 
 use super::{Accounts, BoxFuture, ExecError, Executor, Group, Output, RunAs, RunLimits};
 use crate::auth::Caller;
-use crate::bounded;
 use crate::command::ShellLine;
+use crate::{bounded, limits};
 
 /// Runs command lines through `/bin/sh` on this machine.
 #[derive(Debug)]
@@ -37,7 +38,7 @@ impl Executor for LocalExecutor {
             let run_as = self.accounts.resolve(caller.name()).await?;
             let mut command = command_as(&run_as, "/bin/sh");
             command
-                .args(["-c", line.as_str()])
+                .args(["-c", &line.replacing_the_shell()])
                 .current_dir("/")
                 .stdin(if input.is_empty() {
                     Stdio::null()
@@ -45,11 +46,36 @@ impl Executor for LocalExecutor {
                     Stdio::piped()
                 });
             command.stdout(Stdio::piped()).stderr(Stdio::piped());
-            let mut group = Group::new(command.spawn().map_err(ExecError::Io)?);
-            let output = collect(&mut group, input, limits);
+            let mut ending = Ending(Some(Group::new(command.spawn().map_err(ExecError::Io)?)));
+            let output = collect(ending.group()?, input, limits);
             let output = tokio::time::timeout(limits.timeout, output).await;
             output.unwrap_or(Err(ExecError::Timeout))
         })
+    }
+}
+
+/// A program that is told to end when nobody waits for it, so that it can clean up, and killed when
+/// it does not.
+struct Ending(Option<Group>);
+
+impl Ending {
+    fn group(&mut self) -> Result<&mut Group, ExecError> {
+        let gone = || ExecError::Io(ErrorKind::NotFound.into());
+        self.0.as_mut().ok_or_else(gone)
+    }
+}
+
+impl Drop for Ending {
+    fn drop(&mut self) {
+        let (Some(group), Ok(runtime)) = (self.0.take(), tokio::runtime::Handle::try_current())
+        else {
+            return;
+        };
+        group.signal(Signal::TERM);
+        runtime.spawn(async move {
+            // Dropping the group kills what is left of it.
+            let _ = tokio::time::timeout(limits::COMMAND_KILL_GRACE, group.ended()).await;
+        });
     }
 }
 

@@ -77,7 +77,7 @@ async fn kill((mut read, write): (ChannelReadHalf, ChannelWriteHalf<Msg>)) {
         if write.signal(signal).await.is_err() {
             return;
         }
-        let waited = tokio::time::timeout(limits::SSH_KILL_GRACE, &mut closed).await;
+        let waited = tokio::time::timeout(limits::COMMAND_KILL_GRACE, &mut closed).await;
         if waited.is_ok() {
             return;
         }

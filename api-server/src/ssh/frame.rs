@@ -23,8 +23,10 @@ pub(super) fn request(line: &str, marker: &str) -> String {
     let line = quote(line);
     format!(
         "printf '\\n%s\\n' {marker}; printf '\\n%s\\n' {marker} >&2\n\
-         (eval {line}) </dev/null\n\
-         printf '\\n%s %d\\n' {marker} $?; printf '\\n%s\\n' {marker} >&2\n"
+         trap 'kill -s TERM -- \"-$!\" 2>/dev/null; exit 143' TERM\n\
+         (eval {line}) </dev/null &\n\
+         wait $!\n\
+         printf '\\n%s %d\\n' {marker} $?; printf '\\n%s\\n' {marker} >&2; trap - TERM\n"
     )
 }
 
@@ -225,6 +227,33 @@ mod tests {
         let directory = std::env::current_dir().unwrap();
         let expected = format!("a\nb\nc\n{}\n", directory.display());
         assert_eq!(String::from_utf8(output.stdout).unwrap(), expected);
+    }
+
+    #[test]
+    fn a_signal_to_the_shell_ends_programs_under_timeout_too() {
+        use std::os::unix::process::CommandExt as _;
+        for shell in ["sh", "bash"] {
+            let directory = tempfile::tempdir().unwrap();
+            let file = directory.path().join("pids");
+            let script = format!("sleep 600 & echo $! $$ > {}; wait", file.display());
+            let line = crate::command::ShellLine::new("sh").args(["-c", &script]);
+            let line = line.within(std::time::Duration::from_secs(300));
+            let mut command = Command::new(shell);
+            command
+                .stdin(Stdio::piped())
+                .stdout(Stdio::null())
+                .stderr(Stdio::null());
+            // As in a session of sshd, which signals the group that the shell leads.
+            let mut child = command.process_group(0).spawn().unwrap();
+            let request = request(&line.replacing_the_shell(), &marker());
+            let stdin = child.stdin.as_mut().unwrap();
+            stdin.write_all(request.as_bytes()).unwrap();
+            let pids = crate::test_support::line_of(&file);
+            let group = rustix::process::Pid::from_child(&child);
+            rustix::process::kill_process_group(group, rustix::process::Signal::TERM).unwrap();
+            assert_eq!(child.wait().unwrap().code(), Some(143), "{shell}");
+            crate::test_support::until_gone(&pids);
+        }
     }
 
     #[test]
