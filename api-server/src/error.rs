@@ -25,6 +25,7 @@ pub struct ApiError {
     caused_by: Option<Vec<String>>,
     fields: Option<Vec<FieldError>>,
     challenge: bool,
+    anonymous: bool,
     source: Option<Box<dyn StdError + Send + Sync>>,
 }
 
@@ -60,6 +61,7 @@ impl ApiError {
             caused_by: None,
             fields: None,
             challenge: false,
+            anonymous: false,
             source: None,
         }
     }
@@ -101,6 +103,19 @@ impl ApiError {
         }
     }
 
+    /// Without the user's name in the answer.
+    pub(crate) fn without_user(self) -> Self {
+        Self {
+            anonymous: true,
+            ..self
+        }
+    }
+
+    /// Whether the answer leaves the user's name out.
+    pub(crate) fn is_anonymous(&self) -> bool {
+        self.anonymous
+    }
+
     /// The status the client will see.
     pub fn status(&self) -> StatusCode {
         self.status
@@ -111,16 +126,16 @@ impl ApiError {
         &self.message
     }
 
-    /// The cause and its causes, for the log.
+    /// The causes, for the log; what the message says already is left out.
     pub(crate) fn chain(&self) -> String {
-        let mut text = String::new();
-        let mut cause = self.source.as_deref().map(|e| e as &dyn StdError);
-        while let Some(error) = cause {
-            text.push_str(if text.is_empty() { "" } else { ": " });
-            text.push_str(&error.to_string());
-            cause = error.source();
+        let mut texts = self.caused_by.clone().unwrap_or_default();
+        if let Some(source) = self.source.as_deref() {
+            texts.push(source.to_string());
+            texts.push(causes(source));
         }
-        text
+        texts.retain(|text| !text.is_empty() && *text != self.message);
+        texts.dedup();
+        texts.join(": ")
     }
 
     /// The answer, with the authenticated user where there is one.
@@ -143,6 +158,17 @@ impl ApiError {
         }
         response
     }
+}
+
+/// What lies behind an error, outermost first; for the log.
+pub(crate) fn causes(error: &dyn StdError) -> String {
+    let mut texts = Vec::new();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        texts.push(error.to_string());
+        cause = error.source();
+    }
+    texts.join(": ")
 }
 
 /// An answer with a JSON body.
@@ -274,7 +300,7 @@ fn ssh_status(error: &SshError) -> StatusCode {
     match error {
         SshError::Shared(error) => ssh_status(error),
         SshError::ConnectTimeout | SshError::KeyTimeout => StatusCode::REQUEST_TIMEOUT,
-        SshError::Connect { .. }
+        SshError::Connect(_)
         | SshError::HostKey(_)
         | SshError::Refused(_)
         | SshError::Capacity
@@ -282,7 +308,7 @@ fn ssh_status(error: &SshError) -> StatusCode {
         | SshError::Protocol(_)
         | SshError::Reset => StatusCode::FAILED_DEPENDENCY,
         // The Python service tells these two apart, and so do its clients.
-        SshError::Unreachable { .. }
+        SshError::Unreachable(_)
         | SshError::NoCredentials { .. }
         | SshError::BadCredentials { .. }
         | SshError::KeyService { .. } => StatusCode::INTERNAL_SERVER_ERROR,

@@ -130,7 +130,13 @@ pub(crate) async fn front(
     let answer = caught(next.run(request), &state.closing);
     let response = context::scope(Arc::clone(&context), answer).await;
     let route = response.extensions().get::<Route>().cloned();
-    let response = finish(response, &context, slot.name());
+    let about = About {
+        method: &method,
+        path: &path,
+        context: &context,
+        user: slot.name(),
+    };
+    let response = finish(response, &about);
     let (status, elapsed) = (response.status().as_u16(), started.elapsed());
     if let Some((log, traced)) = traced {
         log.responding(&traced, &context, slot.name(), status);
@@ -170,16 +176,22 @@ async fn caught(answer: impl Future<Output = Response>, closing: &CancellationTo
 /// Route of requests that match none.
 const NO_ROUTE: &str = "(none)";
 
-fn finish(mut response: Response, context: &RequestContext, user: Option<&str>) -> Response {
+/// The request that is answered.
+struct About<'a> {
+    method: &'a Method,
+    path: &'a str,
+    context: &'a RequestContext,
+    user: Option<&'a str>,
+}
+
+fn finish(mut response: Response, about: &About<'_>) -> Response {
+    let context = about.context;
     let allow = response.headers().get(header::ALLOW).cloned();
     let pending = response.extensions_mut().remove::<Pending>();
     let error = pending.and_then(|pending| pending.take());
     if let Some(error) = error {
-        let chain = error.chain();
-        if error.status().is_server_error() {
-            let request_id = &context.request_id;
-            tracing::error!(request_id, chain, ?error, "request failed");
-        }
+        log_failure(&error, about);
+        let user = about.user.filter(|_| !error.is_anonymous());
         response = error.render(user);
         if let Some(value) = user.and_then(|user| HeaderValue::from_bytes(user.as_bytes()).ok()) {
             response.headers_mut().insert(AUTH_USER, value);
@@ -213,6 +225,19 @@ fn finish(mut response: Response, context: &RequestContext, user: Option<&str>) 
         }
     }
     response
+}
+
+/// Clients show the message; the causes are for operators only.
+fn log_failure(error: &ApiError, about: &About<'_>) {
+    let About { method, path, .. } = about;
+    let (request_id, user) = (&about.context.request_id, about.user);
+    let (status, chain) = (error.status(), error.chain());
+    let error = error.message();
+    if status.is_server_error() {
+        tracing::error!(%method, path, user, request_id, error, chain, "request failed");
+    } else if status == StatusCode::FAILED_DEPENDENCY {
+        tracing::warn!(%method, path, user, request_id, error, chain, "request failed");
+    }
 }
 
 fn without_head(allow: &HeaderValue) -> HeaderValue {

@@ -12,7 +12,7 @@ use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, SemaphorePermit};
 
 use super::Target;
 use super::credentials::LoginKeys;
-use super::error::{RefusedKey, SshError};
+use super::error::{HostError, RefusedKey, SshError};
 use super::host_key::HostKeys;
 use super::worker::Worker;
 use crate::limits;
@@ -200,10 +200,7 @@ async fn dial(target: &Target, host: &HostKeys) -> Result<TcpStream, SshError> {
     let tcp = in_time(target.timeouts.connection, connect).await?;
     // Without it every short command waits for the acknowledgement of the one before.
     let tcp = tcp.and_then(|tcp| tcp.set_nodelay(true).map(|()| tcp));
-    tcp.map_err(|source| SshError::Unreachable {
-        host: format!("{}:{}", host.host, host.port),
-        source,
-    })
+    tcp.map_err(|error| SshError::Unreachable(about(host, error)))
 }
 
 async fn login(
@@ -224,7 +221,7 @@ async fn login(
     match answer {
         AuthResult::Success => Ok(handle),
         AuthResult::Failure { .. } => Err(SshError::Refused(RefusedKey {
-            host: format!("{}:{}", host.host, host.port),
+            host: host.address(),
             user: user.to_owned(),
         })),
     }
@@ -265,8 +262,12 @@ pub(super) fn library_config(target: &Target, host: &HostKeys) -> Config {
 }
 
 fn no_ssh(host: &HostKeys, source: impl std::error::Error + Send + Sync + 'static) -> SshError {
-    SshError::Connect {
-        host: format!("{}:{}", host.host, host.port),
+    SshError::Connect(about(host, source))
+}
+
+fn about(host: &HostKeys, source: impl std::error::Error + Send + Sync + 'static) -> HostError {
+    HostError {
+        host: host.address(),
         source: Box::new(source),
     }
 }

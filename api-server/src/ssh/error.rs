@@ -18,22 +18,10 @@ pub enum SshError {
     KeyTimeout,
     /// No TCP connection to the login node or its jump host: refused, no route, unknown name.
     #[error("Unable to establish SSH connection.")]
-    Unreachable {
-        /// Where to.
-        host: String,
-        /// Why.
-        #[source]
-        source: std::io::Error,
-    },
+    Unreachable(#[source] HostError),
     /// What is there speaks no SSH, or the jump host does not reach the login node.
     #[error("Unable to establish SSH connection.")]
-    Connect {
-        /// Where to.
-        host: String,
-        /// Why.
-        #[source]
-        source: Cause,
-    },
+    Connect(#[source] HostError),
     /// The host is not the one that is known, or it is unknown. Nothing was sent to it.
     #[error("Unable to establish SSH connection.")]
     HostKey(#[source] HostKeyError),
@@ -78,6 +66,17 @@ pub enum SshError {
         /// What it said.
         problem: String,
     },
+}
+
+/// Which host it is about, the login node or its jump host.
+#[derive(Debug, thiserror::Error)]
+#[error("{host}")]
+pub struct HostError {
+    /// Where to.
+    pub host: String,
+    /// Why.
+    #[source]
+    pub source: Box<dyn StdError + Send + Sync>,
 }
 
 /// Which login was refused.

@@ -18,6 +18,11 @@ pub(super) struct HostKeys {
 }
 
 impl HostKeys {
+    /// `host:port`, for people.
+    pub(super) fn address(&self) -> String {
+        format!("{}:{}", self.host, self.port)
+    }
+
     /// Accepts a key, or says why not.
     pub(super) fn check(&self, key: &PublicKey) -> Result<(), HostKeyError> {
         let Some(path) = &self.known_hosts else {

@@ -15,7 +15,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 pub use credentials::Credentials;
-pub use error::{HostKeyError, RefusedKey, SshError};
+pub(crate) use credentials::problem_of_key;
+pub use error::{HostError, HostKeyError, RefusedKey, SshError};
 
 use crate::auth::Caller;
 use crate::command::ShellLine;
@@ -62,7 +63,7 @@ impl SshExecutor {
             );
         }
         Self {
-            pool: Pool::new(Target::from(config), credentials),
+            pool: Pool::new(system, Target::from(config), credentials),
         }
     }
 

@@ -10,12 +10,15 @@ use super::Target;
 use super::connection::Connection;
 use super::credentials::Credentials;
 use super::error::SshError;
+use super::host_key::HostKeys;
 use crate::auth::{Caller, UserName};
 use crate::limits;
 
 /// The connections to one login node.
 #[derive(Debug)]
 pub(super) struct Pool {
+    /// For the log.
+    system: String,
     target: Target,
     credentials: Arc<Credentials>,
     users: Mutex<HashMap<UserName, Arc<Slot>>>,
@@ -66,9 +69,10 @@ impl Slot {
 }
 
 impl Pool {
-    pub(super) fn new(target: Target, credentials: Arc<Credentials>) -> Arc<Self> {
+    pub(super) fn new(system: &str, target: Target, credentials: Arc<Credentials>) -> Arc<Self> {
         let capacity = Arc::new(Semaphore::new(target.max_clients));
         let pool = Arc::new(Self {
+            system: system.to_owned(),
             target,
             credentials,
             users: Mutex::default(),
@@ -103,9 +107,16 @@ impl Pool {
                 Ok(connection)
             }
             Err(error) => {
-                let cause = std::error::Error::source(&error).map(ToString::to_string);
-                let user = caller.name().as_str();
-                tracing::warn!(user, %error, cause, "no connection to the login node");
+                let jump = self.target.jump.as_ref().map(HostKeys::address);
+                tracing::warn!(
+                    system = self.system,
+                    host = self.target.host.address(),
+                    jump,
+                    user = caller.name().as_str(),
+                    %error,
+                    cause = crate::error::causes(&error),
+                    "no connection to the login node"
+                );
                 let error = Arc::new(error);
                 *failure = Some(Failure {
                     at: Instant::now(),
