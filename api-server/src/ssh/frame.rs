@@ -13,6 +13,9 @@ const MARKER_LENGTH: usize = 32;
 /// What a shell prints before its first command, such as greetings of its start-up files.
 const NOISE_MAX_BYTES: usize = 64 * 1024;
 
+/// How much of that is logged when no command follows.
+const SAID_MAX_BYTES: usize = 200;
+
 /// A marker that nothing else prints.
 pub(super) fn marker() -> String {
     uuid::Uuid::new_v4().simple().to_string()
@@ -21,6 +24,8 @@ pub(super) fn marker() -> String {
 /// The lines that run one command.
 pub(super) fn request(line: &str, marker: &str) -> String {
     let line = quote(line);
+    // `timeout` leads a process group of its own, which signals to the shell's do not reach. A shell
+    // that waits for a program in the background passes them on at once.
     format!(
         "printf '\\n%s\\n' {marker}; printf '\\n%s\\n' {marker} >&2\n\
          trap 'kill -s TERM -- \"-$!\" 2>/dev/null; exit 143' TERM\n\
@@ -59,6 +64,13 @@ impl Reply {
     /// Whether the command may have begun.
     pub(super) fn has_begun(&self) -> bool {
         self.stdout.begun || self.stderr.begun
+    }
+
+    /// What a shell that ended before the command began has printed, as a log may show it.
+    pub(super) fn said(&self) -> String {
+        let bytes = [&self.stdout.bytes[..], &self.stderr.bytes[..]].concat();
+        let text = String::from_utf8_lossy(&bytes[..bytes.len().min(SAID_MAX_BYTES)]).into_owned();
+        text.split_whitespace().collect::<Vec<_>>().join(" ")
     }
 
     /// The output, once the command has ended.

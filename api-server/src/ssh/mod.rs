@@ -70,7 +70,8 @@ impl SshExecutor {
     /// In a shell that stays, or in a new one.
     async fn by_worker(
         &self,
-        connection: &Connection,
+        caller: &Caller,
+        connection: &Arc<Connection>,
         line: &ShellLine,
         limits: RunLimits,
     ) -> Result<Output, ExecError> {
@@ -90,8 +91,11 @@ impl SshExecutor {
                     return Ok(output);
                 }
                 // A shell can end while it rests. A new one that does is broken.
-                Err(WorkerError::Stale) if reused => {}
-                Err(WorkerError::Stale) => return Err(SshError::Reset.into()),
+                Err(WorkerError::Stale(_)) if reused => {}
+                Err(WorkerError::Stale(said)) => {
+                    self.pool.give_up(caller, connection, &said);
+                    return Err(SshError::Reset.into());
+                }
                 Err(WorkerError::Failed(error)) => return Err(error),
             }
         }
@@ -138,10 +142,13 @@ impl Executor for SshExecutor {
         Box::pin(async move {
             let connection = self.pool.connection(caller).await?;
             let result = match input {
-                [] => self.by_worker(&connection, line, limits).await,
+                [] => self.by_worker(caller, &connection, line, limits).await,
                 input => self.by_session(&connection, line, input, limits).await,
             };
-            connection.touch();
+            // One on which nothing succeeds is not kept by asking again and again.
+            if result.is_ok() {
+                connection.touch();
+            }
             result
         })
     }
@@ -193,5 +200,107 @@ mod tests {
             |target: Target| connection::library_config(&target, &target.host).keepalive_interval;
         assert_eq!(interval(target(0)), None);
         assert_eq!(interval(target(7)), Some(Duration::from_secs(7)));
+    }
+
+    /// A login node that knows anybody, and starts shells for nobody: how often it was logged in to.
+    #[derive(Clone, Default)]
+    struct NoLogin(Arc<std::sync::atomic::AtomicUsize>);
+
+    impl russh::server::Handler for NoLogin {
+        type Error = russh::Error;
+
+        async fn auth_publickey(
+            &mut self,
+            _: &str,
+            _: russh::server::VerifiedPublicKey<'_>,
+        ) -> Result<russh::server::Auth, russh::Error> {
+            self.0.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+            Ok(russh::server::Auth::Accept)
+        }
+
+        async fn channel_open_session(
+            &mut self,
+            _: russh::Channel<russh::server::Msg>,
+            reply: russh::server::ChannelOpenHandle,
+            _: &mut russh::server::Session,
+        ) -> Result<(), russh::Error> {
+            reply.accept().await;
+            Ok(())
+        }
+
+        async fn exec_request(
+            &mut self,
+            channel: russh::ChannelId,
+            _: &[u8],
+            session: &mut russh::server::Session,
+        ) -> Result<(), russh::Error> {
+            session.channel_success(channel)?;
+            session.data(channel, &b"This account is not available.\n"[..])?;
+            session.eof(channel)?;
+            session.close(channel)
+        }
+    }
+
+    fn new_key() -> russh::keys::PrivateKey {
+        let algorithm = russh::keys::Algorithm::Ed25519;
+        russh::keys::PrivateKey::random(&mut russh::keys::key::safe_rng(), algorithm).unwrap()
+    }
+
+    const LIMITS: RunLimits = RunLimits {
+        timeout: Duration::from_secs(10),
+        output_bytes: 1000,
+    };
+
+    /// Of a system with one user, bob.
+    fn executor(host: &str, port: u16) -> SshExecutor {
+        let key = new_key().to_openssh(russh::keys::ssh_key::LineEnding::LF);
+        let key = json!({"private_key": key.unwrap().as_str()});
+        let keys = json!({"type": "SSHStaticKeys", "keys": {"bob": key}});
+        let http = Arc::new(crate::http_client::HttpClient::new().unwrap());
+        let credentials = Credentials::new(&serde_json::from_value(keys).unwrap(), http);
+        let config = serde_json::from_value(json!({"host": host, "port": port})).unwrap();
+        SshExecutor::new("one", &config, Arc::new(credentials))
+    }
+
+    #[tokio::test]
+    async fn a_host_that_cannot_be_reached_is_named() {
+        let (bob, line) = (Caller::for_tests("bob"), ShellLine::new("true"));
+        for host in ["127.0.0.1", "no such host"] {
+            let error = executor(host, 1)
+                .run(&bob, &line, LIMITS)
+                .await
+                .unwrap_err();
+            let causes = crate::error::causes(&error);
+            assert!(causes.starts_with(&format!("{host}:1: ")), "{causes}");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_connection_on_which_no_shell_starts_is_not_used_again() {
+        let node = NoLogin::default();
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let port = listener.local_addr().unwrap().port();
+        let server = Arc::new(russh::server::Config {
+            keys: vec![new_key()],
+            ..russh::server::Config::default()
+        });
+        let handler = node.clone();
+        tokio::spawn(async move {
+            while let Ok((stream, _)) = listener.accept().await {
+                let running =
+                    russh::server::run_stream(Arc::clone(&server), stream, handler.clone());
+                tokio::spawn(async move { running.await.unwrap().await });
+            }
+        });
+        let executor = executor("127.0.0.1", port);
+        let (bob, line) = (Caller::for_tests("bob"), ShellLine::new("true"));
+        for logins in 1..=2 {
+            let lost = executor.run(&bob, &line, LIMITS).await;
+            assert!(
+                matches!(lost, Err(ExecError::Ssh(SshError::Reset))),
+                "{lost:?}"
+            );
+            assert_eq!(node.0.load(std::sync::atomic::Ordering::Relaxed), logins);
+        }
     }
 }

@@ -56,10 +56,7 @@ impl Failure {
 impl Slot {
     fn open(&self) -> Option<Arc<Connection>> {
         let connection = self.connection.lock().ok()?.clone()?;
-        (!connection.is_closed()).then(|| {
-            connection.touch();
-            connection
-        })
+        (!connection.is_closed()).then_some(connection)
     }
 
     fn set(&self, connection: Option<Arc<Connection>>) -> Option<Arc<Connection>> {
@@ -125,6 +122,23 @@ impl Pool {
                 Err(SshError::Shared(error))
             }
         }
+    }
+
+    /// Takes out a connection on which no shell starts, so that the next request logs in anew: the
+    /// login node knows the account as it was at the login. Commands that run on it end as usual.
+    pub(super) fn give_up(&self, caller: &Caller, connection: &Arc<Connection>, said: &str) {
+        let slot = self.slot(caller.name());
+        if let Ok(mut place) = slot.connection.lock() {
+            let _ = place.take_if(|held| Arc::ptr_eq(held, connection));
+        }
+        tracing::warn!(
+            system = self.system,
+            host = self.target.host.address(),
+            user = caller.name().as_str(),
+            said,
+            "the login shell ended before it ran anything; the connection is given up, and the \
+             next request logs in anew"
+        );
     }
 
     async fn open(&self, caller: &Caller) -> Result<Connection, SshError> {

@@ -24,8 +24,8 @@ pub(super) struct Worker {
 /// Why a command did not run to its end.
 #[derive(Debug)]
 pub(super) enum WorkerError {
-    /// The shell was gone before the command began: another one may run it.
-    Stale,
+    /// The shell was gone before the command began, having said this: another one may run it.
+    Stale(String),
     /// The command is lost.
     Failed(ExecError),
 }
@@ -63,7 +63,9 @@ impl Worker {
         let run = self.exchange(request, &mut reply);
         match within(limits.timeout, run).await {
             Ok(output) => Ok((output, self)),
-            Err(ExecError::Ssh(SshError::Reset)) if !reply.has_begun() => Err(WorkerError::Stale),
+            Err(ExecError::Ssh(SshError::Reset)) if !reply.has_begun() => {
+                Err(WorkerError::Stale(reply.said()))
+            }
             Err(error) => Err(WorkerError::Failed(error)),
         }
     }
