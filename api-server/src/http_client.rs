@@ -80,17 +80,17 @@ impl HttpClient {
         self.send(request, timeout).await
     }
 
-    /// The answer to a JSON document.
+    /// Status and body of the answer to a JSON document.
     ///
     /// # Errors
-    /// As [`get`](Self::get).
+    /// As [`exchange`](Self::exchange).
     pub async fn post_json(
         &self,
         url: &str,
         token: Option<&Secret>,
         body: &Value,
         timeout: Duration,
-    ) -> Result<Bytes, FetchError> {
+    ) -> Result<(StatusCode, Bytes), FetchError> {
         let mut request = Request::builder()
             .method(Method::POST)
             .uri(url.parse::<Uri>().map_err(|_| FetchError::Malformed)?)
@@ -99,12 +99,9 @@ impl HttpClient {
             let value = zeroize::Zeroizing::new(format!("Bearer {}", token.expose()));
             request = request.header(header::AUTHORIZATION, value.as_str());
         }
-        let body = Full::from(body.to_string());
-        self.send(
-            request.body(body).map_err(|_| FetchError::Malformed)?,
-            timeout,
-        )
-        .await
+        let request = request.body(Full::from(body.to_string()));
+        let request = request.map_err(|_| FetchError::Malformed)?;
+        self.exchange(request, timeout).await
     }
 
     /// The body of a 2xx answer.

@@ -2,7 +2,7 @@
 
 use serde_json::{Map, Value};
 
-use super::{AuthError, UserName};
+use super::{AuthError, Flaw, UserName, excerpt};
 use crate::config::AuthenticationConfig;
 
 /// Rules for the claims of a token whose signature is good.
@@ -36,18 +36,29 @@ impl ClaimRules {
         if let Some(issuer) = &self.issuer
             && claims.get("iss").and_then(Value::as_str) != Some(issuer)
         {
-            return Err(AuthError::Invalid);
+            return Err(AuthError::Invalid(Flaw::Issuer {
+                expected: issuer.clone(),
+                found: shown(claims.get("iss")),
+            }));
         }
         if !self.audience.is_empty() && !self.is_audience(claims.get("aud")) {
-            return Err(AuthError::Invalid);
+            return Err(AuthError::Invalid(Flaw::Audience {
+                expected: self.audience.clone(),
+                found: shown(claims.get("aud")),
+            }));
         }
         self.user_name(claims)
     }
 
     fn check_times(&self, claims: &Map<String, Value>, now: f64) -> Result<(), AuthError> {
         number(claims, "iat")?;
-        if number(claims, "nbf")?.is_some_and(|nbf| nbf > now) {
-            return Err(AuthError::Invalid);
+        if let Some(nbf) = number(claims, "nbf")?
+            && nbf > now
+        {
+            return Err(AuthError::Invalid(Flaw::NotYet {
+                nbf: nbf.to_string(),
+                now: format!("{now:.0}"),
+            }));
         }
         let Some(exp) = number(claims, "exp")? else {
             return Ok(());
@@ -87,11 +98,19 @@ impl ClaimRules {
     }
 }
 
+/// A claim as a log may show it.
+fn shown(claim: Option<&Value>) -> String {
+    claim.map_or_else(|| "absent".to_owned(), |value| excerpt(&value.to_string()))
+}
+
 /// A numeric date; anything else under that name makes the token invalid.
-fn number(claims: &Map<String, Value>, name: &str) -> Result<Option<f64>, AuthError> {
+fn number(claims: &Map<String, Value>, name: &'static str) -> Result<Option<f64>, AuthError> {
     match claims.get(name) {
         None => Ok(None),
-        Some(value) => value.as_f64().map(Some).ok_or(AuthError::Invalid),
+        Some(value) => {
+            let number = value.as_f64().map(Some);
+            number.ok_or(AuthError::Invalid(Flaw::NotADate(name)))
+        }
     }
 }
 
@@ -129,10 +148,17 @@ mod tests {
         );
         assert_eq!(check(json!({"exp": 1000})), Err(AuthError::Expired));
         assert_eq!(check(json!({"exp": 1})), Err(AuthError::Expired));
-        assert_eq!(check(json!({"exp": "soon"})), Err(AuthError::Invalid));
-        assert_eq!(check(json!({"nbf": 1001})), Err(AuthError::Invalid));
+        let flaw = |claims| match check(claims) {
+            Err(AuthError::Invalid(flaw)) => flaw.to_string(),
+            other => panic!("{other:?}"),
+        };
+        assert_eq!(flaw(json!({"exp": "soon"})), "its claim exp is no date");
+        assert_eq!(
+            flaw(json!({"nbf": 1001})),
+            "it is not valid yet (nbf 1001, and it is 1000 here)"
+        );
         assert_eq!(check(json!({"nbf": 1000})).unwrap(), "bob");
-        assert_eq!(check(json!({"iat": []})), Err(AuthError::Invalid));
+        assert_eq!(flaw(json!({"iat": []})), "its claim iat is no date");
     }
 
     #[test]
@@ -159,12 +185,21 @@ mod tests {
         let iss = "https://idp";
         assert!(check(&rules, json!({"iss": iss, "aud": "f7t"})).is_ok());
         assert!(check(&rules, json!({"iss": iss, "aud": ["x", "f7t"]})).is_ok());
-        for bad in [
-            json!({"iss": iss}),
-            json!({"aud": "f7t"}),
-            json!({"iss": iss, "aud": "x"}),
+        let audience =
+            |found| format!("its audience is {found}, and auth.authentication.aud is [\"f7t\"]");
+        let issuer = |found| {
+            format!("its issuer is {found}, and auth.authentication.iss is \"https://idp\"")
+        };
+        for (bad, flaw) in [
+            (json!({"iss": iss}), audience("absent")),
+            (json!({"iss": iss, "aud": "x"}), audience("\"x\"")),
+            (json!({"aud": "f7t"}), issuer("absent")),
+            (json!({"iss": "other", "aud": "f7t"}), issuer("\"other\"")),
         ] {
-            assert_eq!(check(&rules, bad), Err(AuthError::Invalid));
+            let Err(AuthError::Invalid(found)) = check(&rules, bad) else {
+                panic!("{flaw}");
+            };
+            assert_eq!(found.to_string(), flaw);
         }
     }
 }

@@ -9,7 +9,7 @@ use ring::digest::{SHA256, digest};
 use serde_json::{Map, Value};
 use tokio::time::Instant;
 
-use super::{AuthError, ring_provider};
+use super::{AuthError, Flaw, excerpt, ring_provider};
 use crate::http_client::{FetchError, HttpClient};
 use crate::limits;
 
@@ -91,14 +91,17 @@ impl KeyStore {
         {
             return Ok(claims);
         }
-        let header = jsonwebtoken::decode_header(token).map_err(|_| AuthError::Invalid)?;
+        let header = jsonwebtoken::decode_header(token);
+        let header = header.map_err(|_| AuthError::Invalid(Flaw::NotAToken))?;
         if header.crit.is_some() {
             // RFC 7515 § 4.1.11: an extension we do not know must not be ignored.
-            return Err(AuthError::Invalid);
+            return Err(AuthError::Invalid(Flaw::Extension));
         }
-        let id = header.kid.or(header.x5t).ok_or(AuthError::UnknownKey)?;
+        let id = header.kid.or(header.x5t);
+        let id = id.ok_or(AuthError::UnknownKey(None))?;
         let keys = self.find(&id).await;
-        let key = keys.get(&id).ok_or(AuthError::UnknownKey)?;
+        let unknown = || AuthError::UnknownKey(Some(excerpt(&id)));
+        let key = keys.get(&id).ok_or_else(unknown)?;
         let mut validation = Validation::new(key.algorithm);
         // Times, audience and issuer are judged in `claims`, with the texts clients know.
         validation.validate_exp = false;
@@ -106,7 +109,8 @@ impl KeyStore {
         validation.validate_aud = false;
         validation.required_spec_claims.clear();
         let data = jsonwebtoken::decode(token, &key.key, &validation);
-        let claims = Arc::new(data.map_err(|_| AuthError::Invalid)?.claims);
+        let data = data.map_err(|_| AuthError::Invalid(Flaw::Signature))?;
+        let claims = Arc::new(data.claims);
         keys.verified.insert(hash, &claims);
         Ok(claims)
     }

@@ -70,10 +70,10 @@ pub enum AuthError {
     Missing,
     /// Not a token, a wrong signature or algorithm, not valid yet, for somebody else.
     #[error("Access token is invalid.")]
-    Invalid,
+    Invalid(Flaw),
     /// `kid` absent or unknown.
     #[error("Token's public key not found.")]
-    UnknownKey,
+    UnknownKey(Option<String>),
     /// `exp` has passed.
     #[error("Access token expired")]
     Expired,
@@ -88,13 +88,68 @@ pub enum AuthError {
     BadUserName(String),
 }
 
+/// What is wrong with an invalid token. For the log only: clients are not told.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum Flaw {
+    /// Longer than any token.
+    #[error("it is too long")]
+    TooLong,
+    /// Not three parts of which the first is a header.
+    #[error("it is no JSON Web Token")]
+    NotAToken,
+    /// `crit` in its header.
+    #[error("its header asks for an extension (crit)")]
+    Extension,
+    /// Not made with the key that it names, by the algorithm of that key.
+    #[error("its signature is not one of the key that it names")]
+    Signature,
+    /// A date that is no number.
+    #[error("its claim {0} is no date")]
+    NotADate(&'static str),
+    /// `nbf` is to come.
+    #[error("it is not valid yet (nbf {nbf}, and it is {now} here)")]
+    NotYet {
+        /// From when on, in unix seconds.
+        nbf: String,
+        /// The time here.
+        now: String,
+    },
+    /// `iss` is another than configured.
+    #[error("its issuer is {found}, and auth.authentication.iss is {expected:?}")]
+    Issuer {
+        /// What is configured.
+        expected: String,
+        /// What it says.
+        found: String,
+    },
+    /// `aud` names none of those configured.
+    #[error("its audience is {found}, and auth.authentication.aud is {expected:?}")]
+    Audience {
+        /// What is configured.
+        expected: Vec<String>,
+        /// What it says.
+        found: String,
+    },
+}
+
 impl AuthError {
+    /// Why, for operators; never any of the token but names in its header and claims.
+    pub(crate) fn reason(&self) -> String {
+        match self {
+            Self::Invalid(flaw) => flaw.to_string(),
+            Self::UnknownKey(None) => "it names no key (kid)".to_owned(),
+            Self::UnknownKey(Some(id)) => format!("its key {id:?} is in none of public_certs"),
+            other => other.to_string(),
+        }
+    }
+
     /// One word for metrics.
     pub(crate) fn word(&self) -> &'static str {
         match self {
             Self::Missing => "missing",
-            Self::Invalid => "invalid",
-            Self::UnknownKey => "unknown_key",
+            Self::Invalid(_) => "invalid",
+            Self::UnknownKey(_) => "unknown_key",
             Self::Expired => "expired",
             Self::ExpiresTooSoon(_) => "expires_too_soon",
             Self::NoUserName(_) | Self::BadUserName(_) => "no_user_name",
@@ -137,7 +192,7 @@ impl Authenticator {
     /// The same at a moment, in unix seconds.
     async fn caller_at(&self, token: &str, now: f64) -> Result<Caller, AuthError> {
         if token.len() > limits::TOKEN_MAX_BYTES {
-            return Err(AuthError::Invalid);
+            return Err(AuthError::Invalid(Flaw::TooLong));
         }
         let claims = self.keys.verify(token).await?;
         let name = self.rules.check(&claims, now)?;
@@ -147,6 +202,13 @@ impl Authenticator {
         })
     }
 }
+
+/// As much of a text of a token as a log needs.
+fn excerpt(text: &str) -> String {
+    text.chars().take(EXCERPT_MAX_CHARS).collect()
+}
+
+const EXCERPT_MAX_CHARS: usize = 200;
 
 fn bearer(headers: &HeaderMap) -> Option<&str> {
     let value = headers.get(header::AUTHORIZATION)?.to_str().ok()?;

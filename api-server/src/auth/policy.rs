@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 
 use super::Caller;
 use crate::config::AuthorizationConfig;
-use crate::error::ApiError;
+use crate::error::{ApiError, causes};
 use crate::http_client::HttpClient;
 
 /// Client of the authorisation service.
@@ -55,31 +55,54 @@ impl Authorizer {
         let answer = self
             .http
             .post_json(&self.url, Some(caller.token()), &question, self.timeout);
-        let answer = answer.await.map_err(|error| {
-            tracing::warn!(%error, "the authorisation service could not be asked");
+        let (url, user) = (&self.url, caller.name().as_str());
+        let (status, body) = answer.await.map_err(|error| {
+            let cause = causes(&error);
+            tracing::warn!(
+                url, system, user, %error, cause,
+                "the authorisation service could not be asked; nobody is let in"
+            );
             AuthorizeError::Unverified
         })?;
-        read_answer(&answer)
+        read_answer(status, &body).inspect_err(|error| match error {
+            AuthorizeError::Denied => {
+                tracing::info!(url, system, user, "the authorisation service says no");
+            }
+            AuthorizeError::Unverified => tracing::warn!(
+                url,
+                system,
+                user,
+                status = status.as_u16(),
+                "the authorisation service gave no usable answer; nobody is let in"
+            ),
+        })
     }
 }
 
-/// OpenFGA answers 200 both ways; only `allowed` says which.
-fn read_answer(bytes: &[u8]) -> Result<(), AuthorizeError> {
-    let answer: Value = serde_json::from_slice(bytes).map_err(|_| AuthorizeError::Unverified)?;
-    match answer.get("allowed").and_then(Value::as_bool) {
-        Some(true) => Ok(()),
-        Some(false) => Err(AuthorizeError::Denied),
-        None => Err(AuthorizeError::Unverified),
+/// A status of 200 is a yes, as for the Python service, unless the body says otherwise: OpenFGA
+/// answers 200 both ways, and `allowed` says which.
+fn read_answer(status: StatusCode, bytes: &[u8]) -> Result<(), AuthorizeError> {
+    if status != StatusCode::OK {
+        return Err(AuthorizeError::Unverified);
+    }
+    let answer: Value = serde_json::from_slice(bytes).unwrap_or_default();
+    match answer.get("allowed") {
+        None | Some(Value::Bool(true)) => Ok(()),
+        Some(Value::Bool(false)) => Err(AuthorizeError::Denied),
+        Some(_) => Err(AuthorizeError::Unverified),
     }
 }
 
 impl From<AuthorizeError> for ApiError {
     fn from(error: AuthorizeError) -> Self {
-        let status = match error {
-            AuthorizeError::Denied => StatusCode::FORBIDDEN,
-            AuthorizeError::Unverified => StatusCode::UNAUTHORIZED,
-        };
-        Self::new(status, error.to_string())
+        let message = error.to_string();
+        match error {
+            AuthorizeError::Denied => Self::new(StatusCode::FORBIDDEN, message),
+            // As if it were not known who asks: so does the Python service.
+            AuthorizeError::Unverified => {
+                Self::new(StatusCode::UNAUTHORIZED, message).without_user()
+            }
+        }
     }
 }
 
@@ -88,18 +111,19 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_an_explicit_yes_is_a_yes() {
-        assert_eq!(read_answer(br#"{"allowed":true,"resolution":""}"#), Ok(()));
-        assert_eq!(
-            read_answer(br#"{"allowed":false}"#),
-            Err(AuthorizeError::Denied)
-        );
-        for text in ["", "{}", r#"{"allowed":"true"}"#, "[]"] {
-            assert_eq!(
-                read_answer(text.as_bytes()),
-                Err(AuthorizeError::Unverified),
-                "{text}"
-            );
+    fn the_status_decides_unless_the_body_says_no() {
+        let ok = |text: &str| read_answer(StatusCode::OK, text.as_bytes());
+        for text in [r#"{"allowed":true,"resolution":""}"#, "", "{}", "[]", "yes"] {
+            assert_eq!(ok(text), Ok(()), "{text}");
+        }
+        assert_eq!(ok(r#"{"allowed":false}"#), Err(AuthorizeError::Denied));
+        for text in [r#"{"allowed":"true"}"#, r#"{"allowed":null}"#] {
+            assert_eq!(ok(text), Err(AuthorizeError::Unverified), "{text}");
+        }
+        for status in [204, 302, 401, 500] {
+            let status = StatusCode::from_u16(status).unwrap();
+            let answer = read_answer(status, br#"{"allowed":true}"#);
+            assert_eq!(answer, Err(AuthorizeError::Unverified), "{status}");
         }
     }
 }

@@ -155,6 +155,10 @@ fn publish(path: &std::path::Path, keys: &[Value]) {
     std::fs::write(path, json!({"keys": keys}).to_string()).unwrap();
 }
 
+fn unknown(id: &str) -> AuthError {
+    AuthError::UnknownKey(Some(id.to_owned()))
+}
+
 #[tokio::test]
 async fn each_kind_of_key_verifies_its_own_tokens_only() {
     let signers = [Signer::rsa(), Signer::ec(), Signer::ed()];
@@ -171,13 +175,16 @@ async fn each_kind_of_key_verifies_its_own_tokens_only() {
         broken.push(last);
         assert_eq!(
             provider.ask(&broken).await,
-            Err(AuthError::Invalid),
+            Err(AuthError::Invalid(Flaw::Signature)),
             "{}",
             signer.alg()
         );
     }
     let wrong_key = Signer::ec().good("ES256");
-    assert_eq!(provider.ask(&wrong_key).await, Err(AuthError::Invalid));
+    assert_eq!(
+        provider.ask(&wrong_key).await,
+        Err(AuthError::Invalid(Flaw::Signature))
+    );
 }
 
 #[tokio::test]
@@ -211,8 +218,16 @@ async fn bad_tokens_get_their_texts() {
         signer.token(header(), &claims)
     };
     let cases = [
-        ("garbage", "nonsense".to_owned(), AuthError::Invalid),
-        ("three parts", "a.b.c".to_owned(), AuthError::Invalid),
+        (
+            "garbage",
+            "nonsense".to_owned(),
+            AuthError::Invalid(Flaw::NotAToken),
+        ),
+        (
+            "three parts",
+            "a.b.c".to_owned(),
+            AuthError::Invalid(Flaw::NotAToken),
+        ),
         ("expired", with("exp", json!(now() - 1)), AuthError::Expired),
         (
             "expiring",
@@ -220,23 +235,18 @@ async fn bad_tokens_get_their_texts() {
             AuthError::ExpiresTooSoon(30),
         ),
         (
-            "not yet",
-            with("nbf", json!(now() + 600)),
-            AuthError::Invalid,
-        ),
-        (
             "no kid",
             signer.token(json!({"alg": "RS256"}), &claims()),
-            AuthError::UnknownKey,
+            AuthError::UnknownKey(None),
         ),
-        ("unknown kid", signer.good("other"), AuthError::UnknownKey),
+        ("unknown kid", signer.good("other"), unknown("other")),
         (
             "crit",
             signer.token(
                 json!({"alg": "RS256", "kid": "k", "crit": ["b64"]}),
                 &claims(),
             ),
-            AuthError::Invalid,
+            AuthError::Invalid(Flaw::Extension),
         ),
         (
             "no user",
@@ -249,12 +259,17 @@ async fn bad_tokens_get_their_texts() {
                 "{}.",
                 message(&json!({"alg": "none", "kid": "k"}), &claims())
             ),
-            AuthError::Invalid,
+            AuthError::Invalid(Flaw::NotAToken),
         ),
     ];
     for (name, token, expected) in cases {
         assert_eq!(provider.ask(&token).await, Err(expected), "{name}");
     }
+    let not_yet = provider.ask(&with("nbf", json!(now() + 600))).await;
+    assert!(matches!(
+        not_yet,
+        Err(AuthError::Invalid(Flaw::NotYet { .. }))
+    ));
 }
 
 #[tokio::test]
@@ -271,7 +286,10 @@ async fn a_public_key_is_never_an_hmac_secret() {
             message.as_bytes(),
         );
         let token = format!("{message}.{}", B64.encode(tag));
-        assert_eq!(provider.ask(&token).await, Err(AuthError::Invalid));
+        assert_eq!(
+            provider.ask(&token).await,
+            Err(AuthError::Invalid(Flaw::Signature))
+        );
     }
 }
 
@@ -281,17 +299,11 @@ async fn an_unknown_key_is_fetched_once_in_a_while() {
     let provider = Provider::new(&[old.jwk("old")]).await;
     publish(&provider.path, &[new.jwk("new")]);
     // Fetched a moment ago: not again for each unknown key id.
-    assert_eq!(
-        provider.ask(&new.good("new")).await,
-        Err(AuthError::UnknownKey)
-    );
+    assert_eq!(provider.ask(&new.good("new")).await, Err(unknown("new")));
     assert_eq!(provider.ask(&old.good("old")).await.unwrap(), "fireuser");
     tokio::time::advance(limits::KEY_REFRESH_MIN_INTERVAL).await;
     assert_eq!(provider.ask(&new.good("new")).await.unwrap(), "fireuser");
-    assert_eq!(
-        provider.ask(&old.good("old")).await,
-        Err(AuthError::UnknownKey)
-    );
+    assert_eq!(provider.ask(&old.good("old")).await, Err(unknown("old")));
 }
 
 #[tokio::test(start_paused = true)]
@@ -303,10 +315,7 @@ async fn a_withdrawn_key_stops_being_accepted_and_an_outage_changes_nothing() {
     assert_eq!(provider.ask(&signer.good("k")).await.unwrap(), "fireuser");
     publish(&provider.path, &[]);
     tokio::time::advance(limits::KEY_MAX_AGE).await;
-    assert_eq!(
-        provider.ask(&signer.good("k")).await,
-        Err(AuthError::UnknownKey)
-    );
+    assert_eq!(provider.ask(&signer.good("k")).await, Err(unknown("k")));
 }
 
 #[tokio::test(start_paused = true)]
@@ -317,10 +326,7 @@ async fn an_outage_of_one_key_set_keeps_no_key_of_another() {
     std::fs::remove_file(&provider.other).unwrap();
     tokio::time::advance(limits::KEY_MAX_AGE).await;
     assert_eq!(provider.ask(&kept.good("kept")).await.unwrap(), "fireuser");
-    assert_eq!(
-        provider.ask(&gone.good("gone")).await,
-        Err(AuthError::UnknownKey)
-    );
+    assert_eq!(provider.ask(&gone.good("gone")).await, Err(unknown("gone")));
 }
 
 /// An HTTP server that answers with one key set after another, each when told.
@@ -383,10 +389,16 @@ async fn a_token_that_is_known_is_judged_again() {
     assert_eq!(at(301).await, Err(AuthError::Expired));
     // Not the token that is known: one character more, or another signature.
     let longer = format!("{token}A");
-    assert_eq!(provider.ask(&longer).await, Err(AuthError::Invalid));
+    assert_eq!(
+        provider.ask(&longer).await,
+        Err(AuthError::Invalid(Flaw::Signature))
+    );
     let message = token.rsplit_once('.').unwrap().0;
     let forged = format!("{message}.{}", B64.encode([0; 64]));
-    assert_eq!(provider.ask(&forged).await, Err(AuthError::Invalid));
+    assert_eq!(
+        provider.ask(&forged).await,
+        Err(AuthError::Invalid(Flaw::Signature))
+    );
 }
 
 #[tokio::test(start_paused = true)]
@@ -398,6 +410,6 @@ async fn a_token_that_is_known_goes_with_its_key() {
     publish(&provider.path, &[]);
     assert_eq!(provider.ask(&token).await.unwrap(), "fireuser");
     tokio::time::advance(limits::KEY_MAX_AGE).await;
-    assert_eq!(provider.ask(&token).await, Err(AuthError::UnknownKey));
-    assert_eq!(provider.ask(&token).await, Err(AuthError::UnknownKey));
+    assert_eq!(provider.ask(&token).await, Err(unknown("k")));
+    assert_eq!(provider.ask(&token).await, Err(unknown("k")));
 }

@@ -11,8 +11,9 @@ use serde_json::{Map, Value};
 use super::body::Incoming;
 use super::fields::{MISSING, NOT_AN_OBJECT};
 use super::query::Query;
-use crate::auth::Caller;
+use crate::auth::{AuthError, Caller};
 use crate::config::ConnectionMode;
+use crate::context;
 use crate::error::{ApiError, FieldError, FieldName};
 use crate::front::CallerSlot;
 use crate::health::Gates;
@@ -42,7 +43,10 @@ impl FromRequest<AppState> for Call {
             false => None,
         };
         let caller = state.authenticator.authenticate(&parts.headers).await;
-        let caller = caller.inspect_err(|error| state.metrics.refused(error.word()))?;
+        let caller = caller.inspect_err(|error| {
+            state.metrics.refused(error.word());
+            log_refused(error, &parts);
+        })?;
         let body = match small {
             Some(body) => body,
             None if has_no_body(&parts.method) => None,
@@ -152,6 +156,19 @@ impl Call {
             None => wrong(MISSING),
         }
     }
+}
+
+/// Clients are told little of it: an issuer that is not the configured one looks like a forged token.
+fn log_refused(error: &AuthError, parts: &axum::http::request::Parts) {
+    let context = context::current();
+    tracing::info!(
+        method = %parts.method,
+        path = parts.uri.path(),
+        request_id = context.as_ref().map(|context| context.request_id.as_str()),
+        refused = error.word(),
+        reason = error.reason(),
+        "token refused"
+    );
 }
 
 async fn path_params(

@@ -21,6 +21,7 @@ async fn authorization_service() -> (String, Asked) {
         seen.lock().unwrap().push((token, body));
         async move {
             match object.as_str() {
+                "vcluster:silent" => Ok(String::new()),
                 "vcluster:broken" => Err(StatusCode::INTERNAL_SERVER_ERROR),
                 object => {
                     let allowed = object == "vcluster:here" && user == "user:fireuser";
@@ -46,6 +47,7 @@ auth:
 clusters:
 - {{name: here, scheduler: {{type: local, dangerous_everybody_as_service: true}}}}
 - {{name: there, scheduler: {{type: local, dangerous_everybody_as_service: true}}}}
+- {{name: silent, scheduler: {{type: local, dangerous_everybody_as_service: true}}}}
 - {{name: broken, scheduler: {{type: local, dangerous_everybody_as_service: true}}}}
 "#
         )
@@ -54,7 +56,7 @@ clusters:
 }
 
 #[tokio::test]
-async fn the_answer_decides_not_its_status() {
+async fn the_answer_decides() {
     let (url, asked) = authorization_service().await;
     let service = service(&url).await;
     let token = service.token(json!({}));
@@ -67,6 +69,9 @@ async fn the_answer_decides_not_its_status() {
         (format!("Bearer {token}"), question)
     );
 
+    // Its status alone is an answer too.
+    assert_eq!(ask("/compute/silent/jobs").await.status, StatusCode::OK);
+
     let denied = ask("/compute/there/jobs").await;
     assert_eq!(denied.status, StatusCode::FORBIDDEN);
     assert_eq!(denied.json["message"], "Not authorized to access system");
@@ -74,6 +79,7 @@ async fn the_answer_decides_not_its_status() {
     assert_eq!(broken.status, StatusCode::UNAUTHORIZED);
     let text = "Unable to verify system access authorization";
     assert_eq!(broken.json["message"], text);
+    assert!(broken.json["user"].is_null() && denied.json["user"] == "fireuser");
     // It is asked before it is known whether the system exists, so that nobody learns that.
     assert_eq!(
         ask("/compute/nowhere/jobs").await.status,

@@ -4,7 +4,7 @@ use api_server::health;
 use axum::http::{Method, StatusCode};
 use serde_json::{Value, json};
 
-use crate::support::Service;
+use crate::support::{Log, Service};
 
 /// A local system that is probed with tokens from `token_url`.
 fn probed(directory: &str, token_url: &str) -> String {
@@ -244,4 +244,61 @@ async fn the_status_of_a_system() {
         service.get("/status/away/nodes").await.status,
         StatusCode::NOT_FOUND
     );
+}
+
+/// What is logged while it is held, of this thread.
+fn captured() -> (Log, tracing::subscriber::DefaultGuard) {
+    let log = Log::default();
+    let writer = log.clone();
+    let subscriber = tracing_subscriber::fmt()
+        .with_ansi(false)
+        .with_writer(move || writer.clone())
+        .finish();
+    (log, tracing::subscriber::set_default(subscriber))
+}
+
+#[tokio::test]
+async fn the_log_says_why_a_token_was_refused_and_what_failed() {
+    let service = Service::with_config(|directory| {
+        format!(
+            r#"
+auth:
+  authentication:
+    token_url: http://localhost/
+    public_certs: ["file://{directory}/jwks.json"]
+    iss: https://id.example.org
+clusters: [{{name: here, scheduler: {{type: local, dangerous_everybody_as_service: true}}}}]
+"#
+        )
+    })
+    .await;
+    let (log, _guard) = captured();
+    let other = service.token(json!({"iss": "https://other"}));
+    let answer = service.with_token(Method::GET, "/status/systems", &other, None);
+    assert_eq!(answer.await.status, StatusCode::UNAUTHORIZED);
+    let good = service.token(json!({"iss": "https://id.example.org"}));
+    // There is no default_work_dir.
+    let path = "/filesystem/here/transfer/rm?path=/etc";
+    let answer = service.with_token(Method::DELETE, path, &good, None).await;
+    assert_eq!(answer.status, StatusCode::INTERNAL_SERVER_ERROR);
+    let text = log.text();
+    let line = |words: &str| text.lines().find(|line| line.contains(words)).unwrap();
+    let refused = line("token refused");
+    assert!(
+        refused.contains(r#"issuer is \"https://other\", and"#)
+            && refused.contains("path=\"/status"),
+        "{refused}"
+    );
+    let failed = line("request failed");
+    for part in [
+        "method=DELETE path=\"/filesystem/here/transfer/rm\"",
+        "default_work_dir",
+        "error=",
+    ] {
+        assert!(failed.contains(part), "{failed}");
+    }
+    assert!(!failed.contains("ApiError"), "{failed}");
+    for token in [&other, &good] {
+        assert!(!text.contains(token.as_str()), "a token is in the log");
+    }
 }

@@ -33,6 +33,10 @@ pub(crate) struct Service {
 pub(crate) struct Log(Arc<Mutex<Vec<u8>>>);
 
 impl Log {
+    pub(crate) fn text(&self) -> String {
+        String::from_utf8(self.0.lock().unwrap().clone()).unwrap()
+    }
+
     pub(crate) fn records(&self) -> Vec<Value> {
         let bytes = self.0.lock().unwrap();
         let lines = bytes.split(|b| *b == b'\n').filter(|line| !line.is_empty());
