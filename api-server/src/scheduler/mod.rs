@@ -296,10 +296,14 @@ impl JobId {
         &self.0
     }
 
-    /// Whether it can be a job of Slurm or PBS, which number theirs. What cannot is not asked
-    /// for: slurmrestd of 22.05 dies of it.
-    pub(crate) fn is_number(&self) -> bool {
-        self.0.bytes().all(|b| b.is_ascii_digit()) && self.0.len() <= 10
+    /// Whether it can be a job of Slurm, which numbers them from 1 on in 32 bits. What cannot is not
+    /// asked for: slurmrestd of 22.05 dies of it, and 0, also what is one in 32 bits, means all jobs
+    /// to `sacct`.
+    pub(crate) fn is_slurm_number(&self) -> bool {
+        let digits = self.0.bytes().all(|b| b.is_ascii_digit());
+        // The two highest mean that there is none.
+        let number = self.0.parse::<u32>();
+        digits && number.is_ok_and(|number| (1..u32::MAX - 1).contains(&number))
     }
 }
 

@@ -86,7 +86,7 @@ impl SlurmCli {
         caller: &Caller,
         id: &JobId,
     ) -> Result<Vec<JobMetadataModel>, SchedulerError> {
-        if !id.is_number() {
+        if !id.is_slurm_number() {
             return Err(SchedulerError::NotFound);
         }
         let (show, script) = (slurm::Show(id.clone()), slurm::BatchScript(id.clone()));
@@ -247,7 +247,7 @@ impl Scheduler for SlurmCli {
         id: &'a JobId,
     ) -> BoxFuture<'a, Result<Vec<Job>, SchedulerError>> {
         Box::pin(async move {
-            if !id.is_number() {
+            if !id.is_slurm_number() {
                 return Err(SchedulerError::NotFound);
             }
             let jobs = self.listing(caller, WhichJobs::One(id.clone())).await?;
@@ -273,6 +273,9 @@ impl Scheduler for SlurmCli {
         id: &'a JobId,
     ) -> BoxFuture<'a, Result<(), SchedulerError>> {
         Box::pin(async move {
+            if !id.is_slurm_number() {
+                return Err(SchedulerError::NotFound);
+            }
             let cancelled = self.run(caller, &slurm::Cancel(id.clone())).await;
             self.changes.fetch_add(1, Ordering::Release);
             cancelled.map_err(|error| error.about(id))
@@ -294,6 +297,9 @@ impl Scheduler for SlurmCli {
         command: &'a str,
     ) -> BoxFuture<'a, Result<(), SchedulerError>> {
         Box::pin(async move {
+            if !id.is_slurm_number() {
+                return Err(SchedulerError::NotFound);
+            }
             let attach = slurm::Attach {
                 job: id.clone(),
                 command: command.to_owned(),

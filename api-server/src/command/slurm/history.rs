@@ -115,10 +115,32 @@ mod tests {
         History(JobQuery::recorded(which))
     }
 
+    fn all() -> History {
+        let filter = JobFilter {
+            all_users: true,
+            ..JobFilter::default()
+        };
+        History(JobQuery::recorded(WhichJobs::Fitting(filter)))
+    }
+
+    #[test]
+    fn of_one_job_no_other_is_shown() {
+        let text = include_str!("../../../testdata/slurm22.05/sacct.txt");
+        let ids = |asked: &str| {
+            let which = WhichJobs::One(JobId::parse(asked).unwrap());
+            let rows = History(JobQuery::recorded(which)).read(&printed(text));
+            let rows = rows.unwrap().into_iter().map(|row| row.job.job_id);
+            rows.collect::<Vec<_>>()
+        };
+        // The task of the array may have the number that was asked for.
+        assert_eq!(ids("3"), ["3", "6_1"]);
+        assert_eq!(ids("0009"), ["6_1", "9"]);
+    }
+
     #[test]
     fn jobs_of_slurm_22_05_with_their_steps() {
         let text = include_str!("../../../testdata/slurm22.05/sacct.txt");
-        let rows = one().read(&printed(text)).unwrap();
+        let rows = all().read(&printed(text)).unwrap();
         let ids: Vec<_> = rows.iter().map(|row| row.job.job_id.as_str()).collect();
         assert_eq!(ids, ["3", "4", "6_1", "9"]);
         assert_eq!(rows[0].job.name, "a|b c");

@@ -87,8 +87,9 @@ impl JobQuery {
 
     /// Whether a job is really one of those.
     pub(super) fn admits(&self, job: &Job) -> bool {
-        let WhichJobs::Fitting(filter) = &self.which else {
-            return true;
+        let filter = match &self.which {
+            WhichJobs::One(id) => return is_of(&job.job_id, id.as_str()),
+            WhichJobs::Fitting(filter) => filter,
         };
         // Slurm keeps names of accounts in lower case.
         let account = job.account.as_deref().unwrap_or_default();
@@ -97,6 +98,12 @@ impl JobQuery {
             && filter.account.as_ref().is_none_or(charged)
             && filter.name.as_ref().is_none_or(|name| *name == job.name)
     }
+}
+
+/// Whether a row is of the job that was asked for. Tasks of arrays (`6_1`) and components of
+/// heterogeneous jobs (`6+1`) have numbers of their own too, which rows do not show.
+fn is_of(row: &str, asked: &str) -> bool {
+    row.contains(['_', '+']) || row == asked.trim_start_matches('0')
 }
 
 /// A job, and when it was submitted.

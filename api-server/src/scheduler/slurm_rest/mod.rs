@@ -125,7 +125,7 @@ impl Scheduler for SlurmRest {
         id: &'a JobId,
     ) -> BoxFuture<'a, Result<Vec<Job>, SchedulerError>> {
         Box::pin(async move {
-            if !id.is_number() {
+            if !id.is_slurm_number() {
                 return Err(SchedulerError::NotFound);
             }
             let path = format!("job/{}", id.as_str());
@@ -150,7 +150,7 @@ impl Scheduler for SlurmRest {
         id: &'a JobId,
     ) -> BoxFuture<'a, Result<(), SchedulerError>> {
         Box::pin(async move {
-            if !id.is_number() {
+            if !id.is_slurm_number() {
                 return Err(SchedulerError::NotFound);
             }
             self.client.cancel(caller, id).await

@@ -196,9 +196,13 @@ fn accounts_and_pings_of_every_version() {
 
 #[test]
 fn only_numbers_are_asked_for() {
-    let number = |text| JobId::parse(text).unwrap().is_number();
+    let number = |text| JobId::parse(text).unwrap().is_slurm_number();
     assert!(number("17"));
     assert!(!number("abc") && !number("1a") && !number("99999999999"));
+    // All jobs, and 0 and "none" in 32 bits.
+    for other in ["0", "00", "4294967296", "4294967295", "4294967294"] {
+        assert!(!number(other), "{other}");
+    }
     assert_eq!(parse_version("0.0.42"), Some(42));
     assert_eq!(parse_version("v0.0.38"), Some(38));
     assert_eq!(parse_version("1.0"), None);
