@@ -13,6 +13,7 @@ use tokio::sync::Semaphore;
 use super::{LoginKeys, bad, read};
 use crate::Secret;
 use crate::auth::Caller;
+use crate::command::HIDDEN;
 use crate::config;
 use crate::http_client::{FetchError, HttpClient};
 use crate::limits;
@@ -62,7 +63,10 @@ impl KeyService {
         let request = self.0.request("/api/v1/ssh-keys");
         let request = request.header(header::AUTHORIZATION, token.expose());
         let body = json!({"duration": "1min", "username": user}).to_string();
-        let answer = self.0.send(request, body, StatusCode::CREATED).await?;
+        let answer = self
+            .0
+            .send(request, body, caller.token(), StatusCode::CREATED)
+            .await?;
         let issued: Issued = serde_json::from_slice(&answer)
             .map_err(|_| self.0.unexpected("the answer is not a key pair"))?;
         let pair = issued.ssh_key;
@@ -88,7 +92,12 @@ impl CertificateAuthority {
         let body = json!({"PublicKey": public, "OTT": caller.token().expose()}).to_string();
         let answer = self
             .0
-            .send(self.0.request("/sign"), body, StatusCode::OK)
+            .send(
+                self.0.request("/sign"),
+                body,
+                caller.token(),
+                StatusCode::OK,
+            )
             .await?;
         let text = String::from_utf8_lossy(&answer);
         let certificate = Certificate::from_openssh(text.trim());
@@ -130,6 +139,7 @@ impl Client {
         &self,
         request: request::Builder,
         body: String,
+        token: &Secret,
         expected: StatusCode,
     ) -> Result<Bytes, SshError> {
         let request = request.body(Full::from(body));
@@ -149,7 +159,8 @@ impl Client {
                 Err(self.unexpected(&format!("status:{}", status.as_u16())))
             }
             Ok((status, body)) => {
-                let text = String::from_utf8_lossy(&body[..body.len().min(200)]);
+                let text = without_secrets(&String::from_utf8_lossy(&body), token);
+                let text: String = text.chars().take(200).collect();
                 Err(self.unexpected(&format!("status:{} message:{text}", status.as_u16())))
             }
             Err(FetchError::Timeout(_)) => Err(SshError::KeyTimeout),
@@ -162,5 +173,42 @@ impl Client {
             service: self.name,
             problem: problem.to_owned(),
         }
+    }
+}
+
+/// What a service says, which may repeat what it was sent or tell what it has made.
+fn without_secrets(text: &str, token: &Secret) -> String {
+    let (text, key) = match text.split_once("-----BEGIN") {
+        Some((before, _)) => (before, HIDDEN),
+        None => (text, ""),
+    };
+    let text = match token.expose() {
+        "" => text.to_owned(),
+        token => text.replace(token, HIDDEN),
+    };
+    text + key
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn neither_the_token_nor_a_key_is_repeated() {
+        let token = Secret::new("e30.e30.c2ln");
+        for (said, shown) in [
+            ("no such user", "no such user"),
+            (
+                "Bearer e30.e30.c2ln: e30.e30.c2ln expired",
+                "Bearer ***: *** expired",
+            ),
+            (
+                r#"{"key": "-----BEGIN OPENSSH PRIVATE KEY-----\nAAAA"}"#,
+                r#"{"key": "***"#,
+            ),
+        ] {
+            assert_eq!(without_secrets(said, &token), shown);
+        }
+        assert_eq!(without_secrets("abc", &Secret::new("")), "abc");
     }
 }
