@@ -37,7 +37,7 @@ pub use id::{Id, Identity};
 pub use ls::{Ls, LsOptions, ShowPath};
 pub use mkdir::Mkdir;
 pub use path::{PathError, RemotePath};
-pub use private_file::{ReadPrivate, RemovePrivate, WritableDirectory, WritePrivate};
+pub use private_file::{ReadPrivate, Readable, RemovePrivate, WritableDirectory, WritePrivate};
 pub use program::{InstallProgram, UseProgram};
 pub use quota::{Counted, Quota};
 pub(crate) use quote::exports;

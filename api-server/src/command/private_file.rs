@@ -1,6 +1,6 @@
 //! Small files of a job that nobody but its user can read, and where they are.
 
-use super::{CommandError, RemoteCommand, ShellLine};
+use super::{CommandError, RemoteCommand, RemotePath, ShellLine};
 use crate::Secret;
 
 /// Makes a file with mode 0600 from standard input, in a directory with mode 0700, which must be
@@ -44,6 +44,28 @@ impl RemoteCommand for WritableDirectory {
 
     fn render(&self) -> ShellLine {
         ShellLine::new("sh").args(["-c", WRITABLE, "sh", &self.path])
+    }
+
+    fn parse(&self, _: &str) -> Result<(), CommandError> {
+        Ok(())
+    }
+}
+
+/// Looks whether the user may read something: a file, or what is in a directory.
+#[derive(Debug, Clone)]
+pub struct Readable {
+    /// What.
+    pub path: RemotePath,
+    /// Also where a symbolic link leads; a link itself anybody may read.
+    pub dereference: bool,
+}
+
+impl RemoteCommand for Readable {
+    type Parsed = ();
+
+    fn render(&self) -> ShellLine {
+        let links = if self.dereference { "follow" } else { "" };
+        ShellLine::new("sh").args(["-c", READABLE, "sh", self.path.as_str(), links])
     }
 
     fn parse(&self, _: &str) -> Result<(), CommandError> {
@@ -118,6 +140,11 @@ exec cat >"$1/$2""#;
 /// The words are those by which failures are sorted.
 const WRITABLE: &str = r#"[ -d "$1" ] || { echo "$1: No such file or directory" >&2; exit 1; }
 [ -w "$1" ] && [ -x "$1" ] || { echo "$1: Permission denied" >&2; exit 1; }"#;
+
+/// Likewise.
+const READABLE: &str = r#"[ -n "$2" ] || [ ! -L "$1" ] || exit 0
+[ -r "$1" ] && { [ ! -d "$1" ] || [ -x "$1" ]; } ||
+  { echo "$1: Permission denied: it cannot be read" >&2; exit 1; }"#;
 
 #[cfg(test)]
 mod tests {
@@ -240,6 +267,43 @@ mod tests {
                 assert!(error.contains("Permission denied: it must be"), "{error}");
             }
             assert_eq!(std::fs::read_dir(directory).unwrap().count(), 0);
+        }
+    }
+
+    #[test]
+    fn what_may_be_read_is_told_without_reading_it() {
+        let place = tempfile::tempdir().unwrap();
+        // Root reads everything.
+        let root = rustix::process::getuid().is_root();
+        std::fs::set_permissions(place.path(), PermissionsExt::from_mode(0o755)).unwrap();
+        let nobodys = |name: &str, dereference| {
+            let path = RemotePath::parse(place.path().join(name).to_str().unwrap()).unwrap();
+            let line = Readable { path, dereference }.render();
+            let mut command = Command::new(if root { "setpriv" } else { "sh" });
+            if root {
+                let nobody = ["--reuid=65534", "--regid=65534", "--clear-groups", "sh"];
+                command.args(nobody);
+            }
+            let output = command.args(["-c", line.as_str()]).output().unwrap();
+            let error = String::from_utf8(output.stderr).unwrap();
+            assert!(
+                output.status.success() || error.contains(": Permission denied"),
+                "{error}"
+            );
+            output.status.success()
+        };
+        for (name, mode) in [("open", 0o644), ("closed", 0)] {
+            std::fs::write(place.path().join(name), "").unwrap();
+            let mode = PermissionsExt::from_mode(mode);
+            std::fs::set_permissions(place.path().join(name), mode).unwrap();
+        }
+        std::fs::create_dir(place.path().join("names only")).unwrap();
+        let mode = PermissionsExt::from_mode(0o444);
+        std::fs::set_permissions(place.path().join("names only"), mode).unwrap();
+        symlink("closed", place.path().join("link")).unwrap();
+        assert!(nobodys("open", true) && nobodys(".", true) && nobodys("link", false));
+        for name in ["closed", "names only", "link"] {
+            assert!(!nobodys(name, true), "{name}");
         }
     }
 }

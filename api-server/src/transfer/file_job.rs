@@ -20,6 +20,13 @@ pub struct FileJob {
 pub enum Check {
     /// There is something, be it a symbolic link to nowhere.
     Exists(RemotePath),
+    /// As `Exists`, and the user may read it.
+    Readable {
+        /// What.
+        path: RemotePath,
+        /// What a symbolic link leads to, not the link.
+        dereference: bool,
+    },
     /// The directory in which this path will be is there.
     ParentExists(RemotePath),
     /// There is a directory.
@@ -52,7 +59,13 @@ impl FileJob {
             name: COPY,
             done: "Files were successfully copied.",
             command,
-            checks: vec![Check::Exists(source), Check::ParentExists(target)],
+            checks: vec![
+                Check::Readable {
+                    path: source,
+                    dereference,
+                },
+                Check::ParentExists(target),
+            ],
         }
     }
 
@@ -76,7 +89,13 @@ impl FileJob {
             name: COMPRESS,
             done: "Files were successfully compressed.",
             command: compress.render(),
-            checks: vec![Check::Exists(source), Check::ParentExists(target)],
+            checks: vec![
+                Check::Readable {
+                    path: source,
+                    dereference: compress.dereference,
+                },
+                Check::ParentExists(target),
+            ],
         }
     }
 
@@ -87,7 +106,13 @@ impl FileJob {
             name: COMPRESS,
             done: "Files were successfully extracted.",
             command: extract.render(),
-            checks: vec![Check::Exists(source), Check::Directory(target)],
+            checks: vec![
+                Check::Readable {
+                    path: source,
+                    dereference: true,
+                },
+                Check::Directory(target),
+            ],
         }
     }
 }

@@ -28,8 +28,8 @@ pub use wormhole::WormholeMethod;
 
 use crate::auth::Caller;
 use crate::command::{
-    self, CommandError, ReadPrivate, RemoteCommand, RemotePath, RemovePrivate, Stat, StatOutput,
-    WritableDirectory, WritePrivate,
+    self, CommandError, ReadPrivate, Readable, RemoteCommand, RemotePath, RemovePrivate, Stat,
+    StatOutput, WritableDirectory, WritePrivate,
 };
 use crate::executor::{Executor, RunLimits};
 use crate::model::jobs::Job;
@@ -229,10 +229,10 @@ impl Transfers {
         method: &dyn TransferMethod,
     ) -> Result<Option<StatOutput>, TransferError> {
         let path = &request.path;
-        let stat = self.stat(on, path, true);
         if request.operation == Operation::Send {
-            return Ok(Some(stat.await?));
+            return Ok(Some(self.source(on, path, true).await?));
         }
+        let stat = self.stat(on, path, true);
         let free = async {
             match stat.await {
                 Ok(found) if method.takes_existing(request, &found) => Ok(()),
@@ -251,6 +251,9 @@ impl Transfers {
         for check in checks {
             match check {
                 Check::Exists(path) => drop(self.stat(on, path, false).await?),
+                Check::Readable { path, dereference } => {
+                    self.source(on, path, *dereference).await?;
+                }
                 Check::ParentExists(path) => self.check_directory(on, path.parent()).await?,
                 Check::Directory(path) => self.check_directory(on, path.clone()).await?,
             }
@@ -295,6 +298,24 @@ impl Transfers {
     ) -> Result<StatOutput, CommandError> {
         let path = path.clone();
         self.run(on, &Stat { path, dereference }).await
+    }
+
+    /// What something is that a job will read. That it is missing comes before that it is closed.
+    async fn source(
+        &self,
+        on: OnSystem<'_>,
+        path: &RemotePath,
+        dereference: bool,
+    ) -> Result<StatOutput, CommandError> {
+        let readable = Readable {
+            path: path.clone(),
+            dereference,
+        };
+        let stat = self.stat(on, path, dereference);
+        let (stat, readable) = tokio::join!(stat, self.run(on, &readable));
+        let stat = stat?;
+        readable?;
+        Ok(stat)
     }
 
     async fn program(&self, on: OnSystem<'_>, directory: &str) -> Result<String, TransferError> {

@@ -349,3 +349,48 @@ async fn futures_join<F: Future>(futures: impl Iterator<Item = F>) -> Vec<F::Out
     .await;
     done.into_iter().flatten().collect()
 }
+
+/// As root only, to be another user.
+#[tokio::test]
+async fn a_source_that_the_user_cannot_read_is_refused_before_a_job_is_queued() {
+    use std::os::unix::fs::{PermissionsExt, chown};
+    if !rustix::process::geteuid().is_root() {
+        eprintln!("skipped: needs root, to become another user");
+        return;
+    }
+    let bench = Bench::new().await;
+    let place = bench.directory.path();
+    std::fs::set_permissions(place, PermissionsExt::from_mode(0o755)).unwrap();
+    std::fs::create_dir(place.join("nobody")).unwrap();
+    chown(place.join("nobody"), Some(65534), Some(65534)).unwrap();
+    let closed = place.join("closed");
+    std::fs::write(&closed, "").unwrap();
+    std::fs::set_permissions(&closed, PermissionsExt::from_mode(0o600)).unwrap();
+    let accounts = Accounts::new(UserPolicy::SameName).await.unwrap();
+    let (executor, caller) = (
+        LocalExecutor::new(Arc::new(accounts)),
+        Caller::for_tests("nobody"),
+    );
+    let on = OnSystem {
+        caller: &caller,
+        executor: &executor,
+        scheduler: &bench.scheduler,
+    };
+    let source = closed.to_str().unwrap();
+    let refused = bench.transfers.start(on, request(Operation::Send, source));
+    let path = |path: &str| RemotePath::parse(path).unwrap();
+    let copy = FileJob::copy_files(path(source), path("/tmp/copy"), false);
+    let errors = [
+        refused.await.unwrap_err(),
+        bench
+            .transfers
+            .start_file_job(on, copy, None)
+            .await
+            .unwrap_err(),
+    ];
+    for error in errors {
+        let error = crate::error::ApiError::from(error);
+        assert_eq!(error.status(), axum::http::StatusCode::FORBIDDEN);
+        assert!(error.message().contains(source), "{}", error.message());
+    }
+}
