@@ -33,9 +33,9 @@ pub enum ConfigError {
         message: String,
     },
     /// A value is missing, unknown, or of the wrong type or range.
-    #[error("{key}: {message}")]
+    #[error("{}", about(key, message))]
     Invalid {
-        /// Path of the key.
+        /// Path of the key; empty for the whole.
         key: String,
         /// What is wrong.
         message: String,
@@ -94,8 +94,16 @@ impl Sources {
                 settings.insert(key, value);
             }
         }
-        expand_clusters(&mut settings)?;
-        parse(settings)?.validated()
+        let files = expand_clusters(&mut settings)?;
+        let checked = parse(settings).and_then(Config::validated);
+        match checked {
+            Ok(config) => Ok(Config { files, ..config }),
+            Err(ConfigError::Invalid { key, message }) => Err(ConfigError::Invalid {
+                key: by_file(&files, &key),
+                message,
+            }),
+            Err(other) => Err(other),
+        }
     }
 
     fn file_name(&self) -> Result<PathBuf, ConfigError> {
@@ -208,10 +216,24 @@ fn environment_value(key: &str, text: &str) -> Result<Value, ConfigError> {
     serde_json::from_str(text).map_err(|_| invalid(key, "the environment variable is not JSON"))
 }
 
-/// `clusters: path:/dir` stands for the `*.yaml` files there, in order of their names.
-fn expand_clusters(settings: &mut Map<String, Value>) -> Result<(), ConfigError> {
+/// A message about a key, with the file of a system in place of a number that stands nowhere.
+pub(super) fn by_file(files: &[PathBuf], text: &str) -> String {
+    let named = || {
+        let (number, rest) = text.strip_prefix("clusters[")?.split_once(']')?;
+        let file = files.get(number.parse::<usize>().ok()?)?.display();
+        let rest = rest.strip_prefix('.').unwrap_or(rest);
+        Some(match rest {
+            "" => file.to_string(),
+            rest => format!("{file}: {rest}"),
+        })
+    };
+    named().unwrap_or_else(|| text.to_owned())
+}
+
+/// `clusters: path:/dir` stands for the `*.yaml` files there, in order of their names. Those files.
+fn expand_clusters(settings: &mut Map<String, Value>) -> Result<Vec<PathBuf>, ConfigError> {
     let Some(Value::String(text)) = settings.get("clusters") else {
-        return Ok(());
+        return Ok(Vec::new());
     };
     let Some(directory) = text.strip_prefix("path:") else {
         return Err(invalid("clusters", "must be a list or 'path:<directory>'"));
@@ -234,20 +256,37 @@ fn expand_clusters(settings: &mut Map<String, Value>) -> Result<(), ConfigError>
     files.sort();
     let clusters = files
         .iter()
-        .map(|file| read_yaml(file))
+        .map(|file| read_system(file))
         .collect::<Result<Vec<_>, _>>()?;
     settings.insert("clusters".to_owned(), Value::Array(clusters));
-    Ok(())
+    Ok(files)
+}
+
+fn read_system(file: &Path) -> Result<Value, ConfigError> {
+    let wrong = |message| Err(invalid(&file.display().to_string(), message));
+    match read_yaml(file)? {
+        system @ Value::Object(_) => Ok(system),
+        Value::Array(_) => wrong("must be one cluster, not a list"),
+        Value::Null => wrong("must be one cluster; the file is empty"),
+        _ => wrong("must be one cluster, a mapping"),
+    }
 }
 
 fn parse(settings: Map<String, Value>) -> Result<Config, ConfigError> {
     serde_path_to_error::deserialize(Value::Object(settings)).map_err(|error| {
         let (path, cause) = (error.path().to_string(), error.into_inner());
         invalid(
-            if path == "." { "configuration" } else { &path },
+            if path == "." { "" } else { &path },
             values::without_value(&cause.to_string()),
         )
     })
+}
+
+fn about(key: &str, message: &str) -> String {
+    match key {
+        "" => message.to_owned(),
+        key => format!("{key}: {message}"),
+    }
 }
 
 fn invalid(key: &str, message: impl Into<String>) -> ConfigError {

@@ -24,6 +24,7 @@ pub use system::{
 pub use transfer::{DataTransfer, Multipart, S3Config, StreamerConfig, WormholeConfig};
 pub(crate) use validate::normal_path;
 pub(crate) use values::parse_boolean;
+pub(crate) use warnings::Keys;
 
 /// Everything the operator decides.
 #[derive(Debug, Clone, Deserialize)]
@@ -52,6 +53,9 @@ pub struct Config {
     /// What is logged.
     #[serde(default)]
     pub logger: LoggerConfig,
+    /// The file of each system, where `clusters` names a directory; for messages.
+    #[serde(skip)]
+    files: Vec<std::path::PathBuf>,
 }
 
 /// An entry of `doc_servers`.

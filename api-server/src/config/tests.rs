@@ -122,7 +122,7 @@ fn errors_name_the_key() {
             "{error}"
         );
     }
-    assert!(load("{}").unwrap_err().contains("`auth`"));
+    assert_eq!(load("{}").unwrap_err(), "missing field `auth`");
     let error = load(&system("").replace("port: 22", "port: high")).unwrap_err();
     assert!(error.starts_with("clusters[0].ssh.port: "), "{error}");
     let error = load(&system("").replace("24.11.5", "24.11")).unwrap_err();
