@@ -70,11 +70,11 @@ fn check_config_names_the_key() {
             .output()
             .unwrap()
     };
-    let good = check("auth: {authentication: {token_url: x}}\n");
+    let good = check("auth: {authentication: {token_url: 'http://x'}}\n");
     assert!(good.status.success());
     assert_eq!(good.stdout, b"The configuration is valid: 0 system(s).\n");
     let doubtful = check(
-        "auth: {authentication: {token_url: x}}\nssh_credentials: {type: SSHStaticKeys, keys: {}}\n\
+        "auth: {authentication: {token_url: 'http://x'}}\nssh_credentials: {type: SSHStaticKeys, keys: {}}\n\
          clusters:\n- {name: c, ssh: {host: h, port: 22}, probing: {}, \
          service_account: {client_id: a, secret: b}, scheduler: {type: slurm, version: '24.11'}, \
          data_operation: {data_transfer: {service_type: streamer, public_ips: [h]}}}\n",

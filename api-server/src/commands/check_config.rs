@@ -20,6 +20,9 @@ pub(crate) fn run(config: ConfigFile) -> anyhow::Result<()> {
         ));
     }
     super::print(&text)?;
-    config.warnings().iter().for_each(|text| super::warn(text));
+    config
+        .thorough_warnings()
+        .iter()
+        .for_each(|text| super::warn(text));
     Ok(())
 }

@@ -397,3 +397,185 @@ fn the_reference_configuration_is_read_unchanged() {
         Some(DataTransfer::Streamer(_))
     ));
 }
+
+#[test]
+fn what_can_never_work_is_refused() {
+    let one = |from: &str, to: &str| load(&system("").replace(from, to)).unwrap_err();
+    for (from, to, key) in [
+        ("host: login", "host: ''", "clusters[0].ssh.host: "),
+        ("port: 22", "port: 0", "clusters[0].ssh.port: "),
+        (
+            "port: 22",
+            "port: 22, proxy_host: ' '",
+            "clusters[0].ssh.proxy_host: ",
+        ),
+        (
+            "port: 22",
+            "port: 22, proxy_host: j, proxy_port: 0",
+            "clusters[0].ssh.proxy_port: ",
+        ),
+        (
+            "port: 22",
+            "port: 22, known_hosts: /nonexistent",
+            "clusters[0].ssh.known_hosts: /non",
+        ),
+        ("url: http://keys", "url: keys", "ssh_credentials.url: "),
+        (
+            "24.11.5",
+            "24.11.5, connection_mode: rest, api_url: 'slurm:6820', api_version: 0.0.42",
+            "clusters[0].scheduler.api_url: ",
+        ),
+        (
+            "auth: {",
+            "auth: {authorization: {url: 'ftp://fga'}, ",
+            "auth.authorization.url: ",
+        ),
+        (
+            "{token_url",
+            "{iss: '', token_url",
+            "auth.authentication: iss",
+        ),
+        (
+            "{token_url",
+            "{aud: [''], token_url",
+            "auth.authentication: iss",
+        ),
+    ] {
+        let error = one(from, to);
+        assert!(error.starts_with(key), "{to}: {error}");
+    }
+}
+
+#[test]
+fn what_fails_for_some_is_accepted_with_a_warning() {
+    let warnings = |yaml: &str| load(yaml).unwrap().thorough_warnings();
+    assert_eq!(warnings(&system("")), [""; 0]);
+    let found = warnings(&system("").replace("http://idp/token", "idp"));
+    assert!(
+        found[0].starts_with("auth.authentication.token_url is no http"),
+        "{found:?}"
+    );
+    let s3 = "{service_type: s3, name: n, private_url: s3, public_url: 'http://s3', \
+              access_key_id: hush, secret_access_key: hush, region: r, ttl: 1}";
+    let s3 = system(&format!(
+        "  data_operation: {{streamer_binary_source: /nonexistent, data_transfer: {s3}}}\n"
+    ));
+    let found = warnings(&s3);
+    let key = "clusters[0].data_operation.";
+    assert!(
+        found[0].starts_with(&format!("{key}data_transfer.private_url is no")),
+        "{found:?}"
+    );
+    let source = format!("{key}streamer_binary_source /nonexistent is no file");
+    assert!(
+        found[1].starts_with(&source) && found.len() == 2,
+        "{found:?}"
+    );
+    let hosts = tempfile::NamedTempFile::new().unwrap();
+    let known = format!(
+        "port: 22, proxy_host: j, known_hosts: {}",
+        hosts.path().display()
+    );
+    let found = warnings(&system("").replace("port: 22", &known));
+    assert!(found[0].contains("has no key of j port 22"), "{found:?}");
+    assert!(
+        found[1].contains("has no key of login port 22"),
+        "{found:?}"
+    );
+}
+
+#[test]
+fn keys_that_open_nothing_are_told_of_by_user() {
+    let directory = tempfile::tempdir().unwrap();
+    let file = |name: &str| directory.path().join(name).display().to_string();
+    for (name, passphrase) in [("plain", ""), ("closed", "sesame")] {
+        let made = std::process::Command::new("ssh-keygen")
+            .args(["-q", "-t", "ed25519", "-N", passphrase, "-f", &file(name)])
+            .status();
+        if !made.is_ok_and(|status| status.success()) {
+            eprintln!("skipped: ssh-keygen is absent");
+            return;
+        }
+    }
+    std::fs::write(file("none"), "not a key").unwrap();
+    let key =
+        |name: &str, more: &str| format!("{{private_key: 'secret_file:{}'{more}}}", file(name));
+    let keys = [
+        ("good", key("plain", "")),
+        ("opened", key("closed", ", passphrase: sesame")),
+        ("a", key("none", "")),
+        ("b", key("closed", "")),
+        ("c", key("closed", ", passphrase: open")),
+        ("d", key("plain", ", public_cert: hush")),
+    ];
+    let keys = keys.map(|(user, key)| format!("{user}: {key}")).join(", ");
+    let yaml = system("").replace(
+        "type: SSHService, url: http://keys",
+        &format!("type: SSHStaticKeys, keys: {{{keys}}}"),
+    );
+    let config = load(&yaml).unwrap();
+    let users = |doubts: Vec<String>| {
+        assert!(
+            !doubts.iter().any(|text| text.contains("hush")),
+            "{doubts:?}"
+        );
+        let users = doubts.iter().map(|text| {
+            let rest = text.strip_prefix("ssh_credentials.keys.").unwrap();
+            rest.split(' ').next().unwrap().to_owned()
+        });
+        users.collect::<String>()
+    };
+    assert_eq!(users(config.thorough_warnings()), "abcd");
+    // Without the time that passphrases take.
+    assert_eq!(users(config.warnings()), "abd");
+}
+
+#[test]
+fn what_is_wrong_with_a_system_names_its_file() {
+    let files = Files::new("");
+    std::fs::create_dir(files.path().join("c")).unwrap();
+    let directory = files.path().join("c").display().to_string();
+    files.write(
+        "config.yaml",
+        &format!("{AUTH}clusters: 'path:{directory}'\n"),
+    );
+    let local = "name: a\nscheduler: {type: local}\n";
+    files.write("c/a.yaml", local);
+    for (text, message) in [
+        ("- name: b\n", "b.yaml: must be one cluster, not a list"),
+        ("", "b.yaml: must be one cluster; the file is empty"),
+        (
+            "name: b\nscheduler: {type: lokal}\n",
+            "b.yaml: scheduler.type: unknown variant",
+        ),
+        ("name: b\n", "b.yaml: missing field `scheduler`"),
+        (local, "b.yaml: name: another system is named 'a' already"),
+    ] {
+        files.write("c/b.yaml", text);
+        let error = files.load().unwrap_err();
+        assert!(
+            error.starts_with(&format!("{directory}/{message}")),
+            "{error}"
+        );
+    }
+    let transfer = "{service_type: streamer, host: 0.0.0.0}";
+    let remote = system(&format!(
+        "  data_operation: {{data_transfer: {transfer}}}\n"
+    ));
+    let (_, remote) = remote.split_once("- name: One").unwrap();
+    files.write(
+        "c/b.yaml",
+        &format!("name: One{}", remote.replace("\n  ", "\n")),
+    );
+    let (head, _) = system("")
+        .split_once("clusters:")
+        .map(|(a, b)| (a.to_owned(), b.to_owned()))
+        .unwrap();
+    files.write(
+        "config.yaml",
+        &format!("{head}clusters: 'path:{directory}'\n"),
+    );
+    let found = files.load().unwrap().warnings();
+    let start = format!("{directory}/b.yaml: data_operation.data_transfer.public_ips is absent");
+    assert!(found[0].starts_with(&start), "{found:?}");
+}

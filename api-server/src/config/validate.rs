@@ -1,11 +1,13 @@
 //! Rules that concern more than one value.
 
 use super::{
-    Config, ConfigError, ConnectionMode, DataTransfer, SchedulerType, SshTimeouts, SystemConfig,
+    Config, ConfigError, ConnectionMode, DataTransfer, SchedulerType, SshConfig, SshCredentials,
+    SshTimeouts, SystemConfig,
 };
 use crate::auth::is_algorithm;
 use crate::openapi::API_VERSION;
 use crate::scheduler::{parse_api_version, parse_program_version};
+use crate::ssh::has_known_key;
 
 impl Config {
     /// Normalises names and paths and checks what one value alone cannot tell.
@@ -41,8 +43,22 @@ impl Config {
             let text = format!("'{name}' is no algorithm of signatures that is supported");
             return Err(invalid("auth.authentication.jwk_algorithm", text));
         }
+        let authentication = &self.auth.authentication;
+        if authentication.iss.as_deref() == Some("")
+            || authentication.aud.iter().any(String::is_empty)
+        {
+            let text = "iss and aud must not be empty; leave them out where they are not checked";
+            return Err(invalid("auth.authentication", text));
+        }
         if let Some(authorization) = &self.auth.authorization {
             not_zero("auth.authorization", &[("timeout", authorization.timeout)])?;
+            http_url("auth.authorization.url", &authorization.url)?;
+        }
+        if let Some(
+            SshCredentials::Service(service) | SshCredentials::CertificateAuthority(service),
+        ) = &self.ssh_credentials
+        {
+            http_url("ssh_credentials.url", &service.url)?;
         }
         let mut names = std::collections::HashSet::new();
         for (index, system) in self.clusters.iter_mut().enumerate() {
@@ -122,6 +138,7 @@ fn check_system(system: &SystemConfig, key: &str) -> Result<(), ConfigError> {
     let Some(ssh) = &system.ssh else {
         return missing("ssh");
     };
+    check_hosts(ssh, key)?;
     if ssh.timeout.idle_timeout <= ssh.timeout.command_execution {
         let key = format!("{key}.ssh.timeout.idle_timeout");
         return Err(invalid(key, "must be greater than command_execution"));
@@ -131,9 +148,10 @@ fn check_system(system: &SystemConfig, key: &str) -> Result<(), ConfigError> {
             let key = format!("{key}.scheduler.connection_mode");
             return Err(invalid(key, "pbs is spoken to by ssh only"));
         }
-        if scheduler.api_url.is_none() {
+        let Some(url) = &scheduler.api_url else {
             return missing("scheduler.api_url");
-        }
+        };
+        http_url(format!("{key}.scheduler.api_url"), url)?;
         let Some(version) = &scheduler.api_version else {
             return missing("scheduler.api_version");
         };
@@ -143,6 +161,52 @@ fn check_system(system: &SystemConfig, key: &str) -> Result<(), ConfigError> {
         }
     }
     Ok(())
+}
+
+/// Refuses what nobody can connect to.
+fn check_hosts(ssh: &SshConfig, key: &str) -> Result<(), ConfigError> {
+    let hosts = [
+        ("host", Some(&ssh.host)),
+        ("proxy_host", ssh.proxy_host.as_ref()),
+    ];
+    for (name, host) in hosts {
+        if host.is_some_and(|host| host.trim().is_empty()) {
+            let text = "must be the name or the address of a host";
+            return Err(invalid(format!("{key}.ssh.{name}"), text));
+        }
+    }
+    for (name, port) in [("port", Some(ssh.port)), ("proxy_port", ssh.proxy_port)] {
+        if port == Some(0) {
+            return Err(zero(format!("{key}.ssh.{name}")));
+        }
+    }
+    let Some(file) = &ssh.known_hosts else {
+        return Ok(());
+    };
+    has_known_key(&ssh.host, ssh.port, file.as_ref())
+        .map(drop)
+        .map_err(|error| {
+            let text = format!("{file} could not be read, and nobody can log in: {error}");
+            invalid(format!("{key}.ssh.known_hosts"), text)
+        })
+}
+
+fn http_url(key: impl Into<String>, text: &str) -> Result<(), ConfigError> {
+    match is_http_url(text) {
+        true => Ok(()),
+        // It may hold a password.
+        false => Err(invalid(key, NO_URL)),
+    }
+}
+
+pub(super) const NO_URL: &str = "is no http or https URL with a host";
+
+pub(super) fn is_http_url(text: &str) -> bool {
+    let Ok(url) = text.parse::<axum::http::Uri>() else {
+        return false;
+    };
+    ["http", "https"].contains(&url.scheme_str().unwrap_or_default())
+        && url.host().is_some_and(|host| !host.is_empty())
 }
 
 /// Refuses amounts of nothing with which everything would fail. The Python service reads some of

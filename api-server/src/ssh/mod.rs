@@ -10,7 +10,7 @@ mod pool;
 mod session;
 mod worker;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -22,6 +22,7 @@ use crate::auth::Caller;
 use crate::command::ShellLine;
 use crate::config::SshConfig;
 use crate::executor::{BoxFuture, ExecError, Executor, Output, RunLimits};
+use crate::{bounded, limits};
 use connection::{Connection, Place};
 use host_key::HostKeys;
 use pool::Pool;
@@ -112,6 +113,17 @@ impl SshExecutor {
         let channel = opened(limits, connection.channel()).await?;
         session::run(channel, line, input, limits).await
     }
+}
+
+/// Whether a file of host keys has one of this host.
+pub(crate) fn has_known_key(host: &str, port: u16, known_hosts: &Path) -> std::io::Result<bool> {
+    bounded::read_text(known_hosts, limits::KNOWN_HOSTS_MAX_BYTES)?;
+    let keys = HostKeys {
+        host: host.to_owned(),
+        port,
+        known_hosts: Some(known_hosts.to_owned()),
+    };
+    Ok(keys.algorithms().is_some())
 }
 
 /// Waiting for a free session takes no longer than the command may.

@@ -9,7 +9,7 @@ use russh::keys::{Certificate, PrivateKey, decode_secret_key};
 
 use super::error::SshError;
 use crate::auth::Caller;
-use crate::config::{SshCredentials, StaticKey};
+use crate::config::{Keys, SshCredentials, StaticKey};
 use crate::http_client::HttpClient;
 use issued::{CertificateAuthority, KeyService};
 
@@ -90,9 +90,29 @@ fn read(
     // The line break at the end is part of the format, and trimmed from files.
     let text = zeroize::Zeroizing::new(format!("{}\n", key.trim_end()));
     let certificate = certificate.map(|text| Certificate::from_openssh(text.trim()));
+    let certificate = certificate.transpose()?;
     Ok(LoginKeys {
         key: Arc::new(decode_secret_key(&text, passphrase)?),
-        certificate: certificate.transpose()?,
+        certificate,
+    })
+}
+
+/// Why a configured key opens nothing, if that can be told here.
+pub(crate) fn problem_of_key(key: &StaticKey, how: Keys) -> Option<String> {
+    let (text, certificate) = (key.private_key.expose(), key.public_cert.as_deref());
+    let passphrase = key.passphrase.as_ref().map(crate::Secret::expose);
+    let opened = match how {
+        Keys::WithPassphrases => read(text, passphrase, certificate),
+        Keys::Quickly => match read(text, None, certificate) {
+            Err(russh::keys::Error::KeyIsEncrypted) if passphrase.is_some() => return None,
+            opened => opened,
+        },
+    };
+    Some(match opened.err()? {
+        russh::keys::Error::KeyIsEncrypted => {
+            "it is encrypted, and passphrase is absent".to_owned()
+        }
+        error => error.to_string(),
     })
 }
 
