@@ -14,10 +14,6 @@ pub struct Cluster {
 
 impl Cluster {
     /// The one that `STREAMER_TEST_CLUSTER` names. Without one, says that the test is skipped.
-    #[expect(
-        clippy::print_stderr,
-        reason = "who runs the tests must see what was skipped"
-    )]
     pub fn find() -> Option<Self> {
         let state = std::env::var_os("STREAMER_TEST_CLUSTER");
         if state.is_none() {

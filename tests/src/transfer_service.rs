@@ -64,10 +64,6 @@ impl Service {
     ///
     /// # Panics
     /// When it does not come up.
-    #[expect(
-        clippy::print_stderr,
-        reason = "who runs the tests should know what is not tested"
-    )]
     pub fn on_cluster_with(
         data_transfers: &Value,
         change: impl FnOnce(String) -> String,
