@@ -101,7 +101,7 @@ fn a_file_of_variables_that_cannot_be_read_is_named() {
     let at = |name: &str| directory.path().join(name);
     std::fs::write(
         at("config.yaml"),
-        "auth: {authentication: {token_url: x}}\n",
+        "auth: {authentication: {token_url: http://localhost/token}}\n",
     )
     .unwrap();
     let check = || {
