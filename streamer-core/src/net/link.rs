@@ -348,7 +348,7 @@ const CONTROL_QUEUE_MESSAGES: usize = 64;
 
 #[cfg(test)]
 mod tests {
-    use tokio::io::DuplexStream;
+    use tokio::io::{DuplexStream, Join};
     use tokio::time::{sleep, timeout};
 
     use super::*;
@@ -363,31 +363,11 @@ mod tests {
         Abort, Entry, EntryKind, EntryRun, LaneBlocks, Offer, Role, Timestamp,
     };
 
-    /// With a peer that was killed: what is written fails, and what it said is still read.
-    fn link_to_nobody(role: Role) -> (Link, DuplexStream, mpsc::Sender<Lane>) {
-        let (control_send, _) = tokio::io::duplex(1);
-        let (says, control_receive) = tokio::io::duplex(10_000);
-        let (more, lanes) = mpsc::channel(1);
-        let session = SessionId([7; 16]);
-        let link = Link {
-            connection: Connection::Tls {
-                peer: ([127, 0, 0, 1], 1).into(),
-                open: watch::Sender::new(true),
-            },
-            control_send: Box::new(control_send),
-            control_receive: Box::new(control_receive),
-            session,
-            greeting: Some(Message::Hello(hello(role, session, 0))),
-            lanes,
-            limit: None,
-        };
-        (link, says, more)
-    }
-
-    /// With a peer that hears us.
-    fn link_to_somebody(greeting: Option<Message>) -> (Link, DuplexStream, mpsc::Sender<Lane>) {
-        let (ours, theirs) = tokio::io::duplex(100_000);
-        let (control_receive, control_send) = tokio::io::split(ours);
+    fn link(
+        control_send: DuplexStream,
+        control_receive: DuplexStream,
+        greeting: Option<Message>,
+    ) -> (Link, mpsc::Sender<Lane>) {
         let (more, lanes) = mpsc::channel(1);
         let link = Link {
             connection: Connection::Tls {
@@ -396,13 +376,34 @@ mod tests {
             },
             control_send: Box::new(control_send),
             control_receive: Box::new(control_receive),
-            session: SessionId([7; 16]),
+            session: SESSION,
             greeting,
             lanes,
             limit: None,
         };
-        (link, theirs, more)
+        (link, more)
     }
+
+    /// With a peer that was killed: what is written fails, and what it said is still read.
+    fn link_to_nobody(role: Role) -> (Link, DuplexStream, mpsc::Sender<Lane>) {
+        let (control_send, _) = tokio::io::duplex(1);
+        let (says, control_receive) = tokio::io::duplex(10_000);
+        let greeting = Message::Hello(hello(role, SESSION, 0));
+        let (link, more) = link(control_send, control_receive, Some(greeting));
+        (link, says, more)
+    }
+
+    /// With a peer that hears us.
+    fn link_to_somebody(
+        greeting: Option<Message>,
+    ) -> (Link, Join<DuplexStream, DuplexStream>, mpsc::Sender<Lane>) {
+        let (control_send, hears) = tokio::io::duplex(100_000);
+        let (says, control_receive) = tokio::io::duplex(100_000);
+        let (link, more) = link(control_send, control_receive, greeting);
+        (link, tokio::io::join(hears, says), more)
+    }
+
+    const SESSION: SessionId = SessionId([7; 16]);
 
     /// Either side of a session, which dials.
     async fn dialer(role: Role, link: Link) -> Result<Transferred, TransferError> {
@@ -467,7 +468,7 @@ mod tests {
     /// Everything that it says is answered.
     #[tokio::test]
     async fn a_peer_that_talks_and_does_not_listen_is_given_up() {
-        let greeting = Message::Hello(hello(Role::Sender, SessionId([7; 16]), 0));
+        let greeting = Message::Hello(hello(Role::Sender, SESSION, 0));
         let (link, mut peer, _lanes) = link_to_somebody(Some(greeting));
         let talks = async move {
             let entry = Entry {

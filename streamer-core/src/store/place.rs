@@ -4,6 +4,7 @@
 
 use std::ffi::{CStr, CString, OsStr, OsString};
 use std::fs::File;
+use std::hash::{BuildHasher as _, RandomState};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::{OsStrExt as _, OsStringExt as _};
 use std::path::{Path, PathBuf};
@@ -171,7 +172,8 @@ impl Place {
 
     /// Whose a new file is here: file systems of other machines know users by other numbers.
     fn own_uid(&self) -> Result<u32, StoreError> {
-        let probe = self.with_suffix(".probe");
+        // One that a run that was killed has left is in nobody's way.
+        let probe = self.with_suffix(&format!(".{:x}", RandomState::new().hash_one(())));
         let file = probe.open(OFlags::CREATE | OFlags::EXCL | OFlags::WRONLY)?;
         let owner = rustix::fs::fstat(file).map(|stat| stat.st_uid);
         probe.remove()?;

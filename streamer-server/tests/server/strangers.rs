@@ -1,19 +1,10 @@
 //! Who does not hold the secret gets no further, and is in nobody's way.
 
-use std::sync::Arc;
 use std::time::Duration;
 
-use quinn::crypto::rustls::QuicClientConfig;
-use rcgen::{CertificateParams, KeyPair};
-use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
-use rustls::crypto::{CryptoProvider, verify_tls13_signature};
-use rustls::pki_types::{CertificateDer, PrivatePkcs8KeyDer, ServerName, UnixTime};
-use rustls::{ClientConfig, ClientConnection, DigitallySignedStruct, SignatureScheme};
 use streamer_core::TransferSecret;
 use streamer_core::net::quic::Endpoint;
 use streamer_core::net::tcp::Connector;
-use streamer_core::net::tls::SERVER_NAME;
-use streamer_core::wire::ALPN;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpSocket, TcpStream, UdpSocket};
 use tokio::task::JoinSet;
@@ -47,108 +38,6 @@ async fn the_wrong_key_over_tls() {
         .unwrap()
         .unwrap_err();
     assert_eq!(error.kind(), std::io::ErrorKind::InvalidData, "{error:?}");
-    world.assert_serves().await;
-}
-
-/// Believes every endpoint, which an attacker may do, and has a certificate of another secret.
-#[derive(Debug)]
-struct Anybody(Arc<CryptoProvider>);
-
-impl Anybody {
-    fn config() -> ClientConfig {
-        let provider = Arc::new(rustls::crypto::ring::default_provider());
-        let key = KeyPair::generate_for(&rcgen::PKCS_ED25519).unwrap();
-        let params = CertificateParams::new(vec![SERVER_NAME.to_owned()]).unwrap();
-        let certificate = params.self_signed(&key).unwrap().der().clone();
-        let key = PrivatePkcs8KeyDer::from(key.serialize_der());
-        let mut config = ClientConfig::builder_with_provider(Arc::clone(&provider))
-            .with_protocol_versions(&[&rustls::version::TLS13])
-            .unwrap()
-            .dangerous()
-            .with_custom_certificate_verifier(Arc::new(Self(provider)))
-            .with_client_auth_cert(vec![certificate], key.into())
-            .unwrap();
-        config.alpn_protocols = vec![ALPN.to_vec()];
-        config
-    }
-}
-
-impl ServerCertVerifier for Anybody {
-    fn verify_server_cert(
-        &self,
-        _: &CertificateDer<'_>,
-        _: &[CertificateDer<'_>],
-        _: &ServerName<'_>,
-        _: &[u8],
-        _: UnixTime,
-    ) -> Result<ServerCertVerified, rustls::Error> {
-        Ok(ServerCertVerified::assertion())
-    }
-
-    fn verify_tls12_signature(
-        &self,
-        _: &[u8],
-        _: &CertificateDer<'_>,
-        _: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        unreachable!("only TLS 1.3 is offered")
-    }
-
-    fn verify_tls13_signature(
-        &self,
-        message: &[u8],
-        certificate: &CertificateDer<'_>,
-        signature: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        let algorithms = &self.0.signature_verification_algorithms;
-        verify_tls13_signature(message, certificate, signature, algorithms)
-    }
-
-    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        vec![SignatureScheme::ED25519]
-    }
-}
-
-#[tokio::test]
-async fn a_client_that_believes_everybody_is_refused_over_quic() {
-    let world = World::new().await;
-    let config = QuicClientConfig::try_from(Anybody::config()).unwrap();
-    let endpoint = quinn::Endpoint::client("127.0.0.1:0".parse().unwrap()).unwrap();
-    let connecting = endpoint
-        .connect_with(
-            quinn::ClientConfig::new(Arc::new(config)),
-            world.address,
-            SERVER_NAME,
-        )
-        .unwrap();
-    // It learns only after its own part of the handshake that it is refused.
-    let ended = match timeout(DEADLINE, connecting).await.unwrap() {
-        Ok(connection) => timeout(DEADLINE, connection.closed()).await.unwrap(),
-        Err(error) => error,
-    };
-    let quinn::ConnectionError::ConnectionClosed(close) = ended else {
-        panic!("{ended:?}")
-    };
-    assert!(close.to_string().contains("certificate"), "{close}");
-    world.assert_serves().await;
-}
-
-#[tokio::test]
-async fn a_client_that_believes_everybody_is_refused_over_tls() {
-    let world = World::new().await;
-    let address = world.address;
-    let refused = tokio::task::spawn_blocking(move || {
-        let name = ServerName::try_from(SERVER_NAME).unwrap();
-        let tls = ClientConnection::new(Arc::new(Anybody::config()), name).unwrap();
-        let stream = std::net::TcpStream::connect(address).unwrap();
-        stream.set_read_timeout(Some(DEADLINE)).unwrap();
-        let mut stream = rustls::StreamOwned::new(tls, stream);
-        // Its side of the handshake is over before it is refused.
-        std::io::Write::flush(&mut stream).unwrap();
-        std::io::Read::read(&mut stream, &mut [0]).unwrap_err()
-    });
-    let refused = refused.await.unwrap().to_string();
-    assert!(refused.contains("AccessDenied"), "{refused}");
     world.assert_serves().await;
 }
 
