@@ -32,7 +32,7 @@ step "format"
 cargo fmt --all --check
 
 step "the pure part builds alone"
-cargo check -q -p streamer-core --no-default-features
+cargo clippy -q -p streamer-core --no-default-features -- -D warnings
 
 step "lints"
 cargo clippy -q --workspace --all-targets -- -D warnings

@@ -34,7 +34,8 @@ pub(crate) fn watch() -> io::Result<Stop> {
             };
             match heard.answer(first.map(|first| first.elapsed())) {
                 Answer::Ask(code) => {
-                    first = Some(Instant::now());
+                    // After a closed terminal a session manager may ask as well: that is once.
+                    first = (!matches!(heard, Heard::Hangup)).then(Instant::now);
                     let _ = asked.send(Some(code));
                 }
                 Answer::Leave => leave(),
@@ -79,7 +80,7 @@ enum Answer {
 }
 
 impl Heard {
-    /// What to do about it, so long after the first one.
+    /// What to do about it, so long after the first one by which the user asked to stop.
     fn answer(self, since_first: Option<Duration>) -> Answer {
         match (self, since_first) {
             (Self::Interrupt, None) => Answer::Ask(ErrorCode::Interrupted),

@@ -65,7 +65,12 @@ impl Sources {
         let path = std::env::current_dir().unwrap_or_default().join(".env");
         let dot_env = match bounded::read_text(&path, limits::CONFIG_MAX_BYTES) {
             Ok(text) => Some(text),
-            Err(error) if error.kind() == ErrorKind::NotFound => None,
+            // Virtual environments of Python are called so, too.
+            Err(error)
+                if [ErrorKind::NotFound, ErrorKind::IsADirectory].contains(&error.kind()) =>
+            {
+                None
+            }
             Err(source) => return Err(ConfigError::Unreadable { path, source }),
         };
         Ok(Self {

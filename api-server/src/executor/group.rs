@@ -95,7 +95,8 @@ fn other_groups(session: Pid) -> HashSet<Pid> {
         let name = process.file_name();
         // Threads and what is no process have no such file, or are gone by now.
         name.to_str()?.parse::<u32>().ok()?;
-        let stat = std::fs::read_to_string(process.path().join("stat")).ok()?;
+        let stat = std::fs::read(process.path().join("stat")).ok()?;
+        let stat = String::from_utf8_lossy(&stat);
         // Behind the name, which may hold anything: state, parent, group, session.
         let mut fields = stat.rsplit_once(") ")?.1.split(' ').skip(2);
         let [group, of] = [fields.next()?, fields.next()?].map(|field| field.parse().ok());

@@ -226,7 +226,16 @@ fn a_directory_in_one_that_takes_no_names_is_filled_and_nothing_is_left_in_it() 
     // Its own mode and time, although the journal was removed from it after it got them.
     let [there, here] = [&source, &home].map(|path| path.metadata().unwrap());
     assert_eq!(there.modified().unwrap(), here.modified().unwrap());
-    assert_eq!(here.permissions().mode() & 0o777, 0o555);
+    assert_eq!(mode_of(&home), 0o555);
+    // Its journal can be made in it all the same.
+    let (endpoint, coordinates) = world.endpoint(&[], "send", &source);
+    run(receive(&coordinates, &["--overwrite"])).assert(3, &[WITHIN]);
+    endpoint.wait().assert(3, &[]);
+    assert_eq!(mode_of(&home), 0o555);
+}
+
+fn mode_of(path: &Path) -> u32 {
+    path.metadata().unwrap().permissions().mode() & 0o777
 }
 
 #[test]

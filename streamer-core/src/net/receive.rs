@@ -96,12 +96,13 @@ pub async fn receive(
     drop(writing);
     // Neither is needed after the other. A lost session is not told to be one before: the next would
     // find its file locked, or worse, written to.
-    tokio::select! {
-        () = put_away(writers, keeper, is_settled) => {}
+    let is_put_away = tokio::select! {
+        () = put_away(writers, keeper, is_settled) => true,
         () = hopeless(&mut stop) => {
             tracing::warn!("the file system does not answer; what arrived last may not be durable");
+            false
         }
-    }
+    };
     let conclusion = result?;
     let (root, tree, failures) = tally.finish();
     Ok(Transferred {
@@ -110,7 +111,7 @@ pub async fn receive(
         root,
         tree,
         lanes,
-        is_settled,
+        is_settled: is_settled && is_put_away,
     })
 }
 

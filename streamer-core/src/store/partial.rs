@@ -163,7 +163,7 @@ impl PartialFile {
         let is_file = |stat: Stat| FileType::from_raw_mode(stat.st_mode) == FileType::RegularFile;
         let is_left = match places.journal.stat()? {
             Some(stat) => is_file(stat),
-            // As a file of one block may leave it.
+            // As a run leaves it that was killed before it made the journal.
             None => places.part.stat()?.is_some_and(|part| {
                 is_file(part) && part.st_mode & 0o7777 == 0o600 && part.st_size == 0
             }),
@@ -393,7 +393,7 @@ impl PartialFile {
         StoreError::target(error, action, self.places.part.shown())
     }
 
-    /// Gives up a partial that cannot be resumed: it has no journal, or nothing is in it.
+    /// Gives up a partial that cannot be resumed: nothing is in it.
     pub fn discard_if_useless(&self) {
         let is_named = self.named.load(Ordering::Acquire);
         let is_empty = self.hashes().iter().all(Option::is_none);

@@ -5,7 +5,7 @@
 use std::ffi::{CStr, CString, OsStr, OsString};
 use std::fs::File;
 use std::hash::{BuildHasher as _, RandomState};
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::{OsStrExt as _, OsStringExt as _};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -100,6 +100,17 @@ impl Place {
             .map_err(|error| StoreError::target(error, "remove", &self.shown))
     }
 
+    /// Removes an empty directory; one that is not, or is gone, is somebody else's by now.
+    ///
+    /// # Errors
+    /// As the operating system says otherwise.
+    pub(crate) fn remove_directory(&self) -> Result<(), StoreError> {
+        match rustix::fs::unlinkat(&self.directory, self.name(), AtFlags::REMOVEDIR) {
+            Ok(()) | Err(Errno::NOENT | Errno::NOTEMPTY | Errno::EXIST) => Ok(()),
+            Err(error) => Err(StoreError::target(error, "remove", &self.shown)),
+        }
+    }
+
     /// The path, for messages.
     pub fn shown(&self) -> &Path {
         &self.shown
@@ -152,14 +163,12 @@ impl Place {
         Ok(stat.st_dev == there.st_dev && is_one_mount && allowed.is_ok())
     }
 
-    /// Sees that what was found here is our own: what somebody else left for us to take up could be
-    /// read and changed by them.
+    /// Sees that the owner of what was found here is us: what somebody else left for us to take up
+    /// could be read and changed by them.
     ///
     /// # Errors
     /// [`ErrorCode::NameTaken`] when it is not, and the usual file errors.
-    pub(crate) fn check_owner(&self, found: impl AsFd) -> Result<(), StoreError> {
-        let failed = |error| StoreError::target(error, "look at", &self.shown);
-        let owner = rustix::fs::fstat(found).map_err(failed)?.st_uid;
+    pub(crate) fn check_owner(&self, owner: u32) -> Result<(), StoreError> {
         if owner == rustix::process::geteuid().as_raw() || owner == self.own_uid()? {
             return Ok(());
         }

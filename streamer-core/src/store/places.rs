@@ -130,12 +130,11 @@ impl Places {
         };
         let is_file = FileType::from_raw_mode(stat.st_mode) == FileType::RegularFile;
         if is_file && self.part.stat()?.is_some() {
-            let file = self.journal.open(OFlags::RDONLY | OFlags::NONBLOCK)?;
-            return self.journal.check_owner(&file);
+            return self.journal.check_owner(stat.st_uid);
         }
         let is_ours = || {
+            self.journal.check_owner(stat.st_uid)?;
             let file = self.journal.open(OFlags::RDONLY | OFlags::NONBLOCK)?;
-            self.journal.check_owner(&file)?;
             journal::is_one(&file)
                 .map_err(|error| StoreError::target(error, "read", self.journal.shown()))
         };
@@ -167,7 +166,7 @@ impl Places {
             if self.in_tree {
                 return Ok(file);
             }
-            self.part.check_owner(&file)?;
+            self.part.check_owner(found.st_uid)?;
             // A journal marks a partial as ours. Without one it is ours only as a crash leaves it.
             let as_left = found.st_mode & 0o777 == 0o600 && found.st_size == 0;
             return match as_left || self.journal.stat()?.is_some() {

@@ -304,6 +304,25 @@ fn what_somebody_else_left_is_not_taken_up() {
 }
 
 #[test]
+fn a_run_that_waits_for_another_takes_up_nothing_that_is_removed() {
+    let world = World::new();
+    std::fs::create_dir(world.path("tree")).unwrap();
+    let first = world.merge(Existing::Overwrite);
+    std::thread::scope(|scope| {
+        let second = scope.spawn(|| world.merge(Existing::Overwrite));
+        first.finish().unwrap();
+        first.settle().unwrap();
+        drop(first);
+        let second = second.join().unwrap();
+        put(&second, 1, "file").unwrap();
+        second.finish().unwrap();
+        second.settle().unwrap();
+    });
+    assert_eq!(std::fs::read(world.path("tree/file")).unwrap(), TEXT);
+    assert!(!world.path("tree.part.journal").exists());
+}
+
+#[test]
 fn a_run_that_is_killed_while_it_settles_leaves_what_can_be_settled() {
     for gone in [&["lock"][..], &["lock", "complete"]] {
         let world = World::new();

@@ -4,7 +4,7 @@
 //! and small files that wait to become durable together. A file has its name in the tree only
 //! once its bytes are proven and durable, so that a later run knows by size and time what it
 //! need not ask for again (`docs/design/0006-trees.md`). A directory that existed before is
-//! filled in place, by the same rule.
+//! filled in place, by the same rule; where its own directory takes no names its journal is within.
 
 use std::collections::{HashSet, VecDeque};
 use std::ffi::OsStr;
@@ -156,7 +156,9 @@ impl TreeTarget {
         let is_new = place.make_directory()?;
         let root = place.open_directory()?;
         if part.is_some() && !is_new {
-            place.check_owner(&root)?;
+            let found = rustix::fs::fstat(&root)
+                .map_err(|error| StoreError::target(error, "look at", place.shown()))?;
+            place.check_owner(found.st_uid)?;
         }
         make_writable(&root);
         let sync_tells = syncfs::tells_of_losses(&root);
@@ -215,7 +217,7 @@ impl TreeTarget {
         }
         let (work, _lock) = journal.take_up(Some(&part))?;
         part.remove_all()?;
-        journal.remove(&Arc::new(work))
+        journal.remove(&Arc::new(work), || ())
     }
 
     /// Looks at the place of what is offered, and makes it where that takes no bytes.
@@ -418,14 +420,24 @@ impl TreeTarget {
     /// # Errors
     /// The usual file errors.
     pub(crate) fn awaits_receipt(target: &Place) -> Result<bool, StoreError> {
-        let journal = TreeJournal::of(target)?;
-        let (Some(tree), true) = (target.stat()?.filter(is_directory), journal.is_there()?) else {
+        let Some(tree) = target.stat()?.filter(is_directory) else {
             return Ok(false);
         };
+        let journal = match TreeJournal::of(target) {
+            // What may not be looked at was not made by us.
+            Err(error) if error.code == ErrorCode::PermissionDenied => return Ok(false),
+            journal => journal?,
+        };
+        if !journal.is_there()? {
+            return Ok(false);
+        }
         if target.with_suffix(".part").stat()?.is_some() {
             return Ok(false);
         }
-        let place = journal.complete(&Arc::new(journal.open()?));
+        let place = match journal.open() {
+            Err(error) if error.code == ErrorCode::NameTaken => return Ok(false),
+            work => journal.complete(&Arc::new(work?)),
+        };
         if place.stat()?.is_none() {
             return Ok(false);
         }
@@ -446,7 +458,7 @@ impl TreeTarget {
         match Self::awaits_receipt(target)? {
             true => {
                 let journal = TreeJournal::of(target)?;
-                journal.clear_away(&Arc::new(journal.open()?), |_| true)
+                journal.clear_away(&Arc::new(journal.open()?), |_| true, || ())
             }
             false => Ok(()),
         }
@@ -468,17 +480,16 @@ impl TreeTarget {
     /// # Errors
     /// As the operating system says.
     pub(crate) fn settle(&self) -> Result<(), StoreError> {
-        if !self.shared.sync_tells {
-            // It may be that of another machine, where what is open cannot be removed.
-            self.shared
-                .lock
-                .lock()
-                .unwrap_or_else(PoisonError::into_inner)
-                .take();
-        }
+        let unlock = || {
+            if !self.shared.sync_tells {
+                // It may be that of another machine, where what is open cannot be removed.
+                let mut lock = self.shared.lock.lock();
+                drop(lock.as_mut().map(|lock| lock.take()));
+            }
+        };
         let partials = self.shared.partials();
         let keep = |part: &[u8]| partials.contains(&hash_of(part));
-        self.journal.clear_away(&self.shared.work, keep)
+        self.journal.clear_away(&self.shared.work, keep, unlock)
     }
 
     /// Gives the tree its name, once everything in it has its own, and makes all durable. The
@@ -518,6 +529,9 @@ impl TreeTarget {
         let Some(paths) = self.shared.unsynced().take() else {
             return self.sync();
         };
+        if !self.shared.sync_tells {
+            return self.sync_each(&paths);
+        }
         let mut synced = paths.iter().map(|path| {
             beneath::open_directory(self.shared.root.as_fd(), path).and_then(rustix::fs::fsync)
         });
@@ -527,6 +541,27 @@ impl TreeTarget {
             Err(Errno::ACCESS | Errno::INVAL | Errno::NOTSUP) => self.sync(),
             Err(error) => Err(self.failed(error, "sync", &RelPath::root())),
         }
+    }
+
+    /// Several at a time: each waits for another machine.
+    fn sync_each(&self, paths: &[RelPath]) -> Result<(), StoreError> {
+        let sync = |paths: &[RelPath]| {
+            paths.iter().try_for_each(|path| {
+                let synced = self.shared.sync_directory(path);
+                synced.map_err(|error| self.failed(error, "sync", path))
+            })
+        };
+        std::thread::scope(|scope| {
+            let part = paths.len().div_ceil(SYNCED_AT_A_TIME).max(1);
+            let threads: Vec<_> = paths
+                .chunks(part)
+                .map(|paths| scope.spawn(move || sync(paths)))
+                .collect();
+            threads.into_iter().try_for_each(|thread| {
+                // Local invariant: nothing in it panics.
+                thread.join().unwrap_or(Ok(()))
+            })
+        })
     }
 
     fn refused(&self, code: ErrorCode, path: &RelPath) -> StoreError {
@@ -591,6 +626,16 @@ impl Shared {
 
     fn unsynced(&self) -> MutexGuard<'_, Option<Vec<RelPath>>> {
         self.unsynced.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Makes the names in a directory durable, where nothing else can be asked to.
+    fn sync_directory(&self, path: &RelPath) -> Result<(), Errno> {
+        let synced = beneath::open_directory(self.root.as_fd(), path).and_then(rustix::fs::fsync);
+        match synced {
+            // Its mode may keep even its owner out; some file systems cannot sync directories.
+            Err(Errno::ACCESS | Errno::INVAL | Errno::NOTSUP) => Ok(()),
+            other => other,
+        }
     }
 
     /// A directory of the tree, from those used last or looked up anew.
@@ -673,17 +718,6 @@ impl Directory {
         })
     }
 
-    /// Makes the names in it durable, where nothing else can be asked to.
-    fn sync(&self) -> Result<(), Errno> {
-        let synced = beneath::open_directory(self.shared.root.as_fd(), &self.path)
-            .and_then(rustix::fs::fsync);
-        match synced {
-            // Its mode may keep even its owner out; some file systems cannot sync directories.
-            Err(Errno::ACCESS | Errno::INVAL | Errno::NOTSUP) => Ok(()),
-            other => other,
-        }
-    }
-
     fn shown(&self) -> PathBuf {
         beneath::shown(&self.shared.path, &self.path)
     }
@@ -700,15 +734,21 @@ impl Drop for Directory {
         if let Err(error) = self.conclude() {
             tracing::warn!(%error, "mode or time of a directory is not kept");
         }
-        if !self.shared.sync_tells
-            && let Err(error) = self.sync()
-        {
-            let failed = &self.shared.unsynced_for;
-            *failed.lock().unwrap_or_else(PoisonError::into_inner) = Some(error);
-        }
+        let most = match self.shared.sync_tells {
+            true => SYNCED_ONE_BY_ONE,
+            false => SYNCED_AT_THE_END,
+        };
         let mut unsynced = self.shared.unsynced();
         match &mut *unsynced {
-            Some(paths) if paths.len() < SYNCED_ONE_BY_ONE => paths.push(self.path.clone()),
+            Some(paths) if paths.len() < most => paths.push(self.path.clone()),
+            // More than are remembered.
+            _ if !self.shared.sync_tells => {
+                drop(unsynced);
+                if let Err(error) = self.shared.sync_directory(&self.path) {
+                    let failed = &self.shared.unsynced_for;
+                    *failed.lock().unwrap_or_else(PoisonError::into_inner) = Some(error);
+                }
+            }
             _ => *unsynced = None,
         }
     }
@@ -740,6 +780,10 @@ fn hash_of(name: &[u8]) -> u64 {
     hasher.write(name);
     hasher.finish()
 }
+
+/// Directories that are remembered where each has to be synced, and how many of them at a time.
+const SYNCED_AT_THE_END: usize = 1 << 16;
+const SYNCED_AT_A_TIME: usize = 8;
 
 /// Directories that are synced each for itself; more are synced with the file system.
 const SYNCED_ONE_BY_ONE: usize = 8;

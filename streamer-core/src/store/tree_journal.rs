@@ -18,7 +18,7 @@ use crate::error::ErrorCode;
 use crate::path::RelPath;
 use crate::store::StoreError;
 use crate::store::attributes::{UNCHANGED, make_writable};
-use crate::store::place::Place;
+use crate::store::place::{Place, is_same_inode};
 use crate::store::places::not_ours;
 
 /// Where the journal of a tree is.
@@ -80,6 +80,20 @@ impl TreeJournal {
     /// is that of a file, [`ErrorCode::NameTaken`] where it or `part` is not ours, and the
     /// usual file errors.
     pub(crate) fn take_up(&self, part: Option<&Place>) -> Result<(OwnedFd, File), StoreError> {
+        if let Some(tree) = &self.tree {
+            make_writable(tree);
+        }
+        for _ in 0..TAKEN_UP_AGAIN {
+            if let Some(taken) = self.try_take_up(part)? {
+                return Ok(taken);
+            }
+        }
+        let (code, shown) = (ErrorCode::TargetBusy, self.place.shown());
+        Err(StoreError::refused(code, "continue", shown))
+    }
+
+    /// `None` where another run removed it meanwhile.
+    fn try_take_up(&self, part: Option<&Place>) -> Result<Option<(OwnedFd, File)>, StoreError> {
         let is_new = self.place.make_directory()?;
         let refused = |code, place: &Place| StoreError::refused(code, "continue", place.shown());
         let work = match self.place.open_directory() {
@@ -88,12 +102,17 @@ impl TreeJournal {
             Err(_) => return Err(refused(ErrorCode::SourceChanged, &self.place)),
         };
         self.check_ours(&work)?;
+        let found = |error| StoreError::target(error, "look at", self.place.shown());
         if !is_new {
-            self.place.check_owner(&work)?;
+            let stat = rustix::fs::fstat(&work).map_err(found)?;
+            self.place.check_owner(stat.st_uid)?;
         }
         let shared = Arc::new(work);
         let lock = self.within(&shared, LOCK);
-        let mut file = lock.open(OFlags::CREATE | OFlags::RDWR)?;
+        let mut file = match lock.open(OFlags::CREATE | OFlags::RDWR) {
+            Err(error) if error.code == ErrorCode::ParentMissing => return Ok(None),
+            opened => opened?,
+        };
         let failed = |error: std::io::Error| StoreError::target(error, "write", lock.shown());
         let deadline = Instant::now() + LOCK_PATIENCE;
         // A session of ours that was cut off may still be leaving.
@@ -104,6 +123,14 @@ impl TreeJournal {
                 return Err(refused(ErrorCode::TargetBusy, &self.place));
             }
             std::thread::sleep(LOCK_PATIENCE / 100);
+        }
+        // Whoever held it may have been done with all of it.
+        let held = rustix::fs::fstat(&file).map_err(found)?;
+        if !lock
+            .stat()?
+            .is_some_and(|there| is_same_inode(&there, &held))
+        {
+            return Ok(None);
         }
         let mut there = Vec::new();
         std::io::Read::by_ref(&mut file)
@@ -134,7 +161,7 @@ impl TreeJournal {
         // Local invariant: the place was the only other owner.
         let work =
             Arc::try_unwrap(shared).map_err(|_| refused(ErrorCode::Internal, &self.place))?;
-        Ok((work, file))
+        Ok(Some((work, file)))
     }
 
     /// Where it is noted that a tree is complete.
@@ -142,7 +169,7 @@ impl TreeJournal {
         self.within(work, COMPLETE)
     }
 
-    /// Removes it, but for the partials that are to be kept.
+    /// Removes it, but for the partials that are to be kept. The lock may be let go of by `unlock`.
     ///
     /// # Errors
     /// The usual file errors.
@@ -150,11 +177,12 @@ impl TreeJournal {
         &self,
         work: &Arc<OwnedFd>,
         keep: impl Fn(&[u8]) -> bool,
+        unlock: impl FnOnce(),
     ) -> Result<(), StoreError> {
         let names = self.names(work)?;
         let is_partial = |name: &[u8]| name.ends_with(PART.as_bytes()) && keep(name);
         if !names.iter().any(|name| is_partial(name)) {
-            return self.remove(work);
+            return self.remove(work, unlock);
         }
         // The lock says that it is ours.
         let is_kept = |name: &[u8]| {
@@ -168,18 +196,24 @@ impl TreeJournal {
     ///
     /// # Errors
     /// The usual file errors.
-    pub(crate) fn remove(&self, work: &Arc<OwnedFd>) -> Result<(), StoreError> {
+    pub(crate) fn remove(
+        &self,
+        work: &Arc<OwnedFd>,
+        unlock: impl FnOnce(),
+    ) -> Result<(), StoreError> {
         self.remove_others(work, |name| MARKS.contains(&name))?;
+        // From here on another run may take up what is there: nothing of it is touched.
+        unlock();
         self.within(work, LOCK).remove()?;
         self.within(work, COMPLETE).remove()?;
         let Some(tree) = &self.tree else {
-            return self.place.remove_all();
+            return self.place.remove_directory();
         };
         // The tree has its mode and time already.
         let failed = |error| StoreError::target(error, "look at", self.place.shown());
         let before = rustix::fs::fstat(tree).map_err(failed)?;
         make_writable(tree);
-        self.place.remove_all()?;
+        self.place.remove_directory()?;
         restore(tree, &before).map_err(failed)
     }
 
@@ -285,6 +319,9 @@ const MARKS: [&[u8]; 2] = [LOCK, COMPLETE];
 
 /// What the lock of a tree of ours says.
 const MAGIC: &[u8] = b"FSTREE01";
+
+/// How often a journal that another run has just removed is made anew.
+const TAKEN_UP_AGAIN: u32 = 10;
 
 /// Longest wait for an earlier session of this process to let go.
 const LOCK_PATIENCE: Duration = Duration::from_secs(1);

@@ -66,7 +66,9 @@ pub fn telling(code: ErrorCode, ours: Role) -> (u16, String) {
         (ErrorCode::WrongDirection, _) => (POLICY, "Wrong direction"),
         (ErrorCode::PermissionDenied, _) => (INTERNAL, "PermissionError"),
         (ErrorCode::ParentMissing, _) => (INTERNAL, "FileNotFoundError"),
-        (ErrorCode::NoSpace | ErrorCode::FileSystem, _) => (INTERNAL, "OSError"),
+        (ErrorCode::NoSpace | ErrorCode::FileTooLarge | ErrorCode::FileSystem, _) => {
+            (INTERNAL, "OSError")
+        }
         (ErrorCode::HashMismatch | ErrorCode::SourceChanged, _) => (INTERNAL, "Hash mismatch"),
         (ErrorCode::Interrupted | ErrorCode::Terminated, _) => (GOING_AWAY, "Interrupted"),
         _ => (INTERNAL, "Error"),

@@ -62,7 +62,7 @@ impl Message {
     }
 
     /// About what it takes in memory.
-    pub(crate) fn memory_bytes(&self) -> usize {
+    pub fn memory_bytes(&self) -> usize {
         let lists = match self {
             Self::Offer(offer) => offer.entries.iter().map(Entry::memory_bytes).sum(),
             Self::Held(held) => size_of_val(&*held.hashes),
