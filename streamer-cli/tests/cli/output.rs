@@ -146,6 +146,21 @@ fn usage_errors() {
     }
 }
 
+/// A client that receives into `target`, on a terminal of 150 columns.
+fn on_a_terminal(world: &World, coordinates: &str, options: &str) -> Command {
+    let mut command = clean(Command::new("script"));
+    command
+        .args(["--quiet", "--return", "--command"])
+        .arg(format!(
+            "stty cols 150; '{BINARY}' receive {options} --path target"
+        ))
+        .arg("/dev/null")
+        .current_dir(world.dir())
+        .env("TERM", "xterm")
+        .env("STREAMER_COORDINATES", coordinates);
+    command
+}
+
 #[test]
 fn a_bar_on_terminals_only() {
     if Command::new("script").arg("--version").output().is_err() {
@@ -161,17 +176,7 @@ fn a_bar_on_terminals_only() {
         let world = World::new();
         let source = world.sparse("source", 256 << 20);
         let (endpoint, coordinates) = world.endpoint(&[], "send", &source);
-        let mut command = clean(Command::new("script"));
-        command
-            .args(["--quiet", "--return", "--command"])
-            .arg(format!(
-                "stty cols 150; '{BINARY}' receive {options} --path target"
-            ))
-            .arg("/dev/null")
-            .current_dir(world.dir())
-            .env("TERM", "xterm")
-            .env("STREAMER_COORDINATES", &coordinates);
-        let exit = Process::start(command).wait();
+        let exit = Process::start(on_a_terminal(&world, &coordinates, options)).wait();
         exit.assert(0, &[]);
         assert_eq!(exit.stdout.contains("ETA"), shown, "{options}: {exit:#?}");
         endpoint.wait().assert(0, &[]);
@@ -187,22 +192,13 @@ fn a_bar_on_terminals_only() {
 #[test]
 fn a_bar_is_not_full_before_it_is_known_how_much_there_is() {
     if Command::new("script").arg("--version").output().is_err() {
-        eprintln!("skipped: needs script of util-linux");
+        skipped("needs script of util-linux");
         return;
     }
     let world = World::new();
     let source = world.file("source", 3 << 20);
     let (endpoint, coordinates) = world.endpoint(&[], "send", &source);
-    let mut command = clean(Command::new("script"));
-    command
-        .args(["--quiet", "--return", "--command"])
-        .arg(format!(
-            "stty cols 150; '{BINARY}' receive --limit-rate 2MB --path target"
-        ))
-        .arg("/dev/null")
-        .current_dir(world.dir())
-        .env("TERM", "xterm")
-        .env("STREAMER_COORDINATES", &coordinates);
+    let command = on_a_terminal(&world, &coordinates, "--limit-rate 2MB");
     let exit = Process::start(command).wait();
     exit.assert(0, &[]);
     let (before, _) = exit.stdout.split_once('%').expect("a bar");

@@ -483,8 +483,8 @@ impl TreeTarget {
         let unlock = || {
             if !self.shared.sync_tells {
                 // It may be that of another machine, where what is open cannot be removed.
-                let mut lock = self.shared.lock.lock();
-                drop(lock.as_mut().map(|lock| lock.take()));
+                let lock = self.shared.lock.lock();
+                drop(lock.unwrap_or_else(PoisonError::into_inner).take());
             }
         };
         let partials = self.shared.partials();
