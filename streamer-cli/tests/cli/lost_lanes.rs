@@ -1,7 +1,7 @@
 //! Connections of a transfer that are cut one by one, by a relay in the middle.
 
 use crate::harness::{Process, World, client, wait_until};
-use crate::relay::{Datagrams, Relay};
+use crate::relay::{Datagrams, Relay, swallowing_tcp};
 
 const MIB: usize = 1 << 20;
 
@@ -78,4 +78,40 @@ fn silent_lane(verb: &str, there: &str) {
     let summary = exit.message("summary");
     assert_eq!(summary["retries"], 0, "{exit:#?}");
     assert_eq!(summary["transport"], "quic", "{exit:#?}");
+}
+
+#[test]
+fn a_transport_that_connects_and_carries_nothing_is_given_up_for_the_other_one() {
+    std::thread::scope(|scope| {
+        for (verb, there) in [("receive", "send"), ("send", "receive")] {
+            scope.spawn(move || swallowed(verb, there));
+        }
+    });
+}
+
+fn swallowed(verb: &str, there: &str) {
+    let world = World::new();
+    let source = world.file("source", 4 * MIB);
+    let target = world.path("target");
+    let (theirs, mine) = match verb {
+        "receive" => (&source, &target),
+        _ => (&target, &source),
+    };
+    let (endpoint, coordinates) = world.endpoint(&[], there, theirs);
+    let (tcp, udp, coordinates) = swallowing_tcp(&coordinates);
+    let mut client = Process::start(client(&coordinates, &["--json"], verb, mine));
+    for _ in 0..2 {
+        client.wait_for(|line| line.contains("\"lost\""));
+    }
+    udp.open();
+    let exit = client.wait();
+    exit.assert(0, &[]);
+    endpoint.wait().assert(0, &[]);
+    assert!(std::fs::read(&source).unwrap() == std::fs::read(&target).unwrap());
+    assert!(tcp.total() > 16 << 10, "{exit:#?}");
+    assert!((0..udp.count()).any(|caller| udp.bytes(caller) > 4 * MIB as u64));
+    let summary = exit.message("summary");
+    assert_eq!(summary["transport"], "quic", "{exit:#?}");
+    let reason = "the other one connected and carried nothing";
+    assert_eq!(summary["transport_reason"], reason, "{exit:#?}");
 }

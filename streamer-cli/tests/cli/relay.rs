@@ -12,9 +12,11 @@ use base64::prelude::BASE64_URL_SAFE;
 use crate::coordinates::decode;
 
 /// Passes TCP connections on to an endpoint, and cuts them.
-#[derive(Clone, Default)]
+#[derive(Clone)]
 pub(crate) struct Relay {
     passed: Arc<Mutex<Vec<Passed>>>,
+    /// So many bytes of each direction of a connection are passed on; what follows is swallowed.
+    room: usize,
     /// Whoever calls now is not passed on.
     is_closed: Arc<AtomicBool>,
 }
@@ -32,7 +34,15 @@ impl Relay {
         let listener = TcpListener::bind(("127.0.0.1", 0)).unwrap();
         let ours = listener.local_addr().unwrap().port();
         let (port, coordinates) = lead_to(ours, coordinates);
-        let relay = Self::default();
+        (Self::on(listener, port, usize::MAX), coordinates)
+    }
+
+    fn on(listener: TcpListener, port: u16, room: usize) -> Self {
+        let relay = Self {
+            passed: Arc::default(),
+            room,
+            is_closed: Arc::default(),
+        };
         let accepting = relay.clone();
         // It ends with the process of the tests.
         std::thread::spawn(move || {
@@ -46,7 +56,7 @@ impl Relay {
                 accepting.pass(stream.unwrap(), there);
             }
         });
-        (relay, coordinates)
+        relay
     }
 
     fn pass(&self, here: TcpStream, there: TcpStream) {
@@ -58,11 +68,13 @@ impl Relay {
         ] {
             let (mut from, mut to) = (from.try_clone().unwrap(), to.try_clone().unwrap());
             let bytes = Arc::clone(&bytes);
+            let mut room = self.room;
             std::thread::spawn(move || {
                 let mut buffer = vec![0; 64 << 10];
                 while let Ok(count @ 1..) = from.read(&mut buffer) {
                     bytes.fetch_add(count as u64, Ordering::Relaxed);
-                    if is_muted.load(Ordering::Acquire) {
+                    room = room.saturating_sub(count);
+                    if room == 0 || is_muted.load(Ordering::Acquire) {
                         continue;
                     }
                     if to.write_all(&buffer[..count]).is_err() {
@@ -127,12 +139,36 @@ fn lead_to(ours: u16, coordinates: &str) -> (u16, String) {
     (port, BASE64_URL_SAFE.encode(wire.to_string()))
 }
 
+/// In front of both sockets of an endpoint. Of what goes over TCP only the beginning arrives, as
+/// behind a firewall that looks into connections after it has let them pass. Datagrams do not until
+/// they are let through.
+pub(crate) fn swallowing_tcp(coordinates: &str) -> (Relay, Datagrams, String) {
+    let (front, listener) = both();
+    let (port, coordinates) = lead_to(front.local_addr().unwrap().port(), coordinates);
+    let relay = Relay::on(listener, port, 16 << 10);
+    let datagrams = Datagrams::on(front, port);
+    datagrams.is_closed.store(true, Ordering::Release);
+    (relay, datagrams, coordinates)
+}
+
+/// Two sockets with one port, as an endpoint has.
+fn both() -> (UdpSocket, TcpListener) {
+    loop {
+        let datagrams = UdpSocket::bind(("127.0.0.1", 0)).unwrap();
+        if let Ok(streams) = TcpListener::bind(datagrams.local_addr().unwrap()) {
+            return (datagrams, streams);
+        }
+    }
+}
+
 /// Passes datagrams on to an endpoint, and cuts those who send them off, one by one.
 #[derive(Clone, Default)]
 pub(crate) struct Datagrams {
     callers: Arc<Mutex<Vec<Caller>>>,
     /// Once this is there, the first caller is cut off.
     end: Arc<Mutex<Option<PathBuf>>>,
+    /// Nothing is passed on for now.
+    is_closed: Arc<AtomicBool>,
 }
 
 #[derive(Clone)]
@@ -147,22 +183,24 @@ struct Caller {
 impl Datagrams {
     /// As [`Relay::new`].
     pub(crate) fn new(coordinates: &str) -> (Self, String) {
-        // TCP has the port of the same number, as at an endpoint; nobody answers there.
-        let (front, silent) = loop {
-            let front = UdpSocket::bind(("127.0.0.1", 0)).unwrap();
-            if let Ok(silent) = TcpListener::bind(front.local_addr().unwrap()) {
-                break (Arc::new(front), silent);
-            }
-        };
-        let ours = front.local_addr().unwrap().port();
-        let (port, coordinates) = lead_to(ours, coordinates);
+        let (front, silent) = both();
+        // Nobody answers there, as long as the process of the tests lives.
+        std::mem::forget(silent);
+        let (port, coordinates) = lead_to(front.local_addr().unwrap().port(), coordinates);
+        (Self::on(front, port), coordinates)
+    }
+
+    fn on(front: UdpSocket, port: u16) -> Self {
+        let front = Arc::new(front);
         let relay = Self::default();
         let passing = relay.clone();
         // It ends with the process of the tests.
         std::thread::spawn(move || {
-            let _silent = silent;
             let mut buffer = vec![0; 64 << 10];
             while let Ok((count, from)) = front.recv_from(&mut buffer) {
+                if passing.is_closed.load(Ordering::Acquire) {
+                    continue;
+                }
                 let mut callers = passing.callers.lock().unwrap();
                 let known = callers.iter().find(|caller| caller.address == from);
                 let caller = match known {
@@ -178,7 +216,12 @@ impl Datagrams {
                 caller.pass(&buffer[..count], |bytes| caller.back.send(bytes));
             }
         });
-        (relay, coordinates)
+        relay
+    }
+
+    /// From now on datagrams are passed on.
+    pub(crate) fn open(&self) {
+        self.is_closed.store(false, Ordering::Release);
     }
 
     /// The first caller is not heard any more once this exists: nothing is passed on that was

@@ -224,6 +224,11 @@ impl Driver {
                     if !self.watch.is_stalled(Some(&self.arrivals), is_owed, unhashed) {
                         continue;
                     }
+                    if is_owed {
+                        // Another connection may bring it.
+                        let reason = "what was sent does not arrive";
+                        return Err(TransferError::Lost(reason.to_owned()));
+                    }
                     ReceiverInput::Stop(ErrorCode::TimedOut)
                 }
             };

@@ -86,6 +86,7 @@ impl Watch {
         let sight = Sight {
             activity: self.inputs.wrapping_add(arrivals.map_or(0, read)),
             is_owed,
+            has_proven: self.losses.has_proven(),
             unhashed_bytes,
             is_busy: arrivals.is_some_and(is_busy),
         };

@@ -16,6 +16,8 @@ pub struct Sight {
     pub activity: u64,
     /// The peer has said that it sent what is still missing.
     pub is_owed: bool,
+    /// A block arrived in this session.
+    pub has_proven: bool,
     /// Of files that one of the sides may be reading again, to hash what it has of them: nothing
     /// is said meanwhile.
     pub unhashed_bytes: u64,
@@ -32,7 +34,14 @@ impl StallWatch {
             return false;
         }
         let hashing = Duration::from_secs(sight.unhashed_bytes / HASHED_PER_SECOND);
-        let patience = if sight.is_owed { OWED } else { ANYTHING };
+        let patience = match sight {
+            Sight { is_owed: false, .. } => ANYTHING,
+            // Nothing is lost by dialling again.
+            Sight {
+                has_proven: false, ..
+            } => FIRST_OWED,
+            Sight { .. } => OWED,
+        };
         now.saturating_sub(self.since) >= patience + hashing
     }
 }
@@ -43,12 +52,19 @@ impl StallWatch {
 pub struct LossWatch {
     lost: u32,
     since: Duration,
+    has_proven: bool,
 }
 
 impl LossWatch {
     /// A block arrived.
     pub fn on_proven(&mut self) {
         self.lost = 0;
+        self.has_proven = true;
+    }
+
+    /// Whether any did in this session.
+    pub fn has_proven(&self) -> bool {
+        self.has_proven
     }
 
     /// Whether this one is one too many. `now` counts from any fixed moment.
@@ -68,6 +84,10 @@ pub const GLANCE: Duration = Duration::from_secs(5);
 /// that a path is dead.
 const OWED: Duration = Duration::from_secs(240);
 
+/// For the same before any block arrived: what is on the way may take connections and swallow what they
+/// carry, and the other transport may pass. Sooner than a lane is given up on which nothing comes.
+const FIRST_OWED: Duration = Duration::from_secs(15);
+
 /// Data connections that are lost before a block comes, at least, until the session counts as lost.
 const LOSSES: u32 = 8;
 
@@ -83,13 +103,26 @@ const HASHED_PER_SECOND: u64 = 64 << 20;
 mod tests {
     use super::*;
 
+    const SIGHT: Sight = Sight {
+        activity: 7,
+        is_owed: false,
+        has_proven: true,
+        unhashed_bytes: 0,
+        is_busy: false,
+    };
+
     fn silent(seconds: u64, is_owed: bool, is_busy: bool) -> bool {
-        let sight = Sight {
-            activity: 7,
-            is_owed,
-            unhashed_bytes: 0,
-            is_busy,
-        };
+        silent_at(
+            seconds,
+            Sight {
+                is_owed,
+                is_busy,
+                ..SIGHT
+            },
+        )
+    }
+
+    fn silent_at(seconds: u64, sight: Sight) -> bool {
         let mut watch = StallWatch::default();
         assert!(!watch.look(Duration::from_secs(100), sight));
         watch.look(Duration::from_secs(100 + seconds), sight)
@@ -104,14 +137,25 @@ mod tests {
     }
 
     #[test]
+    fn a_first_block_that_is_owed_is_not_waited_for_as_long() {
+        let first = |is_owed| Sight {
+            is_owed,
+            has_proven: false,
+            ..SIGHT
+        };
+        assert!(!silent_at(14, first(true)));
+        assert!(silent_at(15, first(true)));
+        assert!(!silent_at(240, first(false)));
+    }
+
+    #[test]
     fn whoever_may_be_hashing_a_large_partial_is_waited_for_as_long_as_that_takes() {
         let hour = Duration::from_secs(3600);
         let is_given_up = |is_owed, unhashed_bytes, after| {
             let sight = Sight {
-                activity: 7,
                 is_owed,
                 unhashed_bytes,
-                is_busy: false,
+                ..SIGHT
             };
             let mut watch = StallWatch::default();
             assert!(!watch.look(hour, sight));
@@ -148,8 +192,7 @@ mod tests {
         let sight = |activity| Sight {
             activity,
             is_owed: true,
-            unhashed_bytes: 0,
-            is_busy: false,
+            ..SIGHT
         };
         for second in 1..1000 {
             assert!(!watch.look(Duration::from_secs(239 * second), sight(second)));
