@@ -125,15 +125,7 @@ impl Fetch {
             target.with_suffix(".s3-part"),
             target.with_suffix(".s3-journal"),
         );
-        let flags = OFlags::RDWR | OFlags::CREATE;
-        let file = open_alone(&partial, flags)?;
-        // Of another object there may be more.
-        file.set_len(object.size)
-            .map_err(|error| failed(&partial, "write", error))?;
-        reserve(&file, object.size).map_err(|error| failed(&partial, "write", error))?;
-        let subject = format!("{} {} {}", object.tag, object.size, plan.part_bytes);
-        let journal = Journal::open(journal_place.open(flags)?, &subject)
-            .map_err(|error| failed(&journal_place, "write", error))?;
+        let (file, journal) = take_up(&partial, &journal_place, &object, plan.part_bytes)?;
         moved.on_total(object.size);
         Ok(Self {
             client,
@@ -233,9 +225,10 @@ impl Fetch {
         self.file
             .sync_all()
             .map_err(|error| failed(&self.partial, "sync", error))?;
+        // First: what it says is true of the partial only.
+        self.journal_place.remove()?;
         self.partial.rename_to(&self.target, true)?;
-        self.target.sync_directory()?;
-        Ok(self.journal_place.remove()?)
+        Ok(self.target.sync_directory()?)
     }
 }
 
@@ -382,6 +375,32 @@ fn hash_part(file: &File, part: Part) -> io::Result<PartHash> {
     Ok(hash.finalize().into())
 }
 
+/// The partial, and the journal of what an earlier run of the same left in it.
+fn take_up(
+    partial: &Place,
+    journal: &Place,
+    object: &Object,
+    part_bytes: u64,
+) -> Result<(File, Journal), S3Error> {
+    let flags = OFlags::RDWR | OFlags::CREATE;
+    let file = open_alone(partial, flags)?;
+    let found = file
+        .metadata()
+        .map_err(|error| failed(partial, "look at", error))?;
+    if found.len() != object.size {
+        // New, or of another object: nothing that a journal says is in it.
+        journal.remove()?;
+    }
+    // Of another object there may be more.
+    file.set_len(object.size)
+        .map_err(|error| failed(partial, "write", error))?;
+    reserve(&file, object.size).map_err(|error| failed(partial, "write", error))?;
+    let subject = format!("{} {} {part_bytes}", object.tag, object.size);
+    let opened = Journal::open(journal.open(flags)?, &subject);
+    let opened = opened.map_err(|error| failed(journal, "write", error))?;
+    Ok((file, opened))
+}
+
 /// Opens the partial for as long as this run lives: two that write to it would make a mixture
 /// of both, of which each has seen only its own.
 fn open_alone(partial: &Place, flags: OFlags) -> Result<File, S3Error> {
@@ -430,11 +449,7 @@ pub(super) fn joined<T>(
     ended: Result<Result<T, S3Error>, tokio::task::JoinError>,
 ) -> Result<T, S3Error> {
     // A task that panicked has said so.
-    ended.unwrap_or_else(|_| {
-        Err(S3Error::Connection(
-            "a task of this program failed".to_owned(),
-        ))
-    })
+    ended.unwrap_or(Err(S3Error::Internal))
 }
 
 pub(super) fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
@@ -457,3 +472,35 @@ const STALL: Duration = Duration::from_secs(60);
 pub(super) const PIECE_BYTES: usize = 1 << 20;
 /// Pieces of a part between network and disk.
 pub(super) const QUEUE: usize = 4;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_journal_is_believed_about_its_partial_only() {
+        let directory = tempfile::tempdir().unwrap();
+        let place = |name| Place::of(&directory.path().join(name)).unwrap();
+        let (partial, journal) = (place("x.s3-part"), place("x.s3-journal"));
+        let object = Object {
+            tag: "\"tag\"".to_owned(),
+            size: 10,
+            tag_proves: true,
+        };
+        let done = || {
+            let (file, mut journal) = take_up(&partial, &journal, &object, 5).unwrap();
+            assert_eq!(file.metadata().unwrap().len(), 10);
+            let done: Vec<usize> = journal.done().keys().copied().collect();
+            journal.add(1, "hash").unwrap();
+            done
+        };
+        assert!(done().is_empty());
+        assert_eq!(done(), [1]);
+        // A run that ended between the two names, and a purge of old files.
+        partial.remove().unwrap();
+        assert!(done().is_empty());
+        assert_eq!(done(), [1]);
+        std::fs::write(partial.shown(), "short").unwrap();
+        assert!(done().is_empty());
+    }
+}

@@ -160,6 +160,9 @@ pub enum S3Error {
         /// Which.
         path: String,
     },
+    /// A task of this program panicked.
+    #[error("an internal error; please report it")]
+    Internal,
     /// Asked to leave.
     #[error("{0}")]
     Stopped(ErrorCode),
