@@ -670,6 +670,7 @@ impl Sender {
             let given = loss.given.get_mut(&entry);
             // Each of them once.
             if run.count == 0
+                || run.first.checked_add(run.count).is_none()
                 || !given.is_some_and(|given| run.blocks().all(|block| given.remove(block)))
             {
                 return Err(ProtocolError::Misbehaved("misses blocks that were not lost").into());

@@ -88,6 +88,7 @@ pub fn decode(buffer: &[u8]) -> Result<Option<(Message, usize)>, ProtocolError> 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::blocks::BlockRun;
     use crate::error::ErrorCode;
     use crate::hash::Hash;
     use crate::path::RelPath;
@@ -255,6 +256,22 @@ mod tests {
             decode_body(&body),
             Err(ProtocolError::LimitExceeded(_))
         ));
+    }
+
+    #[test]
+    fn runs_of_more_blocks_than_a_file_has_do_not_decode() {
+        let decodes = |first, count| {
+            let run = BlockRun { first, count };
+            let runs = vec![EntryRun { entry: 0, run }];
+            let (lane, last) = (1, true);
+            let blocks = LaneBlocks { lane, runs, last };
+            let body = postcard::to_allocvec(&Message::Missing(blocks)).unwrap();
+            decode_body(&body).is_ok()
+        };
+        assert!(decodes(0, limits::FILE_MAX_BLOCKS));
+        assert!(!decodes(1, limits::FILE_MAX_BLOCKS));
+        // No blocks at all, were their end the largest number there is.
+        assert!(!decodes(u64::MAX, u64::MAX));
     }
 
     #[test]

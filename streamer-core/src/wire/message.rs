@@ -119,11 +119,7 @@ impl Message {
                 limits::BATCH_MAX_ENTRIES,
                 "roots in a message",
             ),
-            Self::LaneLost(blocks) | Self::Missing(blocks) => within(
-                blocks.runs.len(),
-                limits::BATCH_MAX_ENTRIES,
-                "runs of blocks of a lane",
-            ),
+            Self::LaneLost(blocks) | Self::Missing(blocks) => blocks.check_bounds(),
             Self::Again(_)
             | Self::Failed(_)
             | Self::Finish(_)
@@ -430,6 +426,19 @@ pub struct LaneBlocks {
 }
 
 impl LaneBlocks {
+    fn check_bounds(&self) -> Result<(), ProtocolError> {
+        let most = limits::BATCH_MAX_ENTRIES;
+        within(self.runs.len(), most, "runs of blocks of a lane")?;
+        let ends_within = |run: &EntryRun| {
+            let end = run.run.first.checked_add(run.run.count);
+            end.is_some_and(|end| end <= limits::FILE_MAX_BLOCKS)
+        };
+        match self.runs.iter().all(ends_within) {
+            true => Ok(()),
+            false => Err(ProtocolError::LimitExceeded("blocks of a file")),
+        }
+    }
+
     /// In as many messages as it takes, at least one.
     pub(crate) fn batches(lane: u16, runs: &[EntryRun]) -> Vec<Self> {
         let mut batches: Vec<Self> = runs

@@ -1,8 +1,9 @@
 //! A peer that breaks the protocol, one rule at a time.
 
 use super::table::{
-    ROOT, SESSION, file, receiver_after, receiver_paths, sender_after, sender_paths,
+    ROOT, SESSION, file, lane_blocks, receiver_after, receiver_paths, sender_after, sender_paths,
 };
+use crate::blocks::BlockRun;
 use crate::error::{ErrorCode, ProtocolError};
 use crate::hash::Hash;
 use crate::limits;
@@ -510,4 +511,25 @@ fn nothing_is_sealed_before_the_held_blocks_are_checked() {
     };
     sender.handle(checked).unwrap();
     assert_eq!(sender.poll_output(), Some(SenderOutput::Seal { entry: 0 }));
+}
+
+#[test]
+fn blocks_that_no_file_has_are_not_missing_from_a_lane() {
+    let mut sender = sender_at("sending");
+    let EntryRun { entry, run } = lane_blocks().runs[0];
+    let runs = vec![EntryRun { entry, run }];
+    sender
+        .handle(SenderInput::LaneLost { lane: 1, runs })
+        .unwrap();
+    let (first, count) = (u64::MAX, u64::MAX);
+    let missing = LaneBlocks {
+        runs: vec![EntryRun {
+            entry,
+            run: BlockRun { first, count },
+        }],
+        ..lane_blocks()
+    };
+    let error = sender.handle(SenderInput::Message(Message::Missing(missing)));
+    let what = misbehaved(error.unwrap_err());
+    assert_eq!(what, "misses blocks that were not lost");
 }
