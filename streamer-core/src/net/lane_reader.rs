@@ -1,6 +1,5 @@
 //! The sending end of one lane: takes work, reads the source, hashes, and makes records.
 
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bytes::{Bytes, BytesMut};
@@ -16,6 +15,7 @@ use crate::net::outlet::{LaneLost, Outlet, Piece, Socket, write_streams};
 use crate::net::queue::WorkQueue;
 use crate::net::tcp::TlsStream;
 use crate::store::StoreError;
+use crate::store::partial::Leaving;
 use crate::store::source::{Source, SourceFile, read_whole};
 use crate::store::walk::SourceTree;
 use crate::wire::message::{Entry, EntryKind, Held};
@@ -29,7 +29,7 @@ pub(crate) struct OfferedFile {
     file: Mutex<Option<Arc<SourceFile>>>,
     /// Of a small file, from when it was read.
     root: Mutex<Option<Hash>>,
-    is_over: AtomicBool,
+    is_over: Leaving,
 }
 
 impl OfferedFile {
@@ -39,17 +39,17 @@ impl OfferedFile {
             entry,
             file: Mutex::default(),
             root: Mutex::default(),
-            is_over: AtomicBool::new(false),
+            is_over: Leaving::default(),
         }
     }
 
     /// Nobody waits for it any more: what is left to be done is not.
     pub(crate) fn end(&self) {
-        self.is_over.store(true, Ordering::Relaxed);
+        self.is_over.set();
     }
 
     fn is_over(&self) -> bool {
-        self.is_over.load(Ordering::Relaxed)
+        self.is_over.is_set()
     }
 
     /// The file, opened if it is not.
@@ -278,6 +278,8 @@ impl LaneReader {
 
     fn look(&mut self, entry: u32, file: &OfferedFile, task: Task) -> Result<(), Stop> {
         match self.look_at(entry, file, task) {
+            // It may be why.
+            Err(Stop::Failed(_)) if file.is_over() => Ok(()),
             Err(Stop::Failed(error)) => self.event(Event::Failed { entry, error }),
             done => done,
         }
@@ -287,9 +289,9 @@ impl LaneReader {
         self.send_pack()?;
         let source = file.open()?;
         match task {
-            Task::Check(held) => self.check(&source, &held),
+            Task::Check(held) => self.check(&source, &held, &file.is_over),
             Task::Seal => {
-                let root = source.seal();
+                let root = source.seal(&file.is_over);
                 file.close();
                 let root = root?;
                 self.event(Event::Sealed { entry, root })
@@ -361,12 +363,12 @@ impl LaneReader {
         self.event(Event::SmallSent(sent))
     }
 
-    fn check(&mut self, source: &SourceFile, held: &Held) -> Result<(), Stop> {
+    fn check(&mut self, source: &SourceFile, held: &Held, leaving: &Leaving) -> Result<(), Stop> {
         let plan = source.plan();
         let blocks = held.first_block..held.first_block + held.hashes.len() as u64;
         let bytes = blocks.map(|block| plan.len(block)).sum();
         let mut buffer = self.pool.take();
-        let agrees = source.check_held(held, &mut buffer)?;
+        let agrees = source.check_held(held, &mut buffer, leaving)?;
         self.event(Event::HeldChecked {
             entry: held.entry,
             agrees,

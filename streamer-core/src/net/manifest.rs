@@ -46,14 +46,15 @@ fn walk(
     filter: Option<Filter>,
     batches: &mpsc::Sender<Result<Batch, StoreError>>,
 ) {
-    let walk = match Walk::new(tree, filter) {
+    let mut walk = match Walk::new(tree, filter) {
         Ok(walk) => walk,
         Err(error) => {
             let _ = batches.blocking_send(Err(error));
             return;
         }
     };
-    let mut walk = walk.peekable();
+    // Between two that a filter wants there may be millions.
+    let mut walk = std::iter::from_fn(|| walk.next_unless(|| batches.is_closed())).peekable();
     let mut size = FIRST_BATCH;
     loop {
         let entries: Vec<Entry> = walk.by_ref().take(size).collect();

@@ -13,6 +13,7 @@ use crate::hash::{BlockHasher, Hash, root_of};
 use crate::limits;
 use crate::path::RelPath;
 use crate::store::StoreError;
+use crate::store::partial::Leaving;
 use crate::store::sparse;
 use crate::store::walk::SourceTree;
 use crate::wire::message::{Entry, EntryKind, Held, Timestamp};
@@ -173,9 +174,15 @@ impl SourceFile {
     /// Whether the file has these blocks too: reads and hashes them.
     ///
     /// # Errors
-    /// When reading fails.
-    pub fn check_held(&self, held: &Held, buffer: &mut [u8]) -> Result<bool, StoreError> {
+    /// When reading fails, or nobody waits for it any more.
+    pub fn check_held(
+        &self,
+        held: &Held,
+        buffer: &mut [u8],
+        leaving: &Leaving,
+    ) -> Result<bool, StoreError> {
         for (block, theirs) in (held.first_block..).zip(&held.hashes) {
+            self.check_awaited(leaving)?;
             let ours = self.hash_block(block, buffer)?;
             if ours != *theirs {
                 return Ok(false);
@@ -200,8 +207,8 @@ impl SourceFile {
     ///
     /// # Errors
     /// [`ErrorCode::SourceChanged`] when size, time of modification or content differ from
-    /// when it was opened.
-    pub fn seal(&self) -> Result<Hash, StoreError> {
+    /// when it was opened, and when nobody waits for it any more.
+    pub fn seal(&self, leaving: &Leaving) -> Result<Hash, StoreError> {
         let look = || {
             let now = self.file.metadata();
             now.map_err(|error| StoreError::source(error, "read", &self.path))
@@ -221,20 +228,32 @@ impl SourceFile {
                 return Ok(root_of(&hashes));
             }
             seen = touched(&now);
-            self.compare(&hashes)?;
+            self.compare(&hashes, leaving)?;
             now = look()?;
         }
         Err(self.changed())
     }
 
-    fn compare(&self, hashes: &[Hash]) -> Result<(), StoreError> {
+    fn compare(&self, hashes: &[Hash], leaving: &Leaving) -> Result<(), StoreError> {
         let mut buffer = vec![0; limits::BLOCK_MIN_BYTES as usize];
         for (block, sent) in (0..).zip(hashes) {
+            self.check_awaited(leaving)?;
             if self.hash_block(block, &mut buffer)? != *sent {
                 return Err(self.changed());
             }
         }
         Ok(())
+    }
+
+    fn check_awaited(&self, leaving: &Leaving) -> Result<(), StoreError> {
+        match leaving.is_set() {
+            false => Ok(()),
+            true => Err(StoreError::refused(
+                ErrorCode::Interrupted,
+                "read",
+                &self.path,
+            )),
+        }
     }
 
     fn changed(&self) -> StoreError {
@@ -328,10 +347,35 @@ mod tests {
             first_block: 0,
             hashes,
         };
-        assert!(source.check_held(&held, &mut buffer).unwrap());
-        assert_eq!(source.seal().unwrap(), Hash::of(&bytes));
+        assert!(
+            source
+                .check_held(&held, &mut buffer, &Leaving::default())
+                .unwrap()
+        );
+        assert_eq!(source.seal(&Leaving::default()).unwrap(), Hash::of(&bytes));
         held.hashes[1] = Hash([0; 32]);
-        assert!(!source.check_held(&held, &mut buffer).unwrap());
+        assert!(
+            !source
+                .check_held(&held, &mut buffer, &Leaving::default())
+                .unwrap()
+        );
+    }
+
+    #[test]
+    fn nothing_is_hashed_for_a_session_that_is_over() {
+        let (_dir, path, _) = file_of(10);
+        let source = SourceFile::open(&path).unwrap();
+        let leaving = Leaving::default();
+        leaving.set();
+        let held = Held {
+            entry: 0,
+            first_block: 0,
+            hashes: vec![Hash([0; 32])],
+        };
+        let error = source
+            .check_held(&held, &mut [0; 10], &leaving)
+            .unwrap_err();
+        assert_eq!(error.code, ErrorCode::Interrupted);
     }
 
     #[test]
@@ -345,7 +389,10 @@ mod tests {
             .unwrap()
             .set_len(9)
             .unwrap();
-        assert_eq!(source.seal().unwrap_err().code, ErrorCode::SourceChanged);
+        assert_eq!(
+            source.seal(&Leaving::default()).unwrap_err().code,
+            ErrorCode::SourceChanged
+        );
         let error = source.read_exact_at(&mut [0; 10], 0).unwrap_err();
         assert_eq!(error.code, ErrorCode::SourceChanged);
     }
@@ -367,10 +414,17 @@ mod tests {
             file.set_permissions(file.metadata().unwrap().permissions())
                 .unwrap();
         }
-        assert_eq!(source.seal().unwrap(), Hash::of(&bytes), "only its mode");
+        assert_eq!(
+            source.seal(&Leaving::default()).unwrap(),
+            Hash::of(&bytes),
+            "only its mode"
+        );
         file.write_all_at(b"other", 7).unwrap();
         file.set_modified(time).unwrap();
-        assert_eq!(source.seal().unwrap_err().code, ErrorCode::SourceChanged);
+        assert_eq!(
+            source.seal(&Leaving::default()).unwrap_err().code,
+            ErrorCode::SourceChanged
+        );
     }
 
     #[test]

@@ -115,6 +115,19 @@ impl Walk {
         })
     }
 
+    /// The next entry, or `None` too once `is_over`, which is asked for each name that is looked at.
+    pub(crate) fn next_unless(&mut self, is_over: impl Fn() -> bool) -> Option<Entry> {
+        loop {
+            if let Some(entry) = self.ready.pop_front() {
+                return Some(entry);
+            }
+            if is_over() {
+                return None;
+            }
+            self.step()?;
+        }
+    }
+
     /// Looks at one name, or leaves a directory. `None` when the root is left.
     fn step(&mut self) -> Option<()> {
         let level = self.stack.last_mut()?;
@@ -203,12 +216,7 @@ impl Iterator for Walk {
     type Item = Entry;
 
     fn next(&mut self) -> Option<Entry> {
-        loop {
-            if let Some(entry) = self.ready.pop_front() {
-                return Some(entry);
-            }
-            self.step()?;
-        }
+        self.next_unless(|| false)
     }
 }
 

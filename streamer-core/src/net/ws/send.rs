@@ -23,6 +23,7 @@ use crate::net::{TransferError, Transferred};
 use crate::session::Conclusion;
 use crate::session::stall::ANYTHING;
 use crate::store::StoreError;
+use crate::store::partial::Leaving;
 use crate::store::source::SourceFile;
 use crate::websocket::message::{Eof, Init};
 use crate::websocket::{Ending, Sender};
@@ -171,7 +172,7 @@ impl Reader {
             for (block, hash) in (0..).zip(hashes) {
                 source.put_hash(block, hash);
             }
-            Ok((sha256, source.seal()?))
+            Ok((sha256, source.seal(&Leaving::default())?))
         });
         Self { pieces, thread }
     }
