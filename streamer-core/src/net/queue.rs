@@ -68,6 +68,15 @@ impl<T> WorkQueue<T> {
         self.tell(&mut inner);
     }
 
+    /// Adds work that comes before all other, in its order.
+    pub(crate) fn push_all_first(&self, work: Vec<T>) {
+        let mut inner = self.lock();
+        for work in work.into_iter().rev() {
+            inner.work.push_front(work);
+            self.tell(&mut inner);
+        }
+    }
+
     /// Drops work that nobody wants any more.
     pub(crate) fn retain(&self, is_wanted: impl FnMut(&T) -> bool) {
         self.lock().work.retain(is_wanted);
@@ -106,5 +115,19 @@ impl<T> WorkQueue<T> {
 
     fn lock(&self) -> MutexGuard<'_, Inner<T>> {
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_comes_first_keeps_its_order() {
+        let queue = WorkQueue::new();
+        (0..2).for_each(|work| queue.push(work));
+        queue.push_all_first(vec![10, 11, 12]);
+        queue.push_first(20);
+        assert_eq!(queue.pop_all().unwrap(), [20, 10, 11, 12, 0, 1]);
     }
 }

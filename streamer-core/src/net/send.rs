@@ -91,6 +91,8 @@ pub async fn send(
     let result = driver.run(&connection, link.lanes, stop).await;
     connection.hang_up();
     driver.queue.close();
+    // Whoever hashes what the receiver holds would go on for hours.
+    driver.offered.values().for_each(|file| file.end());
     let reason = result.as_ref().err().and_then(TransferError::code);
     // Nobody hears the end of a broken stream; one in good order would say that a receipt came.
     let is_lost = result.as_ref().is_err_and(TransferError::is_lost);
@@ -399,15 +401,20 @@ impl Driver {
     /// next one. They get smaller, so that no slow lane holds the end back. What the receiver
     /// misses comes before all other: it does not wait long for that.
     fn queue_blocks(&self, entry: u32, run: BlockRun) {
-        let BlockRun {
-            mut first,
-            count: mut left,
-        } = run;
-        while left > 0 {
-            let count = (left / WORK_PIECES).clamp(1, WORK_BLOCKS);
-            self.queue_work(entry, Task::Send(BlockRun { first, count }));
+        let Some(file) = self.offered.get(&entry) else {
+            return;
+        };
+        let (mut first, mut left) = (run.first, run.count);
+        let pieces = std::iter::from_fn(|| {
+            let count = (left > 0).then(|| (left / WORK_PIECES).clamp(1, WORK_BLOCKS))?;
+            let (task, file) = (Task::Send(BlockRun { first, count }), Arc::clone(file));
             first += count;
             left -= count;
+            Some(Work { entry, file, task })
+        });
+        match self.is_repeating {
+            true => self.queue.push_all_first(pieces.collect()),
+            false => pieces.for_each(|work| self.queue.push(work)),
         }
     }
 
@@ -415,11 +422,7 @@ impl Driver {
         let Some(file) = self.offered.get(&entry).map(Arc::clone) else {
             return;
         };
-        let work = Work { entry, file, task };
-        match self.is_repeating {
-            true => self.queue.push_first(work),
-            false => self.queue.push(work),
-        }
+        self.queue.push(Work { entry, file, task });
     }
 
     /// Comes before what other files have to send, so that few are open at a time.
