@@ -59,9 +59,8 @@ impl From<&ClientError> for ExitStatus {
     fn from(error: &ClientError) -> Self {
         match error {
             ClientError::Coordinates(_) | ClientError::WrongDirection { .. } => Self::Coordinates,
-            ClientError::Input { .. } | ClientError::Store(_) | ClientError::PlainTree { .. } => {
-                Self::File
-            }
+            ClientError::Input { .. } | ClientError::PlainTree { .. } => Self::File,
+            ClientError::Store(error) => error.code.into(),
             ClientError::Filter(_) => Self::Usage,
             ClientError::Dial(DialError::Stranger { .. }) => Self::Coordinates,
             // A Python endpoint is a stranger to TLS, whatever the coordinates.
@@ -87,7 +86,7 @@ impl From<&TransferError> for ExitStatus {
 impl From<&ServeError> for ExitStatus {
     fn from(error: &ServeError) -> Self {
         match error {
-            ServeError::Store(_) => Self::File,
+            ServeError::Store(error) => error.code.into(),
             ServeError::NobodyCame(_) => Self::NobodyCame,
             ServeError::Stopped(_) => Self::Interrupted,
             _ => Self::Failure,

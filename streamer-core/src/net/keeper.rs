@@ -409,35 +409,33 @@ impl Files {
 
     /// Makes files durable together, and names them.
     fn name_synced(&self, tree: &TreeTarget, synced: &[(u32, OpenFile)], told: &mut Vec<Event>) {
-        let is_allowed = |error: &StoreError| error.code != ErrorCode::PermissionDenied;
-        let mut one_by_one = synced.iter().map(|(_, file)| file.sync());
         // A few need not wait for all that others write to this file system.
-        let result = match synced.len() <= SYNCED_ONE_BY_ONE {
-            true => match one_by_one.try_for_each(|synced| synced) {
-                // Its mode may keep even its owner out.
-                Err(error) if !is_allowed(&error) => tree.sync(),
-                result => result,
-            },
-            false => match tree.sync() {
-                Ok(()) if !tree.sync_tells() => one_by_one
-                    .find(|synced| synced.as_ref().is_err_and(is_allowed))
-                    .unwrap_or(Ok(())),
-                result => result,
-            },
+        let are_few = synced.len() <= SYNCED_ONE_BY_ONE;
+        let mut all = match are_few {
+            true => None,
+            false => Some(tree.sync()),
         };
-        let mut failure = result.err();
+        let one_by_one = are_few || !tree.sync_tells();
+        let again = |synced: &Result<(), StoreError>| {
+            synced.as_ref().map(|()| ()).map_err(StoreError::again)
+        };
         for (entry, file) in synced {
-            let named = match failure.take() {
-                // The first one tells; the others say the same.
-                Some(error) => {
-                    failure = Some(error.again());
-                    Err(error)
-                }
-                None => match file {
-                    OpenFile::Small(file) => file.give_name(),
-                    OpenFile::Blocks(file, _) => file.give_name(),
-                },
+            let own = match &all {
+                Some(Err(error)) => Err(error.again()),
+                _ if one_by_one => file.sync(),
+                _ => Ok(()),
             };
+            let durable = match own {
+                // Its mode may keep even its owner out.
+                Err(error) if error.code == ErrorCode::PermissionDenied => {
+                    again(all.get_or_insert_with(|| tree.sync()))
+                }
+                own => own,
+            };
+            let named = durable.and_then(|()| match file {
+                OpenFile::Small(file) => file.give_name(),
+                OpenFile::Blocks(file, _) => file.give_name(),
+            });
             told.push(self.end(*entry, file, named));
         }
     }

@@ -18,7 +18,7 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 
-use crate::error::ProtocolError;
+use crate::error::{ErrorCode, ProtocolError};
 use crate::hash::{BlockHasher, Hash};
 use crate::net::blocking_tls::{BlockingTls, HungUp, PEEK_BYTES};
 use crate::net::keeper::{During, OpenFile, OpenFiles};
@@ -95,7 +95,7 @@ pub(crate) async fn receive_lane(
     carrier: Carrier,
     inlet: Inlet,
     mut dropped: oneshot::Receiver<()>,
-) -> Result<(), ProtocolError> {
+) -> Result<(), ErrorCode> {
     match carrier {
         Carrier::Tls(stream) => receive_here(*stream, inlet, dropped).await,
         Carrier::Quic(connection) => {
@@ -115,13 +115,13 @@ pub(crate) async fn receive_lane(
                     }
                     Some(ended) = streams.join_next() => match ended {
                         Ok(result) => result?,
-                        Err(_) => return Err(ProtocolError::Misbehaved("broke a lane")),
+                        Err(_) => return Err(ErrorCode::Internal),
                     },
                 }
             }
             // Their threads may still be writing.
-            while let Some(Ok(ended)) = streams.join_next().await {
-                ended?;
+            while let Some(ended) = streams.join_next().await {
+                ended.unwrap_or(Err(ErrorCode::Internal))?;
             }
             Ok(())
         }
@@ -133,7 +133,7 @@ async fn receive_here(
     stream: TlsStream,
     inlet: Inlet,
     dropped: oneshot::Receiver<()>,
-) -> Result<(), ProtocolError> {
+) -> Result<(), ErrorCode> {
     // Dropped with this future at the latest, which ends the thread.
     let Ok((mut stream, hang_up, hung_up)) = stream.into_blocking() else {
         return Ok(());
@@ -173,14 +173,12 @@ async fn receive_here(
             thread.await
         }
     };
-    match result {
-        Ok(result) => ended(result),
-        Err(_) => Err(ProtocolError::Misbehaved("broke a lane")),
-    }
+    // A thread that panicked is our own fault, and has said so.
+    result.map_or(Err(ErrorCode::Internal), ended)
 }
 
 /// Receives the records of one QUIC stream until it ends.
-async fn receive_records(mut stream: RecordStream, inlet: Inlet) -> Result<(), ProtocolError> {
+async fn receive_records(mut stream: RecordStream, inlet: Inlet) -> Result<(), ErrorCode> {
     let (full, full_rx) = mpsc::channel(BUFFERS);
     let (empty_tx, empty) = mpsc::channel(BUFFERS);
     for _ in 0..BUFFERS {
@@ -193,16 +191,17 @@ async fn receive_records(mut stream: RecordStream, inlet: Inlet) -> Result<(), P
     let result = receive_all(&mut stream, &inlet, &mut sink).await;
     drop(sink);
     // The thread ends when its queue is empty.
-    let _ = writer.await;
-    ended(result)
+    let written = writer.await;
+    ended(result)?;
+    written.map_err(|_| ErrorCode::Internal)
 }
 
 /// A stream that breaks ends quietly: the connection's loss is told elsewhere, and unproven
 /// blocks are sent anew.
-fn ended(result: Result<(), End>) -> Result<(), ProtocolError> {
+fn ended(result: Result<(), End>) -> Result<(), ErrorCode> {
     match result {
         Ok(()) | Err(End::Broken) => Ok(()),
-        Err(End::Misbehaved(what)) => Err(ProtocolError::Misbehaved(what)),
+        Err(End::Misbehaved(what)) => Err(ProtocolError::Misbehaved(what).code()),
     }
 }
 

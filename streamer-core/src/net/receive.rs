@@ -9,7 +9,7 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep, sleep_until};
 
-use crate::error::{ErrorCode, ProtocolError};
+use crate::error::ErrorCode;
 use crate::limits;
 use crate::net::control::ControlError;
 use crate::net::keeper::{During, Keeper, OpenFiles};
@@ -139,7 +139,7 @@ struct Driver {
     target: Target,
     id: SessionId,
     /// Each ends with its number.
-    lanes: JoinSet<(u16, Result<(), ProtocolError>)>,
+    lanes: JoinSet<(u16, Result<(), ErrorCode>)>,
     /// Ends a lane that lives, by number.
     drops: HashMap<u16, oneshot::Sender<()>>,
     /// Lanes that the sender has lost: they are not taken when they come late.
@@ -195,8 +195,9 @@ impl Driver {
                     continue;
                 }
                 Some(lane) = new_lanes.recv() => {
-                    self.add_lane(lane);
-                    starved = None;
+                    if self.add_lane(lane) {
+                        starved = None;
+                    }
                     continue;
                 }
                 () = sleep_until(starved.unwrap_or_else(Instant::now)), if starved.is_some() => {
@@ -210,7 +211,7 @@ impl Driver {
                         self.on_lane_ended(number)?;
                         continue;
                     }
-                    Ok((_, Err(error))) => return Err(self.give_up(error.code())),
+                    Ok((_, Err(code))) => return Err(self.give_up(code)),
                     Err(_) => return Err(self.give_up(ErrorCode::Internal)),
                 },
                 () = sleep_until(greeting_due), if !self.session.is_greeted() => {
@@ -268,6 +269,7 @@ impl Driver {
         self.drops.remove(&lane);
         self.quic_lanes
             .retain(|connection| connection.close_reason().is_none());
+        self.fit_windows();
         if self
             .dropping
             .take_if(|dropping| *dropping == lane)
@@ -295,7 +297,15 @@ impl Driver {
         }
     }
 
-    fn add_lane(&mut self, lane: Lane) {
+    /// A limit has set them already.
+    fn fit_windows(&self) {
+        if self.limit.is_none() {
+            fit_receive_windows(&self.quic_lanes);
+        }
+    }
+
+    /// Whether it is one: a number comes once.
+    fn add_lane(&mut self, lane: Lane) -> bool {
         let Lane {
             number,
             carrier,
@@ -303,14 +313,12 @@ impl Driver {
         } = lane;
         let is_known = self.lost.contains(&number) || self.drops.contains_key(&number);
         if is_known || self.drops.len() >= limits::LANES_MAX {
-            return;
+            return false;
         }
         self.lane_count += 1;
         if let Carrier::Quic(connection) = &carrier {
             self.quic_lanes.push(connection.clone());
-            if self.limit.is_none() {
-                fit_receive_windows(&self.quic_lanes);
-            }
+            self.fit_windows();
         }
         let inlet = Inlet {
             open: Arc::clone(&self.open),
@@ -326,6 +334,7 @@ impl Driver {
             drop(ended);
             (number, result)
         });
+        true
     }
 
     /// The control stream failed, or what came over it makes no sense: then the peer hears that.

@@ -558,8 +558,8 @@ impl TreeTarget {
                 .map(|paths| scope.spawn(move || sync(paths)))
                 .collect();
             threads.into_iter().try_for_each(|thread| {
-                // Local invariant: nothing in it panics.
-                thread.join().unwrap_or(Ok(()))
+                let synced = thread.join();
+                synced.unwrap_or_else(|panic| std::panic::resume_unwind(panic))
             })
         })
     }
@@ -641,11 +641,11 @@ impl Shared {
     /// A directory of the tree, from those used last or looked up anew.
     fn directory(&self, path: &RelPath) -> Result<Arc<OwnedFd>, Errno> {
         let mut opened = self.opened.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(at) = opened.iter().position(|(there, _)| there == path) {
-            opened.swap(0, at);
-            return Ok(Arc::clone(&opened[0].1));
-        }
-        let found = Arc::new(beneath::open_directory(self.root.as_fd(), path)?);
+        let at = opened.iter().position(|(there, _)| there == path);
+        let found = match at.and_then(|at| opened.remove(at)) {
+            Some((_, found)) => found,
+            None => Arc::new(beneath::open_directory(self.root.as_fd(), path)?),
+        };
         opened.truncate(OPEN_DIRECTORIES - 1);
         opened.push_front((path.clone(), Arc::clone(&found)));
         Ok(found)

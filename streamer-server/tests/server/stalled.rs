@@ -4,15 +4,14 @@ use std::time::Duration;
 
 use streamer_core::blocks::BlockPlan;
 use streamer_core::hash::{BlockHasher, Hash};
-use streamer_core::net::control::{read_message, write_message};
+use streamer_core::limits;
+use streamer_core::net::control::{ControlError, read_message, write_message};
 use streamer_core::net::tcp::{Connector, TlsStream};
 use streamer_core::session::hello;
 use streamer_core::wire::message::{
-    Abort, Complete, Decision, Entry, EntryKind, EntryRoot, Message, Offer, Role, SessionId,
-    Timestamp,
+    Complete, Decision, Entry, EntryKind, EntryRoot, Message, Offer, Role, SessionId, Timestamp,
 };
 use streamer_core::wire::record::RecordHeader;
-use streamer_core::{ErrorCode, limits};
 use tokio::io::AsyncWriteExt as _;
 
 use crate::world::World;
@@ -21,7 +20,7 @@ const SESSION: SessionId = SessionId([9; 16]);
 const SIZE: u64 = 2 * limits::BLOCK_MIN_BYTES;
 
 #[tokio::test]
-async fn a_sender_that_keeps_a_block_to_itself_is_given_up_and_the_rest_is_kept() {
+async fn a_sender_that_keeps_a_block_to_itself_loses_its_session_and_the_rest_is_kept() {
     let world = World::receiving().await;
     let connector = Connector::new(&world.coordinates.secret).unwrap();
     let mut control = connector.connect(world.address).await.unwrap();
@@ -47,8 +46,9 @@ async fn a_sender_that_keeps_a_block_to_itself_is_given_up_and_the_rest_is_kept(
         let real = || std::thread::sleep(Duration::from_millis(1));
         tokio::task::spawn_blocking(real).await.unwrap();
     }
-    let code = ErrorCode::TimedOut;
-    assert_eq!(told.await.unwrap().unwrap(), Message::Abort(Abort { code }));
+    // Another session may bring it.
+    let told = told.await.unwrap();
+    assert!(matches!(told, Err(ControlError::Ended)), "{told:?}");
     assert!(!world.path("received").exists());
     let journal = world.path("received.part.journal");
     assert!(journal.metadata().unwrap().len() > 40, "no block in it");
