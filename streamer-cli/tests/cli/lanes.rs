@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use crate::harness::{World, client, run};
+use crate::harness::{Process, World, client, json, run};
 
 const MIB: usize = 1 << 20;
 
@@ -55,6 +55,40 @@ fn a_limited_transfer_takes_its_time_in_both_directions() {
         // The lower bound only: a busy machine may take longer.
         assert!(begun.elapsed() > Duration::from_millis(900), "{verb}");
     }
+}
+
+/// No bytes for seconds, on connections that are watched for silence.
+#[test]
+fn a_transfer_that_is_slower_than_every_patience_is_long_is_not_lost_once() {
+    std::thread::scope(|scope| {
+        for (verb, there) in [("receive", "send"), ("send", "receive")] {
+            for transport in ["quic", "tls"] {
+                scope.spawn(move || slow(verb, there, transport));
+            }
+        }
+    });
+}
+
+fn slow(verb: &str, there: &str, transport: &str) {
+    let world = World::new();
+    let source = world.file("source", 35 * 64 * 1024);
+    let target = world.path("target");
+    let (theirs, mine) = match verb {
+        "receive" => (&source, &target),
+        _ => (&target, &source),
+    };
+    let (endpoint, coordinates) = world.endpoint(&[], there, theirs);
+    let options = ["--json", "--transport", transport];
+    let options = [&options[..], &["--limit-rate", "64KiB"]].concat();
+    let mut client = Process::start(client(&coordinates, &options, verb, mine));
+    client.wait_for(|line| json(line)["bytes_moved"].as_u64() > Some(MIB as u64));
+    let exit = client.wait();
+    exit.assert(0, &[]);
+    endpoint.wait().assert(0, &[]);
+    assert!(std::fs::read(&source).unwrap() == std::fs::read(&target).unwrap());
+    let summary = exit.message("summary");
+    assert_eq!(summary["retries"], 0, "{exit:#?}");
+    assert!(summary["seconds"].as_f64().unwrap() > 33.0, "{exit:#?}");
 }
 
 #[test]
