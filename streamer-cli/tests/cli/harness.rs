@@ -62,6 +62,15 @@ impl World {
         path
     }
 
+    /// A new file that a client with this verb moves.
+    pub(crate) fn moved(&self, verb: &'static str, size: usize) -> Moved {
+        Moved {
+            verb,
+            source: self.file("source", size),
+            target: self.path("target"),
+        }
+    }
+
     /// `streamer server VERB --path PATH` on this world's ports.
     pub(crate) fn server(&self, options: &[&str], verb: &str, path: &Path) -> Command {
         self.server_by(streamer(), options, verb, path)
@@ -93,6 +102,49 @@ impl World {
     /// An endpoint that listens, and its coordinates.
     pub(crate) fn endpoint(&self, options: &[&str], verb: &str, path: &Path) -> (Process, String) {
         announced(self.server(options, verb, path))
+    }
+}
+
+/// One file, from an endpoint to a client or the other way round.
+pub(crate) struct Moved {
+    verb: &'static str,
+    source: PathBuf,
+    target: PathBuf,
+}
+
+impl Moved {
+    fn is_received(&self) -> bool {
+        self.verb == "receive"
+    }
+
+    /// An endpoint that listens, and its coordinates.
+    pub(crate) fn endpoint(&self, world: &World) -> (Process, String) {
+        match self.is_received() {
+            true => world.endpoint(&[], "send", &self.source),
+            false => world.endpoint(&[], "receive", &self.target),
+        }
+    }
+
+    /// A client that has begun.
+    pub(crate) fn client(&self, coordinates: &str, options: &[&str]) -> Process {
+        let mine = if self.is_received() {
+            &self.target
+        } else {
+            &self.source
+        };
+        let options = [&["--json"], options].concat();
+        Process::start(client(coordinates, &options, self.verb, mine))
+    }
+
+    /// Waits for the end of both, and compares. The client's summary.
+    #[track_caller]
+    pub(crate) fn assert_moved(&self, endpoint: Process, client: Process) -> Value {
+        let exit = client.wait();
+        exit.assert(0, &[]);
+        endpoint.wait().assert(0, &[]);
+        let [sent, arrived] = [&self.source, &self.target].map(|path| std::fs::read(path).unwrap());
+        assert!(sent == arrived, "other bytes arrived");
+        exit.message("summary")
     }
 }
 

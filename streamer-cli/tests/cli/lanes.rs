@@ -2,34 +2,19 @@
 
 use std::time::{Duration, Instant};
 
-use crate::harness::{Process, World, client, json, run};
+use crate::harness::{World, client, json, run};
 
 const MIB: usize = 1 << 20;
 
 /// Moves a file slowly enough that every connection takes part.
-fn connections(verb: &str, transport: &str, count: &str) -> serde_json::Value {
+fn connections(verb: &'static str, transport: &str, count: &str) -> serde_json::Value {
     let world = World::new();
-    let source = world.file("source", 9 * MIB + 1);
-    let target = world.path("target");
-    let (endpoint, coordinates) = match verb {
-        "receive" => world.endpoint(&[], "send", &source),
-        _ => world.endpoint(&[], "receive", &target),
-    };
-    let mine = if verb == "receive" { &target } else { &source };
-    let options = [
-        "--json",
-        "--transport",
-        transport,
-        "--connections",
-        count,
-        "--limit-rate",
-        "9MiB",
-    ];
-    let exit = run(client(&coordinates, &options, verb, mine));
-    exit.assert(0, &[]);
-    endpoint.wait().assert(0, &[]);
-    assert!(std::fs::read(&source).unwrap() == std::fs::read(&target).unwrap());
-    exit.message("summary")
+    let moved = world.moved(verb, 9 * MIB + 1);
+    let (endpoint, coordinates) = moved.endpoint(&world);
+    let options = ["--transport", transport, "--connections", count];
+    let options = [&options[..], &["--limit-rate", "9MiB"]].concat();
+    let client = moved.client(&coordinates, &options);
+    moved.assert_moved(endpoint, client)
 }
 
 #[test]
@@ -61,34 +46,24 @@ fn a_limited_transfer_takes_its_time_in_both_directions() {
 #[test]
 fn a_transfer_that_is_slower_than_every_patience_is_long_is_not_lost_once() {
     std::thread::scope(|scope| {
-        for (verb, there) in [("receive", "send"), ("send", "receive")] {
+        for verb in ["receive", "send"] {
             for transport in ["quic", "tls"] {
-                scope.spawn(move || slow(verb, there, transport));
+                scope.spawn(move || slow(verb, transport));
             }
         }
     });
 }
 
-fn slow(verb: &str, there: &str, transport: &str) {
+fn slow(verb: &'static str, transport: &str) {
     let world = World::new();
-    let source = world.file("source", 35 * 64 * 1024);
-    let target = world.path("target");
-    let (theirs, mine) = match verb {
-        "receive" => (&source, &target),
-        _ => (&target, &source),
-    };
-    let (endpoint, coordinates) = world.endpoint(&[], there, theirs);
-    let options = ["--json", "--transport", transport];
-    let options = [&options[..], &["--limit-rate", "64KiB"]].concat();
-    let mut client = Process::start(client(&coordinates, &options, verb, mine));
+    let moved = world.moved(verb, 35 * 64 * 1024);
+    let (endpoint, coordinates) = moved.endpoint(&world);
+    let options = ["--transport", transport, "--limit-rate", "64KiB"];
+    let mut client = moved.client(&coordinates, &options);
     client.wait_for(|line| json(line)["bytes_moved"].as_u64() > Some(MIB as u64));
-    let exit = client.wait();
-    exit.assert(0, &[]);
-    endpoint.wait().assert(0, &[]);
-    assert!(std::fs::read(&source).unwrap() == std::fs::read(&target).unwrap());
-    let summary = exit.message("summary");
-    assert_eq!(summary["retries"], 0, "{exit:#?}");
-    assert!(summary["seconds"].as_f64().unwrap() > 33.0, "{exit:#?}");
+    let summary = moved.assert_moved(endpoint, client);
+    assert_eq!(summary["retries"], 0, "{summary}");
+    assert!(summary["seconds"].as_f64().unwrap() > 33.0, "{summary}");
 }
 
 #[test]
