@@ -111,6 +111,10 @@ pub const CLOSE_TIMEOUT: Duration = Duration::from_secs(1);
 /// How long a program under `timeout` has to be ended by it before it is given up.
 pub const TIMEOUT_GRACE: Duration = Duration::from_secs(2);
 
+/// How long a program under `timeout` has between SIGTERM and SIGKILL, in whole seconds: longer
+/// than it is waited for, so that clients are told of the time and not of a signal.
+pub const TIMEOUT_KILL_GRACE: Duration = Duration::from_secs(3);
+
 /// How long reading quotas may take on a system: their servers may hang, and a transfer is
 /// not worth less for it.
 pub const QUOTA_TIMEOUT: Duration = Duration::from_secs(1);

@@ -4,6 +4,7 @@ use std::fmt;
 use std::time::Duration;
 
 use super::RemotePath;
+use crate::limits;
 
 /// One shell word that the shell reads back as exactly `text`.
 ///
@@ -93,11 +94,14 @@ impl ShellLine {
     }
 
     /// The program under `timeout`: ended after this time with all it started, with exit status
-    /// 124, also when nobody waits for it any more. `timeout` makes a process group of its own
-    /// unless it leads one: who starts the line has to signal that one.
+    /// 124, also when nobody waits for it any more. What ignores SIGTERM is killed
+    /// [a little later](limits::TIMEOUT_KILL_GRACE), and so is what ignores one that `timeout` was
+    /// sent; the exit status is 137 then. `timeout` makes a process group of its own unless it
+    /// leads one: who starts the line has to signal that one.
     #[must_use]
     pub fn within(self, time: Duration) -> Self {
-        let within = |line: &str| format!("timeout {} {line}", time.as_secs_f64());
+        let grace = limits::TIMEOUT_KILL_GRACE.as_secs();
+        let within = |line: &str| format!("timeout -k {grace} {} {line}", time.as_secs_f64());
         Self {
             text: within(&self.text),
             shown: self.shown.as_deref().map(within),
@@ -469,13 +473,40 @@ mod tests {
         let run = |line: &ShellLine| Command::new("sh").args(["-c", line.as_str()]).output();
         let echo = |word: &str| ShellLine::new("echo").arg(word);
         let both = echo("it's").and(&echo("$2")).within(Duration::from_secs(5));
-        assert!(both.as_str().starts_with("timeout 5 sh -c 'echo "));
+        assert!(both.as_str().starts_with("timeout -k 3 5 sh -c 'echo "));
         assert_eq!(run(&both).unwrap().stdout, b"it's\n$2\n");
         let first = ShellLine::new("false").and(&echo("no"));
         assert!(run(&first).unwrap().stdout.is_empty());
         let slow = ShellLine::new("sleep").arg("60");
         let slow = slow.within(Duration::from_millis(50));
         assert_eq!(run(&slow).unwrap().status.code(), Some(124));
+    }
+
+    #[test]
+    fn what_ignores_the_end_of_its_time_is_killed_with_its_children() {
+        let directory = tempfile::tempdir().unwrap();
+        let file = directory.path().join("pids");
+        let script = format!(
+            "trap '' TERM; sleep 600 & echo $! $$ >{}; wait; sleep 600",
+            file.display()
+        );
+        let line = ShellLine::new("sh").args(["-c", &script]);
+        let line = line
+            .within(Duration::from_millis(300))
+            .replacing_the_shell();
+        let mut command = Command::new("sh");
+        command
+            .args(["-c", &line])
+            .stdout(Stdio::null())
+            .stderr(Stdio::null());
+        let mut child = command.spawn().unwrap();
+        crate::test_support::until_gone(&crate::test_support::line_of(&file));
+        // `timeout` is of the group that it kills.
+        let status = child.wait().unwrap();
+        assert_eq!(
+            std::os::unix::process::ExitStatusExt::signal(&status),
+            Some(9)
+        );
     }
 
     #[test]
