@@ -22,8 +22,9 @@ pub(super) struct Connection {
     handle: Handle<HostKeys>,
     /// The connection that this one is tunnelled through; it lives as long.
     _jump: Option<Handle<HostKeys>>,
-    /// Counts towards the users who may be connected.
-    _permit: OwnedSemaphorePermit,
+    /// Counts towards the users who may be connected; that of a user's other connection, if there
+    /// is one.
+    permit: Arc<OwnedSemaphorePermit>,
     sessions: Semaphore,
     /// Told of each session that ends.
     freed: Notify,
@@ -43,7 +44,7 @@ impl Connection {
         target: &Target,
         user: &str,
         keys: &LoginKeys,
-        permit: OwnedSemaphorePermit,
+        permit: Arc<OwnedSemaphorePermit>,
     ) -> Result<Self, SshError> {
         let (jump, handle) = match &target.jump {
             None => (None, reach(target, user, keys).await?),
@@ -57,12 +58,22 @@ impl Connection {
         Ok(Self {
             handle,
             _jump: jump,
-            _permit: permit,
+            permit,
             sessions: Semaphore::new(limits::SSH_SESSIONS_MAX),
             freed: Notify::new(),
             resting: Mutex::default(),
             last_used: Mutex::new(Instant::now()),
         })
+    }
+
+    /// What its user's next connection shares while this one is still there.
+    pub(super) fn permit(&self) -> Arc<OwnedSemaphorePermit> {
+        Arc::clone(&self.permit)
+    }
+
+    /// Whether its user has no other one.
+    pub(super) fn is_alone(&self) -> bool {
+        Arc::strong_count(&self.permit) == 1
     }
 
     /// Whether nothing can be sent any more.

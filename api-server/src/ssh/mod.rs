@@ -263,14 +263,15 @@ mod tests {
         output_bytes: 1000,
     };
 
-    /// Of a system with one user, bob.
+    /// Of a system with two users, bob and eve, of whom one at a time may be connected.
     fn executor(host: &str, port: u16) -> SshExecutor {
         let key = new_key().to_openssh(russh::keys::ssh_key::LineEnding::LF);
         let key = json!({"private_key": key.unwrap().as_str()});
-        let keys = json!({"type": "SSHStaticKeys", "keys": {"bob": key}});
+        let keys = json!({"type": "SSHStaticKeys", "keys": {"bob": key, "eve": key}});
         let http = Arc::new(crate::http_client::HttpClient::new().unwrap());
         let credentials = Credentials::new(&serde_json::from_value(keys).unwrap(), http);
-        let config = serde_json::from_value(json!({"host": host, "port": port})).unwrap();
+        let config = json!({"host": host, "port": port, "max_clients": 1});
+        let config = serde_json::from_value(config).unwrap();
         SshExecutor::new("one", &config, Arc::new(credentials))
     }
 
@@ -287,9 +288,8 @@ mod tests {
         }
     }
 
-    #[tokio::test]
-    async fn a_connection_on_which_no_shell_starts_is_not_used_again() {
-        let node = NoLogin::default();
+    /// Starts it, and tells its port.
+    async fn started(node: &NoLogin) -> u16 {
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
         let port = listener.local_addr().unwrap().port();
         let server = Arc::new(russh::server::Config {
@@ -304,7 +304,13 @@ mod tests {
                 tokio::spawn(async move { running.await.unwrap().await });
             }
         });
-        let executor = executor("127.0.0.1", port);
+        port
+    }
+
+    #[tokio::test]
+    async fn a_connection_on_which_no_shell_starts_is_not_used_again() {
+        let node = NoLogin::default();
+        let executor = executor("127.0.0.1", started(&node).await);
         let (bob, line) = (Caller::for_tests("bob"), ShellLine::new("true"));
         for logins in 1..=2 {
             let lost = executor.run(&bob, &line, LIMITS).await;
@@ -314,5 +320,39 @@ mod tests {
             );
             assert_eq!(node.0.load(std::sync::atomic::Ordering::Relaxed), logins);
         }
+    }
+    #[tokio::test]
+    async fn a_user_counts_once_and_has_two_connections_at_most() {
+        let node = NoLogin::default();
+        let pool = executor("127.0.0.1", started(&node).await).pool;
+        let (bob, eve) = (Caller::for_tests("bob"), Caller::for_tests("eve"));
+        let connect = async || pool.connection(&bob).await.unwrap();
+        let logins = || node.0.load(std::sync::atomic::Ordering::Relaxed);
+        // What is held here is in use by a command.
+        let (first, failed) = (connect().await, connect().await);
+        pool.give_up(&bob, &failed, "");
+        drop(failed);
+        let (second, failed) = (connect().await, connect().await);
+        assert!(!Arc::ptr_eq(&first, &second));
+        pool.give_up(&bob, &failed, "");
+        assert!(Arc::ptr_eq(&second, &connect().await));
+        assert_eq!(logins(), 2);
+        // With no other command on it, nothing is left of it.
+        drop(second);
+        pool.give_up(&bob, &failed, "");
+        drop(failed);
+        drop(connect().await);
+        assert_eq!(logins(), 3);
+
+        // The one at rest makes no room: bob is connected by the first one as well.
+        let refused = pool.connection(&eve).await.unwrap_err();
+        assert!(
+            refused.to_string() == SshError::Capacity.to_string(),
+            "{refused}"
+        );
+        drop(connect().await);
+        assert_eq!(logins(), 3);
+        drop(first);
+        pool.connection(&eve).await.unwrap();
     }
 }

@@ -1,7 +1,7 @@
 //! One connection per user, opened when it is needed, closed when it is not.
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, Weak};
 use std::time::Instant;
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
@@ -22,15 +22,24 @@ pub(super) struct Pool {
     target: Target,
     credentials: Arc<Credentials>,
     users: Mutex<HashMap<UserName, Arc<Slot>>>,
+    /// How many users may still be connected.
     capacity: Arc<Semaphore>,
 }
 
 /// Where a user's connection is kept.
 #[derive(Debug, Default)]
 struct Slot {
-    connection: Mutex<Option<Arc<Connection>>>,
+    connections: Mutex<Connections>,
     /// Held while connecting, so that all requests of a user share one login, and its failure.
     connecting: tokio::sync::Mutex<Option<Failure>>,
+}
+
+/// A user has two connections at most, which count as one.
+#[derive(Debug, Default)]
+struct Connections {
+    current: Option<Arc<Connection>>,
+    /// The last one that was given up, for as long as commands run on it.
+    given_up: Weak<Connection>,
 }
 
 /// Why a login failed, and when.
@@ -55,13 +64,38 @@ impl Failure {
 
 impl Slot {
     fn open(&self) -> Option<Arc<Connection>> {
-        let connection = self.connection.lock().ok()?.clone()?;
+        let connection = self.connections.lock().ok()?.current.clone()?;
         (!connection.is_closed()).then_some(connection)
     }
 
     fn set(&self, connection: Option<Arc<Connection>>) -> Option<Arc<Connection>> {
-        let mut place = self.connection.lock().ok()?;
-        std::mem::replace(&mut *place, connection)
+        let mut connections = self.connections.lock().ok()?;
+        std::mem::replace(&mut connections.current, connection)
+    }
+
+    /// Takes a connection out. Not one that others run commands on while one that was given up
+    /// before has some too: a user would have more and more of them.
+    fn give_up(&self, connection: &Arc<Connection>) -> bool {
+        let Ok(mut connections) = self.connections.lock() else {
+            return false;
+        };
+        // The slot's, and that of the command that could not run.
+        let others = Arc::strong_count(connection) > 2;
+        if others && connections.given_up.strong_count() > 0 {
+            return false;
+        }
+        let current = &mut connections.current;
+        let taken = current.take_if(|held| Arc::ptr_eq(held, connection));
+        if taken.is_some() && others {
+            connections.given_up = Arc::downgrade(connection);
+        }
+        taken.is_some()
+    }
+
+    /// The permit of a user who is connected still, by a connection that was given up.
+    fn permit(&self) -> Option<Arc<OwnedSemaphorePermit>> {
+        let given_up = self.connections.lock().ok()?.given_up.upgrade()?;
+        Some(given_up.permit())
     }
 }
 
@@ -96,7 +130,7 @@ impl Pool {
             return Err(SshError::Shared(Arc::clone(&known.error)));
         }
         slot.set(None);
-        match self.open(caller).await {
+        match self.open(caller, &slot).await {
             Ok(connection) => {
                 *failure = None;
                 let connection = Arc::new(connection);
@@ -125,24 +159,27 @@ impl Pool {
     }
 
     /// Takes out a connection on which no shell starts, so that the next request logs in anew: the
-    /// login node knows the account as it was at the login. Commands that run on it end as usual.
+    /// login node knows the account as it was at the login. Commands that run on it end as usual;
+    /// until then it counts together with the user's next one. Only where those of another that was
+    /// given up still run too, it stays for now.
     pub(super) fn give_up(&self, caller: &Caller, connection: &Arc<Connection>, said: &str) {
-        let slot = self.slot(caller.name());
-        if let Ok(mut place) = slot.connection.lock() {
-            let _ = place.take_if(|held| Arc::ptr_eq(held, connection));
-        }
+        let given_up = self.slot(caller.name()).give_up(connection);
         tracing::warn!(
             system = self.system,
             host = self.target.host.address(),
             user = caller.name().as_str(),
             said,
-            "the login shell ended before it ran anything; the connection is given up, and the \
-             next request logs in anew"
+            given_up,
+            "the login shell ended before it ran anything; a connection that is given up is not \
+             used again, and the next request logs in anew"
         );
     }
 
-    async fn open(&self, caller: &Caller) -> Result<Connection, SshError> {
-        let permit = self.permit().await?;
+    async fn open(&self, caller: &Caller, slot: &Slot) -> Result<Connection, SshError> {
+        let permit = match slot.permit() {
+            Some(permit) => permit,
+            None => Arc::new(self.permit().await?),
+        };
         let keys = self.credentials.of(caller).await?;
         let user = caller.name().as_str();
         Connection::open(&self.target, user, &keys, permit).await
@@ -154,7 +191,8 @@ impl Pool {
         if let Some(permit) = acquire() {
             return Ok(permit);
         }
-        let unused = self.unused().max_by_key(|connection| connection.idle());
+        let alone = self.unused().filter(|connection| connection.is_alone());
+        let unused = alone.max_by_key(|connection| connection.idle());
         if let Some(connection) = unused.and_then(|connection| self.remove(&connection)) {
             connection.close().await;
         }
@@ -184,7 +222,7 @@ impl Pool {
     /// Connections that nobody is using right now.
     fn unused(&self) -> impl Iterator<Item = Arc<Connection>> {
         self.slots().into_iter().filter_map(|slot| {
-            let connection = slot.connection.lock().ok()?.clone()?;
+            let connection = slot.connections.lock().ok()?.current.clone()?;
             // The slot's and this one.
             (Arc::strong_count(&connection) == 2).then_some(connection)
         })
@@ -193,11 +231,10 @@ impl Pool {
     /// Takes a connection out, so that nobody else gets it; not if somebody just did.
     fn remove(&self, connection: &Arc<Connection>) -> Option<Arc<Connection>> {
         self.slots().into_iter().find_map(|slot| {
-            let mut place = slot.connection.lock().ok()?;
-            let here = place
-                .as_ref()
-                .is_some_and(|held| Arc::ptr_eq(held, connection));
-            (here && Arc::strong_count(connection) == 2).then(|| place.take())?
+            let mut connections = slot.connections.lock().ok()?;
+            let unused = Arc::strong_count(connection) == 2;
+            let current = &mut connections.current;
+            current.take_if(|held| unused && Arc::ptr_eq(held, connection))
         })
     }
 
@@ -222,7 +259,9 @@ impl Pool {
 
 impl Slot {
     fn is_needed(&self) -> bool {
-        let connected = self.connection.lock().is_ok_and(|place| place.is_some());
+        let connected = self.connections.lock().is_ok_and(|connections| {
+            connections.current.is_some() || connections.given_up.strong_count() > 0
+        });
         let failure = self.connecting.try_lock();
         let refused = failure.map_or(true, |failure| {
             failure.as_ref().is_some_and(Failure::is_remembered)
@@ -231,7 +270,7 @@ impl Slot {
     }
 }
 
-async fn prune_while_alive(pool: std::sync::Weak<Pool>) {
+async fn prune_while_alive(pool: Weak<Pool>) {
     loop {
         tokio::time::sleep(limits::SSH_PRUNE_INTERVAL).await;
         let Some(pool) = pool.upgrade() else { return };
