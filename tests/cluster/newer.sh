@@ -6,12 +6,17 @@
 # Slurm and the login node run in a Debian 13 below $NEWER_ROOT (made when it is not there: 600 MB),
 # in a mount namespace of their own; homes, /scratch, the network and STATE_DIR are those of this
 # machine. Tests find it as any other: STREAMER_TEST_CLUSTER=STATE_DIR.
+#
+# Exits with 77 where that root file system cannot be made: not root, nothing may be mounted, or
+# Debian's servers do not answer. Anything else that goes wrong is a failure.
 HERE=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 for part in daemon users idp sshd slurm config; do
   # shellcheck source=/dev/null
   . "$HERE/$part.sh"
 done
 [ $# -eq 2 ] || die "usage: newer.sh STATE_DIR up|down"
+cannot() { echo "it cannot be made here: $*" >&2; exit 77; }
+[ "$(id -u)" = 0 ] || cannot "a root file system needs root"
 
 mkdir -p "$1"/{pids,log,keys,authorized}
 STATE=$(cd "$1" && pwd)
@@ -20,14 +25,40 @@ NEWER_ROOT=${NEWER_ROOT:-/var/tmp/firecrest-newer}
 chmod 755 "$STATE" "$STATE"/{pids,log,keys,authorized}
 ports
 
+# from_debian COMMAND...: with what it needs of Debian's servers. Not in a condition, which would
+# have the command go on after its failures.
+from_debian() {
+  trap 'debian_answers || cannot "$(mirror) does not answer"' EXIT
+  "$@"
+  trap - EXIT
+}
+
+# The one that this machine uses.
+mirror() {
+  local site
+  site=$(apt-get indextargets --format '$(SITE)' 2>/dev/null | grep -m1 '/debian/*$' || true)
+  echo "${site:-http://deb.debian.org/debian}"
+}
+
+# Asked by apt, which knows proxies, and is there before anything is installed.
+debian_answers() {
+  local file status=0
+  file=$(mktemp)
+  /usr/lib/apt/apt-helper -o Acquire::Retries=2 -o Acquire::http::Timeout=20 download-file \
+    "$(mirror)/dists/trixie/InRelease" "$file" >/dev/null 2>&1 || status=$?
+  rm -f "$file"
+  return "$status"
+}
+
 up() {
-  [ "$(id -u)" = 0 ] || die "a root file system needs root"
-  command -v npm >/dev/null || packages nodejs npm
-  packages curl jq debootstrap openssh-client
+  # Most containers may not.
+  unshare --mount --propagation private mount -t proc proc /proc || cannot "nothing may be mounted"
+  command -v npm >/dev/null || from_debian packages nodejs npm
+  from_debian packages curl jq debootstrap openssh-client
   make_users
   make_keys
   idp_up
-  [ -e "$NEWER_ROOT/complete" ] || make_root
+  [ -e "$NEWER_ROOT/complete" ] || from_debian make_root
   echo "$NEWER_ROOT" >"$STATE/newer-root"
   unshare --mount --propagation private bash "$HERE/newer.sh" "$STATE" mount-and-start
   write_env
@@ -35,14 +66,12 @@ up() {
 }
 
 make_root() {
-  local mirror script=/usr/share/debootstrap/scripts/trixie
-  # The one that this machine uses.
-  mirror=$(apt-get indextargets --format '$(SITE)' 2>/dev/null | grep -m1 '/debian/*$' || true)
+  local script=/usr/share/debootstrap/scripts/trixie
   [ -e "$script" ] || ln -s sid "$script"
   say "making $NEWER_ROOT"
   rm -rf "$NEWER_ROOT"
-  debootstrap --variant=minbase --include=ca-certificates trixie "$NEWER_ROOT" "${mirror:-http://deb.debian.org/debian}" \
-    >"$STATE/log/debootstrap.log" 2>&1 || die "debootstrap; see $STATE/log"
+  debootstrap --variant=minbase --include=ca-certificates trixie "$NEWER_ROOT" "$(mirror)" \
+    >"$STATE/log/debootstrap.log" 2>&1 || { tail -5 "$STATE/log/debootstrap.log"; die "debootstrap failed"; }
   cp /etc/apt/apt.conf.d/*prox* "$NEWER_ROOT/etc/apt/apt.conf.d/" 2>/dev/null || true
   touch "$NEWER_ROOT/complete"
 }
@@ -62,7 +91,7 @@ mount_and_start() {
 }
 
 start_inside() {
-  packages "${PACKAGES[@]}" curl jq
+  from_debian packages "${PACKAGES[@]}" curl jq
   make_users
   sshd_up
   slurm_up
