@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use axum::http::{Method, Request, StatusCode, Uri, header};
+use axum::http::{Method, Request, Response, StatusCode, Uri, header};
 use bytes::Bytes;
 use http_body_util::{BodyExt as _, Full, Limited};
 use hyper_rustls::HttpsConnector;
@@ -80,7 +80,7 @@ impl HttpClient {
         self.send(request, timeout).await
     }
 
-    /// Status and body of the answer to a JSON document.
+    /// The answer to a JSON document.
     ///
     /// # Errors
     /// As [`exchange`](Self::exchange).
@@ -90,7 +90,7 @@ impl HttpClient {
         token: Option<&Secret>,
         body: &Value,
         timeout: Duration,
-    ) -> Result<(StatusCode, Bytes), FetchError> {
+    ) -> Result<Response<Bytes>, FetchError> {
         let mut request = Request::builder()
             .method(Method::POST)
             .uri(url.parse::<Uri>().map_err(|_| FetchError::Malformed)?)
@@ -101,7 +101,8 @@ impl HttpClient {
         }
         let request = request.body(Full::from(body.to_string()));
         let request = request.map_err(|_| FetchError::Malformed)?;
-        self.exchange(request, timeout).await
+        let max_bytes = limits::HTTP_ANSWER_MAX_BYTES;
+        self.answer(request, timeout, max_bytes).await
     }
 
     /// The body of a 2xx answer.
@@ -144,12 +145,23 @@ impl HttpClient {
         timeout: Duration,
         max_bytes: usize,
     ) -> Result<(StatusCode, Bytes), FetchError> {
+        let answer = self.answer(request, timeout, max_bytes).await?;
+        Ok((answer.status(), answer.into_body()))
+    }
+
+    async fn answer(
+        &self,
+        request: Request<Full<Bytes>>,
+        timeout: Duration,
+        max_bytes: usize,
+    ) -> Result<Response<Bytes>, FetchError> {
         let exchange = async {
             let response = self.client.request(request).await;
             let response = response.map_err(|e| FetchError::Connection(chain(&e)))?;
             let (parts, body) = response.into_parts();
             let body = Limited::new(body, max_bytes).collect().await;
-            Ok((parts.status, body.map_err(|_| FetchError::Body)?.to_bytes()))
+            let body = body.map_err(|_| FetchError::Body)?.to_bytes();
+            Ok(Response::from_parts(parts, body))
         };
         tokio::time::timeout(timeout, exchange)
             .await

@@ -3,13 +3,15 @@
 use std::sync::{Arc, Mutex};
 
 use axum::http::{HeaderMap, Method, StatusCode};
+use axum::response::{Html, IntoResponse as _};
 use serde_json::{Value, json};
 
 use crate::support::Service;
 
 type Asked = Arc<Mutex<Vec<(String, Value)>>>;
 
-/// A service that lets `fireuser` into `here` and fails about `broken`.
+/// A service that lets `fireuser` into `here`, fails about `broken` and is hidden by a proxy about
+/// `hidden`.
 async fn authorization_service() -> (String, Asked) {
     let asked = Asked::default();
     let seen = Arc::clone(&asked);
@@ -21,11 +23,13 @@ async fn authorization_service() -> (String, Asked) {
         seen.lock().unwrap().push((token, body));
         async move {
             match object.as_str() {
-                "vcluster:silent" => Ok(String::new()),
+                "vcluster:silent" => Ok(String::new().into_response()),
+                "vcluster:hidden" => Ok(Html("Please log in").into_response()),
                 "vcluster:broken" => Err(StatusCode::INTERNAL_SERVER_ERROR),
                 object => {
                     let allowed = object == "vcluster:here" && user == "user:fireuser";
-                    Ok(json!({"allowed": allowed, "resolution": ""}).to_string())
+                    let answer = json!({"allowed": allowed, "resolution": ""});
+                    Ok(answer.to_string().into_response())
                 }
             }
         }
@@ -75,11 +79,14 @@ async fn the_answer_decides() {
     let denied = ask("/compute/there/jobs").await;
     assert_eq!(denied.status, StatusCode::FORBIDDEN);
     assert_eq!(denied.json["message"], "Not authorized to access system");
-    let broken = ask("/compute/broken/jobs").await;
-    assert_eq!(broken.status, StatusCode::UNAUTHORIZED);
+    assert_eq!(denied.json["user"], "fireuser");
     let text = "Unable to verify system access authorization";
-    assert_eq!(broken.json["message"], text);
-    assert!(broken.json["user"].is_null() && denied.json["user"] == "fireuser");
+    for path in ["/compute/broken/jobs", "/compute/hidden/jobs"] {
+        let unknown = ask(path).await;
+        assert_eq!(unknown.status, StatusCode::UNAUTHORIZED, "{path}");
+        assert_eq!(unknown.json["message"], text);
+        assert!(unknown.json["user"].is_null());
+    }
     // It is asked before it is known whether the system exists, so that nobody learns that.
     assert_eq!(
         ask("/compute/nowhere/jobs").await.status,
