@@ -89,6 +89,9 @@ pub const TOKEN_FETCH_TIMEOUT: Duration = Duration::from_secs(10);
 /// Largest job script accepted, in bytes (Slurm's own default is 4 MiB).
 pub const JOB_SCRIPT_MAX_BYTES: usize = 4 * 1024 * 1024;
 
+/// Longest name and account of a local job, in bytes: as Slurm takes them.
+pub const JOB_NAME_MAX_BYTES: usize = 1024;
+
 /// Most buckets of an object store of which is remembered that they are there.
 pub const KNOWN_BUCKETS_MAX: usize = 10_000;
 

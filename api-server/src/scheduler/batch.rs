@@ -1,6 +1,10 @@
-//! What the `local` scheduler reads in a batch script: its interpreter and time limit.
+//! What the `local` scheduler reads in a batch script: its interpreter and some of its `#SBATCH`
+//! lines.
 
 use std::time::Duration;
+
+use super::JobDescription;
+use super::sbatch::{Asked, OpenQuote, asked};
 
 /// Why a text is no batch script.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -12,18 +16,38 @@ pub enum BatchError {
     /// `#SBATCH --time` is not a time.
     #[error("the time limit in #SBATCH --time is not valid")]
     BadTimeLimit,
+    /// An option of an `#SBATCH` line that is read has no value.
+    #[error("#SBATCH --{option} in the script lacks a value")]
+    NoValue {
+        /// Which one, by its long name.
+        option: &'static str,
+    },
+    /// A quote in an `#SBATCH` line is not closed.
+    #[error("a quote in an #SBATCH line of the script is not closed")]
+    OpenQuote,
     /// Scripts are text.
     #[error("the script contains a NUL character")]
     Nul,
 }
 
+impl From<OpenQuote> for BatchError {
+    fn from(_: OpenQuote) -> Self {
+        Self::OpenQuote
+    }
+}
+
 /// What a script says about itself.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(super) struct Batch {
     /// Program and at most one argument, as the kernel reads a `#!` line.
     pub(super) interpreter: Vec<String>,
     /// Time it asks for.
     pub(super) time_limit: Option<Duration>,
+    name: Option<String>,
+    working_directory: Option<String>,
+    standard_input: Option<String>,
+    standard_output: Option<String>,
+    standard_error: Option<String>,
 }
 
 impl Batch {
@@ -31,8 +55,8 @@ impl Batch {
         if script.contains('\0') {
             return Err(BatchError::Nul);
         }
-        let mut lines = script.lines();
-        let first = lines
+        let first = script
+            .lines()
             .next()
             .and_then(|line| line.strip_prefix("#!"))
             .map(str::trim);
@@ -43,37 +67,55 @@ impl Batch {
             .splitn(2, [' ', '\t'])
             .map(|w| w.trim().to_owned())
             .collect();
-        // As sbatch: directives end at the first line that is neither comment nor blank.
-        let header = lines
-            .map(str::trim)
-            .take_while(|l| l.is_empty() || l.starts_with('#'));
-        let mut time_limit = None;
-        for line in header.filter_map(|line| line.strip_prefix("#SBATCH")) {
-            if let Some(text) = time_option(line) {
-                time_limit = Some(parse_time_limit(text).ok_or(BatchError::BadTimeLimit)?);
+        let mut batch = Self {
+            interpreter,
+            ..Self::default()
+        };
+        for asked in asked(script)? {
+            // Others have no meaning on one machine.
+            if let Asked::Option { name, value } = asked {
+                batch.take(&name, value)?;
             }
         }
-        Ok(Self {
-            interpreter,
-            time_limit,
-        })
+        Ok(batch)
     }
-}
 
-fn time_option(line: &str) -> Option<&str> {
-    let mut words = line.split_whitespace();
-    while let Some(word) = words.next() {
-        if word == "--time" || word == "-t" {
-            return Some(words.next().unwrap_or_default());
+    /// A later line replaces an earlier one.
+    fn take(&mut self, name: &str, value: Option<String>) -> Result<(), BatchError> {
+        let (option, place) = match name {
+            "time" => {
+                let limit = value.as_deref().and_then(parse_time_limit);
+                self.time_limit = Some(limit.ok_or(BatchError::BadTimeLimit)?);
+                return Ok(());
+            }
+            "job-name" => ("job-name", &mut self.name),
+            "chdir" => ("chdir", &mut self.working_directory),
+            "input" => ("input", &mut self.standard_input),
+            "output" => ("output", &mut self.standard_output),
+            "error" => ("error", &mut self.standard_error),
+            _ => return Ok(()),
+        };
+        let value = value.filter(|value| !value.is_empty());
+        *place = Some(value.ok_or(BatchError::NoValue { option })?);
+        Ok(())
+    }
+
+    /// Gives a job what its script asks for, unless the request says it: for Slurm, that is a
+    /// command line, which wins.
+    pub(super) fn add_to(&mut self, job: &mut JobDescription) {
+        let places = [
+            (&mut job.name, &mut self.name),
+            (&mut job.standard_input, &mut self.standard_input),
+            (&mut job.standard_output, &mut self.standard_output),
+            (&mut job.standard_error, &mut self.standard_error),
+        ];
+        for (place, value) in places {
+            *place = place.take().or_else(|| value.take());
         }
-        if let Some(text) = word
-            .strip_prefix("--time=")
-            .or_else(|| word.strip_prefix("-t"))
-        {
-            return Some(text);
+        if job.working_directory.is_empty() {
+            job.working_directory = self.working_directory.take().unwrap_or_default();
         }
     }
-    None
 }
 
 /// Slurm's times: `M`, `M:S`, `H:M:S`, `D-H`, `D-H:M`, `D-H:M:S`. `None` when it is none.
@@ -143,7 +185,42 @@ mod tests {
         assert_eq!(late.time_limit, None);
         assert_eq!(Batch::parse("echo\n"), Err(BatchError::NoInterpreter));
         assert_eq!(Batch::parse(""), Err(BatchError::NoInterpreter));
-        let bad = Batch::parse("#!/bin/sh\n#SBATCH --time=soon\n");
-        assert_eq!(bad, Err(BatchError::BadTimeLimit));
+        for (line, error) in [
+            ("--time=soon", BatchError::BadTimeLimit),
+            ("--time", BatchError::BadTimeLimit),
+            ("-J", BatchError::NoValue { option: "job-name" }),
+            ("--output=", BatchError::NoValue { option: "output" }),
+            ("--comment='", BatchError::OpenQuote),
+        ] {
+            let bad = Batch::parse(&format!("#!/bin/sh\n#SBATCH {line}\n"));
+            assert_eq!(bad, Err(error), "{line}");
+        }
+    }
+
+    #[test]
+    fn what_the_request_says_wins() {
+        let script = "#!/bin/sh\n#SBATCH -J first\n#SBATCH -J script -D /script --input in\n\
+                      #SBATCH --output=out -e err --gres=gpu:1 --new-flag\n";
+        let given = |job: JobDescription| {
+            let mut job = job;
+            Batch::parse(script).unwrap().add_to(&mut job);
+            let texts = [
+                job.name,
+                Some(job.working_directory),
+                job.standard_input,
+                job.standard_output,
+                job.standard_error,
+            ];
+            texts.map(Option::unwrap)
+        };
+        let all = ["script", "/script", "in", "out", "err"];
+        assert_eq!(given(JobDescription::default()), all);
+        let job = JobDescription {
+            name: Some("asked".into()),
+            working_directory: "/asked".into(),
+            standard_output: Some("asked.out".into()),
+            ..JobDescription::default()
+        };
+        assert_eq!(given(job), ["asked", "/asked", "in", "asked.out", "err"]);
     }
 }

@@ -5,6 +5,7 @@ mod hybrid;
 pub mod local;
 mod not_driven;
 mod pbs;
+mod sbatch;
 pub(crate) mod shared;
 mod slurm_cli;
 mod slurm_rest;
@@ -181,7 +182,7 @@ pub struct JobDescription {
     pub working_directory: String,
     /// File for standard input; absent: nothing.
     pub standard_input: Option<String>,
-    /// File for standard output; `%j` is the job id; absent: the scheduler's default.
+    /// File for standard output, with Slurm's patterns; absent: the scheduler's default.
     pub standard_output: Option<String>,
     /// File for standard error; absent: with standard output.
     pub standard_error: Option<String>,

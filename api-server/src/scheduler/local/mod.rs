@@ -5,6 +5,7 @@
 //! tracker; it owns the child and is the only one that signals or reaps it. Jobs end when the
 //! service stops. Descendants that leave the session (setsid) are not followed.
 
+mod file_name;
 mod process;
 mod table;
 
@@ -130,8 +131,10 @@ impl LocalScheduler {
         let script = self
             .script_text(caller, std::mem::take(&mut job.script))
             .await?;
-        let batch = Batch::parse(&script).map_err(|error| rejected(error.to_string()))?;
-        process::check_environment(&job).map_err(rejected)?;
+        let mut batch = Batch::parse(&script).map_err(|error| rejected(error.to_string()))?;
+        batch.add_to(&mut job);
+        job.name.get_or_insert_with(|| "batch".to_owned());
+        process::check(&job).map_err(rejected)?;
         let wall_time = batch
             .time_limit
             .map_or(self.limits.wall_time, |t| t.min(self.limits.wall_time));

@@ -11,9 +11,11 @@ use std::time::Duration;
 use rustix::process::Signal;
 use tokio_util::sync::CancellationToken;
 
+use super::file_name::Names;
 use super::table::End;
 use crate::command::exports;
 use crate::executor::{Group, RunAs, command_as};
+use crate::limits;
 use crate::scheduler::JobDescription;
 
 /// Everything needed to start a job. Not to be printed: its script may hold passwords.
@@ -51,18 +53,25 @@ pub(super) async fn start(launch: &Launch, spool: &Path) -> std::io::Result<Runn
     let job = &launch.job;
     let script = SpoolFile::write(launch, spool, "script", &launch.script)?;
     let variables = SpoolFile::write(launch, spool, "environment", &environment(launch))?;
-    let expand = |name: &str| name.replace("%j", &launch.id.to_string());
+    let names = Names {
+        id: launch.id,
+        name: job.name.as_deref().unwrap_or_default(),
+        user: &launch.run_as.account().name,
+        host: &super::hostname().unwrap_or_default(),
+    };
+    let stdin = job.standard_input.as_deref().unwrap_or("/dev/null");
     let stdout = job.standard_output.as_deref().unwrap_or("slurm-%j.out");
-    let stderr = job
-        .standard_error
-        .as_deref()
-        .map(expand)
-        .unwrap_or_default();
+    let stderr = job.standard_error.as_deref().unwrap_or_default();
+    let files = [stdin, stdout, stderr].map(|pattern| names.expand(pattern));
+    let [stdin, stdout, mut stderr] = files;
+    if stderr == stdout {
+        // Opened twice, each stream would write over the other.
+        stderr.clear();
+    }
     let mut command = command_as(&launch.run_as, "/bin/sh");
     command.args(["-c", LAUNCHER, "job", &job.working_directory]);
-    command.arg(job.standard_input.as_deref().unwrap_or("/dev/null"));
     command
-        .args([expand(stdout), stderr])
+        .args([stdin, stdout, stderr])
         .arg(&variables.0)
         .args(&launch.interpreter)
         .arg(&script.0);
@@ -83,7 +92,7 @@ fn environment(launch: &Launch) -> String {
     let id = launch.id.to_string();
     let own = [
         ("SLURM_JOB_ID", id.as_str()),
-        ("SLURM_JOB_NAME", job.name.as_deref().unwrap_or("batch")),
+        ("SLURM_JOB_NAME", job.name.as_deref().unwrap_or_default()),
         ("SLURM_SUBMIT_DIR", &job.working_directory),
     ];
     let users = job.environment.iter();
@@ -153,8 +162,8 @@ impl Drop for SpoolFile {
     }
 }
 
-/// Refuses what the kernel would: it says why instead.
-pub(super) fn check_environment(job: &JobDescription) -> Result<(), &'static str> {
+/// Refuses what the kernel would: it says why instead. And what is longer than Slurm takes it.
+pub(super) fn check(job: &JobDescription) -> Result<(), &'static str> {
     let bad_name = |name: &str| name.is_empty() || name.contains(['=', '\0']);
     if job
         .environment
@@ -163,17 +172,26 @@ pub(super) fn check_environment(job: &JobDescription) -> Result<(), &'static str
     {
         return Err("a variable of the environment has an impossible name or value");
     }
-    let texts = [
+    let names = [&job.name, &job.account].map(Option::as_ref);
+    let paths = [
         Some(&job.working_directory),
-        job.name.as_ref(),
         job.standard_input.as_ref(),
         job.standard_output.as_ref(),
         job.standard_error.as_ref(),
     ];
-    match texts.into_iter().flatten().any(|text| text.contains('\0')) {
-        true => Err("a name or path contains a NUL character"),
-        false => Ok(()),
+    let names = names.into_iter().flatten();
+    let names = names.map(|name| (name, limits::JOB_NAME_MAX_BYTES));
+    let paths = paths.into_iter().flatten();
+    let paths = paths.map(|path| (path, limits::PATH_MAX_BYTES));
+    for (text, max_bytes) in names.chain(paths) {
+        if text.contains('\0') {
+            return Err("a name or path contains a NUL character");
+        }
+        if text.len() > max_bytes {
+            return Err("a name or path is too long");
+        }
     }
+    Ok(())
 }
 
 /// Sets the permission bits of a file or directory.

@@ -150,7 +150,7 @@ impl JobRecord {
     ) -> Self {
         Self {
             id: 0,
-            name: job.name.clone().unwrap_or_else(|| "batch".to_owned()),
+            name: job.name.clone().unwrap_or_default(),
             user: user.clone(),
             group_id: account.gid,
             charged: job.account.clone(),

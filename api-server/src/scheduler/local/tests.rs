@@ -200,6 +200,52 @@ async fn a_script_may_ask_for_less_time_and_not_for_more() {
 }
 
 #[tokio::test]
+async fn a_script_names_its_job_and_its_files() {
+    let bench = Bench::new(|_| {}).await;
+    let script = |name: &str| {
+        Script::Text(format!(
+            "#!/bin/sh\n#SBATCH --job-name={name} --nodes 1\n#SBATCH -o '%x of %j.out'\n\
+             #SBATCH --error=%x.err\n\necho \"$SLURM_JOB_NAME\"; echo bad >&2\n"
+        ))
+    };
+    let job = |name: &str| JobDescription {
+        name: None,
+        script: script(name),
+        ..bench.job("")
+    };
+    let id = bench.submit(job("mine")).await;
+    let view = bench.ended(&id).await;
+    assert_eq!(
+        (view.status.state.as_str(), &*view.name),
+        ("COMPLETED", "mine")
+    );
+    let output = bench.file(&format!("mine of {}.out", id.as_str())).await;
+    assert_eq!(output, "mine\n");
+    assert_eq!(bench.file("mine.err").await, "bad\n");
+
+    let asked = JobDescription {
+        name: Some("asked".into()),
+        standard_output: Some("%x.out".into()),
+        ..job("mine")
+    };
+    let id = bench.submit(asked).await;
+    assert_eq!(bench.ended(&id).await.name, "asked");
+    assert_eq!(bench.file("asked.out").await, "asked\n");
+    assert_eq!(bench.file("asked.err").await, "bad\n");
+
+    let both = bench.job("#SBATCH -o both -e both\necho one; echo two >&2; echo three");
+    bench.ended(&bench.submit(both).await).await;
+    assert_eq!(bench.file("both").await, "one\ntwo\nthree\n");
+
+    let long = job(&"x".repeat(limits::JOB_NAME_MAX_BYTES + 1));
+    let refused = bench.scheduler.submit(&bench.caller, long).await;
+    assert!(
+        matches!(refused, Err(SchedulerError::Rejected { .. })),
+        "{refused:?}"
+    );
+}
+
+#[tokio::test]
 async fn cancel_lets_the_job_clean_up() {
     let bench = Bench::new(|l| l.kill_grace = Duration::from_secs(10)).await;
     let body = "trap 'echo cleaned >clean; exit 0' TERM; echo ready >ready; sleep 600 & wait";

@@ -8,44 +8,11 @@ use std::collections::BTreeMap;
 use serde_json::{Map, Value, json};
 
 use crate::scheduler::parse_time_limit;
+use crate::scheduler::sbatch::{Asked, asked, stands_alone};
 
 /// Options of a script by their long names; a later one replaces an earlier one.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(super) struct Directives(BTreeMap<String, Option<String>>);
-
-/// Options with one letter, and what they stand for.
-const SHORT: &[(char, &str)] = &[
-    ('A', "account"),
-    ('a', "array"),
-    ('C', "constraint"),
-    ('c', "cpus-per-task"),
-    ('D', "chdir"),
-    ('d', "dependency"),
-    ('e', "error"),
-    ('G', "gpus"),
-    ('i', "input"),
-    ('J', "job-name"),
-    ('L', "licenses"),
-    ('N', "nodes"),
-    ('n', "ntasks"),
-    ('o', "output"),
-    ('p', "partition"),
-    ('q', "qos"),
-    ('t', "time"),
-];
-
-/// Options that never have a value.
-const FLAGS: &[&str] = &[
-    "hold",
-    "no-requeue",
-    "parsable",
-    "quiet",
-    "requeue",
-    "verbose",
-];
-
-/// Options whose value is optional, so that the next word is none.
-const OPTIONAL: &[&str] = &["exclusive", "get-user-env", "nice"];
 
 /// What a job by REST is not affected by: it never has the submitter's environment, nobody
 /// reads what a submission prints, and mail is no resource.
@@ -86,27 +53,25 @@ const NUMBERS: &[(&str, &str)] = &[
 ];
 
 impl Directives {
-    /// Reads a script as sbatch does: up to the first line that is neither comment nor blank.
+    /// Reads a script as sbatch does.
     ///
     /// # Errors
     /// With the word that is no option.
     pub(super) fn of(script: &str) -> Result<Self, String> {
-        let header = script.lines().map(str::trim);
-        let header = header.take_while(|line| line.is_empty() || line.starts_with('#'));
         let mut found = Self::default();
-        for line in header.filter_map(|line| line.strip_prefix("#SBATCH")) {
-            let mut words = words(line)?.into_iter().peekable();
-            while let Some(word) = words.next() {
-                let (name, mut value) = option(&word)?;
-                let alone = FLAGS.contains(&name.as_str()) || OPTIONAL.contains(&name.as_str());
-                if value.is_none() && !alone {
-                    value =
-                        Some(words.next().ok_or_else(|| {
-                            format!("#SBATCH --{name} in the script lacks a value")
-                        })?);
+        for asked in asked(script).map_err(|error| error.to_string())? {
+            let (name, value) = match asked {
+                Asked::Option { name, value } => (name, value),
+                Asked::Word(word) => {
+                    return Err(format!(
+                        "'{word}' in an #SBATCH line of the script is no known option"
+                    ));
                 }
-                found.0.insert(name, value);
+            };
+            if value.is_none() && !stands_alone(&name) {
+                return Err(format!("#SBATCH --{name} in the script lacks a value"));
             }
+            found.0.insert(name, value);
         }
         Ok(found)
     }
@@ -212,51 +177,6 @@ fn mebibytes(text: &str) -> Option<u64> {
         "T" => number.checked_mul(1024 * 1024),
         _ => None,
     }
-}
-
-/// The long name of one option, and its value where it is in the same word.
-fn option(word: &str) -> Result<(String, Option<String>), String> {
-    let unknown = || format!("'{word}' in an #SBATCH line of the script is no known option");
-    if let Some(long) = word.strip_prefix("--").filter(|long| !long.is_empty()) {
-        return Ok(match long.split_once('=') {
-            Some((name, value)) => (name.to_owned(), Some(value.to_owned())),
-            None => (long.to_owned(), None),
-        });
-    }
-    let mut letters = word.strip_prefix('-').ok_or_else(unknown)?.chars();
-    let letter = letters.next().ok_or_else(unknown)?;
-    let known = SHORT.iter().find(|(short, _)| *short == letter);
-    let (_, name) = known.ok_or_else(unknown)?;
-    let rest = letters.as_str();
-    let rest = rest.strip_prefix('=').unwrap_or(rest);
-    Ok((
-        (*name).to_owned(),
-        (!rest.is_empty()).then(|| rest.to_owned()),
-    ))
-}
-
-/// Words of a line: quotes and backslashes hold them together, a `#` ends the line.
-fn words(line: &str) -> Result<Vec<String>, String> {
-    let (mut words, mut word, mut quote) = (Vec::new(), None::<String>, None);
-    let mut characters = line.chars();
-    while let Some(c) = characters.next() {
-        match (quote, c) {
-            (Some(open), c) if c == open => quote = None,
-            (None, '\'' | '"') => {
-                quote = Some(c);
-                word.get_or_insert_default();
-            }
-            (None | Some('"'), '\\') => word.get_or_insert_default().extend(characters.next()),
-            (None, '#') if word.is_none() => break,
-            (None, c) if c.is_whitespace() => words.extend(word.take()),
-            (_, c) => word.get_or_insert_default().push(c),
-        }
-    }
-    if quote.is_some() {
-        return Err("a quote in an #SBATCH line of the script is not closed".to_owned());
-    }
-    words.extend(word);
-    Ok(words)
 }
 
 #[cfg(test)]
