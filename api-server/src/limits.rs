@@ -95,6 +95,9 @@ pub const JOB_NAME_MAX_BYTES: usize = 1024;
 /// Most buckets of an object store of which is remembered that they are there.
 pub const KNOWN_BUCKETS_MAX: usize = 10_000;
 
+/// Most jobs of a system whose private file is known, to be removed when they are cancelled.
+pub const PRIVATE_FILES_MAX: usize = 10_000;
+
 /// Largest program installed on systems, in bytes: many times the real one, with its
 /// debugging information.
 pub const PROGRAM_MAX_BYTES: u64 = 512 * 1024 * 1024;

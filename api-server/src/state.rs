@@ -23,7 +23,8 @@ use crate::ssh::{Credentials, SshExecutor};
 use crate::storage::ObjectStore;
 use crate::tracing_log::TracingLog;
 use crate::transfer::{
-    Installer, Program, S3Method, StreamerMethod, TransferMethod, Transfers, WormholeMethod,
+    Installer, PrivateFiles, Program, S3Method, StreamerMethod, TransferMethod, Transfers,
+    WormholeMethod,
 };
 
 /// Shared by all requests; cheap to clone.
@@ -351,6 +352,7 @@ fn transfers(config: &SystemConfig, object_store: Option<&Arc<ObjectStore>>) -> 
         command_output_bytes: limits.output_bytes,
         methods: methods.collect(),
         program: program(config),
+        private_files: PrivateFiles::default(),
     }
 }
 

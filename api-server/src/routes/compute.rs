@@ -111,7 +111,12 @@ pub(crate) async fn cancel(call: Call) -> Result<Response, ApiError> {
     let system = call.compute_system()?;
     let id = call.job_id()?;
     let caller = call.caller.clone();
-    let work = async move { system.scheduler.cancel(&caller, &id).await };
+    let work = async move {
+        match on_system(&system, &caller) {
+            Ok(on) => system.transfers.cancel(on, &id).await,
+            Err(_) => system.scheduler.cancel(&caller, &id).await,
+        }
+    };
     call.state.detached(work).await.ok_or_else(interrupted)??;
     Ok(StatusCode::NO_CONTENT.into_response())
 }

@@ -5,6 +5,7 @@ mod file_job;
 mod install;
 mod listening;
 mod method;
+mod private_files;
 mod room;
 mod s3;
 mod script;
@@ -20,6 +21,7 @@ pub use error::TransferError;
 pub use file_job::{Check, FileJob};
 pub use install::Installer;
 pub use method::{JobFiles, TransferMethod, TransferPlan, TransferRequest};
+pub use private_files::PrivateFiles;
 pub use s3::S3Method;
 pub use script::{DirectiveError, batch_script};
 pub use streamer::StreamerMethod;
@@ -53,6 +55,8 @@ pub struct Transfers {
     pub methods: Vec<Arc<dyn TransferMethod>>,
     /// The program that jobs run.
     pub program: Program,
+    /// What is to be removed with which job.
+    pub private_files: PrivateFiles,
 }
 
 /// Where the `streamer` program that jobs run comes from.
@@ -122,6 +126,8 @@ impl Transfers {
         };
         match self.submit(on, name, request.account, &plan.body).await {
             Ok(job) => {
+                let path = files.private_path();
+                self.private_files.insert(&job.job_id, on.caller, path);
                 if method.clients_try_once() {
                     self.wait_until_listening(on, &job.job_id, &files.directory)
                         .await;
@@ -129,10 +135,23 @@ impl Transfers {
                 Ok((job.clone(), directive(plan, &job)))
             }
             Err(error) => {
-                self.remove_private(on, &files).await;
+                self.remove_private(on, files.private_path()).await;
                 Err(error)
             }
         }
+    }
+
+    /// Ends a job of the caller, and removes its private file: a job that never runs does not, nor
+    /// does one that a signal ends.
+    ///
+    /// # Errors
+    /// When the scheduler does not do it. Not cancel-safe.
+    pub async fn cancel(&self, on: OnSystem<'_>, id: &JobId) -> Result<(), SchedulerError> {
+        on.scheduler.cancel(on.caller, id).await?;
+        if let Some(path) = self.private_files.take(id.as_str(), on.caller) {
+            self.remove_private(on, path).await;
+        }
+        Ok(())
     }
 
     /// Leaves it to the client where that cannot be told.
@@ -339,11 +358,10 @@ impl Transfers {
         Ok(self.run(on, &command).await?)
     }
 
-    /// Of a job that was not taken. It is harmless by now: nothing listens.
-    async fn remove_private(&self, on: OnSystem<'_>, files: &JobFiles) {
-        let path = files.private_path();
+    /// Of a job that will not run. It is harmless by now: nothing listens.
+    async fn remove_private(&self, on: OnSystem<'_>, path: String) {
         if let Err(error) = self.run(on, &RemovePrivate { path }).await {
-            tracing::warn!(%error, "the private file of a job that was not taken stays");
+            tracing::warn!(%error, "the private file of a job that does not run stays");
         }
     }
 

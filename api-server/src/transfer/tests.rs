@@ -128,6 +128,7 @@ impl Bench {
                 command_output_bytes: 10_000,
                 methods: vec![Arc::new(StreamerMethod::new(config(json!({}))))],
                 program: Program::There(program.display().to_string()),
+                private_files: PrivateFiles::default(),
             },
             directory,
             caller: Caller::for_tests("bob"),
@@ -296,6 +297,40 @@ async fn of_a_refused_job_no_secret_stays() {
     assert!(bench.start(Operation::Receive, &target).await.is_err());
     let private = bench.directory.path().join("bob/.f7t_transfers");
     assert_eq!(std::fs::read_dir(private).unwrap().count(), 0);
+}
+
+#[tokio::test]
+async fn of_a_job_that_is_cancelled_before_it_runs_no_secret_stays() {
+    let bench = Bench::new().await;
+    // There is room for two.
+    for _ in 0..2 {
+        let job = JobDescription {
+            working_directory: bench.directory.path().display().to_string(),
+            script: Script::Text("#!/bin/sh\nexec sleep 600\n".into()),
+            ..JobDescription::default()
+        };
+        bench.scheduler.submit(&bench.caller, job).await.unwrap();
+    }
+    let target = bench.directory.path().join("x").display().to_string();
+    let (job, _) = bench.start(Operation::Receive, &target).await.unwrap();
+    let private = bench.directory.path().join("bob/.f7t_transfers");
+    let files = || std::fs::read_dir(&private).unwrap().count();
+    let id = JobId::parse(&job.job_id).unwrap();
+    let eve = Caller::for_tests("eve");
+    let on = OnSystem {
+        caller: &eve,
+        ..bench.on_system()
+    };
+    bench.transfers.cancel(on, &id).await.unwrap_err();
+    assert_eq!(files(), 1);
+    bench
+        .transfers
+        .cancel(bench.on_system(), &id)
+        .await
+        .unwrap();
+    assert_eq!(files(), 0);
+    bench.ended(&job, "CANCELLED").await;
+    bench.scheduler.shutdown().await;
 }
 
 #[tokio::test]
