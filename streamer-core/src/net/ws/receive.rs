@@ -111,8 +111,12 @@ impl Receiving {
 
     async fn write(&mut self, message: Message) -> Result<(), Failure> {
         let bytes = message.into_data();
-        match &mut self.writer {
-            Some(writer) if writer.pieces.send(bytes).await.is_ok() => Ok(()),
+        let pieces = self
+            .writer
+            .as_ref()
+            .and_then(|writer| writer.pieces.as_ref());
+        match pieces {
+            Some(pieces) if pieces.send(bytes).await.is_ok() => Ok(()),
             _ => match self.written().await {
                 Err(error) => Err(error),
                 // Local invariant: a writer leaves early for an error only.
@@ -141,11 +145,14 @@ impl Receiving {
 
     /// What the writer has done, once it has done all.
     async fn written(&mut self) -> Result<Written, Failure> {
-        let Some(Writer { pieces, thread }) = self.writer.take() else {
+        let Some(writer) = &mut self.writer else {
             return Err(broken(()));
         };
-        drop(pieces);
-        let (file, result) = thread.await.map_err(broken)?;
+        writer.pieces = None;
+        // It stays until the thread has ended: whoever stops this meanwhile puts its file away.
+        let ended = (&mut writer.thread).await;
+        self.writer = None;
+        let (file, result) = ended.map_err(broken)?;
         match result {
             Ok((sha256, hashes)) => Ok(Written {
                 file,
@@ -198,7 +205,8 @@ type Hashes = ([u8; 32], Vec<Hash>);
 
 /// The thread that hashes and writes.
 struct Writer {
-    pieces: mpsc::Sender<Bytes>,
+    /// `None` once all were given to it.
+    pieces: Option<mpsc::Sender<Bytes>>,
     thread: JoinHandle<(Arc<PartialFile>, Result<Hashes, StoreError>)>,
 }
 
@@ -218,7 +226,10 @@ impl Writer {
             }
             (file, Ok(hasher.finish()))
         });
-        Self { pieces, thread }
+        Self {
+            pieces: Some(pieces),
+            thread,
+        }
     }
 }
 

@@ -2,12 +2,12 @@
 
 use std::io;
 use std::net::SocketAddr;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use ring::rand::{SecureRandom as _, SystemRandom};
-use streamer_core::net::dial::{Choice, DialError, DialOptions, Dialled};
+use streamer_core::net::dial::{Choice, DialOptions, Dialled};
 use streamer_core::net::limit::RateLimit;
 use streamer_core::net::link::Link;
 use streamer_core::net::progress::Snapshot;
@@ -17,15 +17,19 @@ use streamer_core::net::ws::dial::{FindError, Found, Plaintext, find};
 use streamer_core::net::ws::{self, PlainLink};
 use streamer_core::net::{Progress, TransferError, Transferred, receive, send};
 use streamer_core::session::ReceiverConfig;
-use streamer_core::store::StoreError;
-use streamer_core::store::filter::{Filter, FilterError};
+use streamer_core::store::filter::Filter;
 use streamer_core::store::source::Source;
 use streamer_core::store::target::Target;
 use streamer_core::wire::message::{Role, SessionId, Wanted};
-use streamer_core::{Coordinates, CoordinatesError, ErrorCode, Operation, Transport, limits};
+use streamer_core::{Coordinates, Operation, Transport, limits};
 
-use crate::config::ApiInputError;
-use crate::job::{ApiAccess, AskError, JobState, JobWatch, News};
+mod error;
+mod patience;
+
+pub use self::error::ClientError;
+use self::error::not_found;
+use self::patience::{Patience, RETRY_PAUSE};
+use crate::job::{ApiAccess, JobState, JobWatch, News};
 pub use crate::line::Connections;
 use crate::line::{Line, Purpose};
 
@@ -446,28 +450,6 @@ async fn until_over(watch: &mut Option<JobWatch>, notify: &mut impl FnMut(Notice
     }
 }
 
-/// Why the search failed, as the user should see it.
-fn not_found(
-    error: DialError,
-    coordinates: &Coordinates,
-    plaintext: Plaintext,
-    retries: u32,
-    job: Option<&JobState>,
-) -> ClientError {
-    if retries > 0 {
-        return ClientError::LostForGood { error };
-    }
-    if let Some(state) = job.filter(|state| state.is_to_come()) {
-        let state = Box::new(state.clone());
-        return ClientError::JobToCome { state, error };
-    }
-    let resolved = !matches!(error, DialError::Resolve { .. });
-    if resolved && plaintext == Plaintext::Never && !coordinates.secret.is_key() {
-        return ClientError::NotProven { error };
-    }
-    error.into()
-}
-
 async fn run_plain(
     link: PlainLink,
     local: &Local,
@@ -484,94 +466,6 @@ async fn run_plain(
         Local::Target(target, _) => {
             let config = ReceiverConfig::default();
             ws::receive::receive(link, target.clone(), config, progress, stop).await
-        }
-    }
-}
-
-/// How often and for how long an endpoint is dialled again that answers and is lost again.
-/// Reads no clock.
-struct Patience {
-    wait: Duration,
-    role: Role,
-    /// Most that a session has shown to be in place.
-    best: Proof,
-    /// When the last progress was seen, or the first loss, and how many losses brought nothing since.
-    row: Option<(Instant, u32)>,
-    pause: Duration,
-}
-
-/// What a session has shown to be in place: more than that is progress.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-struct Proof {
-    moved: u64,
-    held: u64,
-    entries: u64,
-}
-
-impl Proof {
-    /// What a sender has sent proves nothing: it may wait in a socket of its own.
-    fn of(moved: &Snapshot, role: Role) -> Self {
-        Self {
-            moved: match role {
-                Role::Receiver => moved.moved_bytes,
-                Role::Sender => 0,
-            },
-            held: moved.resumed_bytes,
-            entries: moved.entries_done,
-        }
-    }
-
-    fn max(self, other: Self) -> Self {
-        Self {
-            moved: self.moved.max(other.moved),
-            held: self.held.max(other.held),
-            entries: self.entries.max(other.entries),
-        }
-    }
-}
-
-/// What follows from a loss.
-#[derive(Debug, PartialEq, Eq)]
-struct AfterLoss {
-    /// Nothing is brought, again and again: another way may be open.
-    is_stuck: bool,
-    /// How long to wait before the next try; `None` when it is not worth one.
-    pause: Option<Duration>,
-}
-
-impl Patience {
-    fn new(wait: Duration, role: Role) -> Self {
-        Self {
-            wait,
-            role,
-            best: Proof::default(),
-            row: None,
-            pause: RETRY_PAUSE,
-        }
-    }
-
-    /// A session is lost that had moved so much: the wait is longer each time, unless it brought
-    /// something.
-    fn on_lost(&mut self, moved: &Snapshot, now: Instant) -> AfterLoss {
-        let best = self.best.max(Proof::of(moved, self.role));
-        let is_progress = best != self.best;
-        self.best = best;
-        let (since, losses) = match self.row {
-            Some((since, losses)) if !is_progress => (since, losses + 1),
-            _ => {
-                self.pause = RETRY_PAUSE;
-                // What a sender has brought is seen in the session after.
-                (now, u32::from(!is_progress))
-            }
-        };
-        self.row = Some((since, losses));
-        // One session may be longer than the wait: what it hashes takes its time.
-        let is_hopeless = losses > LOSSES_MAX && now.saturating_duration_since(since) >= self.wait;
-        let pause = self.pause;
-        self.pause = (2 * pause).min(RETRY_PAUSE_MAX);
-        AfterLoss {
-            is_stuck: losses >= STUCK,
-            pause: (!is_hopeless).then_some(pause),
         }
     }
 }
@@ -607,114 +501,6 @@ fn new_session() -> Result<SessionId, ClientError> {
     Ok(SessionId(bytes))
 }
 
-/// Why a client failed.
-#[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum ClientError {
-    /// The coordinates are none.
-    #[error(transparent)]
-    Coordinates(#[from] CoordinatesError),
-    /// They are for the other verb.
-    #[error("these coordinates are of an endpoint that wants to {operation} too")]
-    WrongDirection {
-        /// What both want to do.
-        operation: Operation,
-    },
-    /// The file with the coordinates.
-    #[error("cannot read the coordinates from '{}'", path.display())]
-    Input {
-        /// Which.
-        path: PathBuf,
-        /// Why.
-        source: io::Error,
-    },
-    /// The source or the target.
-    #[error(transparent)]
-    Store(#[from] StoreError),
-    /// A pattern of the filter.
-    #[error(transparent)]
-    Filter(#[from] FilterError),
-    /// The endpoint was not found.
-    #[error(transparent)]
-    Dial(#[from] DialError),
-    /// No endpoint of ours was found with coordinates of the Python service.
-    #[error("these coordinates were issued for the Python streamer, and nothing else was found")]
-    NotProven {
-        /// What the search said.
-        #[source]
-        error: DialError,
-    },
-    /// The endpoint's job has ended: nobody will answer.
-    #[error("{state}")]
-    JobOver {
-        /// How.
-        state: Box<JobState>,
-    },
-    /// The endpoint's job has not come to listening in time.
-    #[error("{state}")]
-    JobToCome {
-        /// Where it is.
-        state: Box<JobState>,
-        /// What the search said.
-        #[source]
-        error: DialError,
-    },
-    /// Nobody can be asked how the job stands.
-    #[error(transparent)]
-    Ask(AskError),
-    /// Who could say how the job stands was not named well.
-    #[error(transparent)]
-    Api(#[from] ApiInputError),
-    /// The endpoint was lost, and not found again.
-    #[error("the connection was lost and the endpoint did not come back")]
-    LostForGood {
-        /// What the last search said.
-        #[source]
-        error: DialError,
-    },
-    /// A side gave up.
-    #[error(transparent)]
-    Transfer(TransferError),
-    /// A side gave up, or was lost, over the plaintext protocol.
-    #[error(transparent)]
-    Plain(TransferError),
-    /// What the plaintext protocol cannot carry.
-    #[error("cannot send '{}': the plaintext protocol carries single files, and this is a directory", path.display())]
-    PlainTree {
-        /// Which.
-        path: PathBuf,
-    },
-    /// The user gave up.
-    #[error("interrupted")]
-    Interrupted,
-    /// Signals cannot be watched.
-    #[error("cannot watch for signals")]
-    Signals {
-        /// Why.
-        source: io::Error,
-    },
-    /// The operating system gave no randomness.
-    #[error("the operating system gave no randomness")]
-    NoRandomness,
-}
-
-impl From<TransferError> for ClientError {
-    fn from(error: TransferError) -> Self {
-        Self::Transfer(error)
-    }
-}
-
-impl ClientError {
-    /// What the peer or this side said, where somebody said something.
-    pub fn code(&self) -> Option<ErrorCode> {
-        match self {
-            Self::Transfer(error) | Self::Plain(error) => error.code(),
-            Self::Store(error) => Some(error.code),
-            _ => None,
-        }
-    }
-}
-
 /// What is lost when all is in place.
 const UNHEARD: &str = "all is in place, and the other side may not know yet";
 
@@ -723,72 +509,3 @@ const LOOKED_WITHIN: Duration = Duration::from_millis(50);
 
 /// Longest wait for a sign that nobody listens.
 const LISTENS_WITHIN: Duration = Duration::from_secs(1);
-
-/// Before a lost endpoint is dialled again: it may be noticing the loss itself.
-const RETRY_PAUSE: Duration = Duration::from_millis(200);
-
-/// Losses in a row that bring nothing until another transport is tried first.
-const STUCK: u32 = 2;
-
-/// Losses in a row that bring nothing, at least, until an endpoint is given up that answers.
-const LOSSES_MAX: u32 = 4;
-
-/// Between two tries of an endpoint that answers each time and is lost each time.
-const RETRY_PAUSE_MAX: Duration = Duration::from_secs(5);
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    const WAIT: Duration = Duration::from_secs(60);
-
-    fn moved(moved_bytes: u64, resumed_bytes: u64) -> Snapshot {
-        Snapshot {
-            moved_bytes,
-            resumed_bytes,
-            ..Snapshot::default()
-        }
-    }
-
-    /// Losses until it gives up, one every `every`, each after so much.
-    fn losses(role: Role, every: Duration, proof: impl Fn(u64) -> Snapshot) -> Option<u32> {
-        let (mut patience, begun) = (Patience::new(WAIT, role), Instant::now());
-        (1..=100).find(|&number| {
-            let now = begun + every * number;
-            patience.on_lost(&proof(number.into()), now).pause.is_none()
-        })
-    }
-
-    #[test]
-    fn what_only_left_this_side_is_no_progress() {
-        let second = Duration::from_secs(1);
-        let sent = |number| moved(number << 20, 0);
-        assert_eq!(losses(Role::Sender, second, sent), Some(61));
-        assert_eq!(losses(Role::Receiver, second, sent), None);
-        let held = |number| moved(number << 20, number);
-        assert_eq!(losses(Role::Sender, second, held), None);
-    }
-
-    #[test]
-    fn a_long_session_that_hashes_may_be_lost_a_few_times() {
-        let hour = Duration::from_secs(3600);
-        assert_eq!(
-            losses(Role::Receiver, hour, |_| moved(0, 0)),
-            Some(LOSSES_MAX + 1)
-        );
-    }
-
-    #[test]
-    fn who_is_stuck_waits_longer_each_time() {
-        let (mut patience, now) = (Patience::new(WAIT, Role::Receiver), Instant::now());
-        let mut lost = |bytes| patience.on_lost(&moved(bytes, 0), now);
-        assert!(!lost(0).is_stuck);
-        let again = lost(0);
-        assert_eq!((again.is_stuck, again.pause), (true, Some(2 * RETRY_PAUSE)));
-        let after = lost(1);
-        assert_eq!((after.is_stuck, after.pause), (false, Some(RETRY_PAUSE)));
-        assert!(!lost(1).is_stuck);
-        assert!((0..9).all(|_| lost(1).is_stuck));
-        assert_eq!(lost(1).pause, Some(RETRY_PAUSE_MAX));
-    }
-}
