@@ -80,6 +80,26 @@ impl BlockHasher {
     }
 }
 
+/// Hashes one block of a file, which `read` reads a buffer at a time from an offset on.
+///
+/// # Errors
+/// Those of `read`.
+pub(crate) fn hash_block<E>(
+    plan: BlockPlan,
+    block: u64,
+    buffer: &mut [u8],
+    mut read: impl FnMut(&mut [u8], u64) -> Result<(), E>,
+) -> Result<Hash, E> {
+    let mut hasher = BlockHasher::new(plan, block);
+    let range = plan.range(block);
+    for start in range.clone().step_by(buffer.len()) {
+        let length = (range.end - start).min(buffer.len() as u64) as usize;
+        read(&mut buffer[..length], start)?;
+        hasher.update(&buffer[..length]);
+    }
+    Ok(hasher.finish())
+}
+
 /// The root of a file of which every block's hash is known, in order.
 ///
 /// `blocks` has as many hashes as the file has blocks; none for an empty file.

@@ -15,7 +15,7 @@ use crate::net::outlet::{LaneLost, Outlet, Piece, Socket, write_streams};
 use crate::net::queue::WorkQueue;
 use crate::net::tcp::TlsStream;
 use crate::store::StoreError;
-use crate::store::partial::Leaving;
+use crate::store::leaving::Leaving;
 use crate::store::source::{Source, SourceFile, read_whole};
 use crate::store::walk::SourceTree;
 use crate::wire::message::{Entry, EntryKind, Held};

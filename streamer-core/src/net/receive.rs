@@ -533,7 +533,7 @@ mod tests {
     use crate::path::RelPath;
     use crate::secret::TransferSecret;
     use crate::session::hello;
-    use crate::store::partial::Leaving;
+    use crate::store::leaving::Leaving;
     use crate::store::target::TargetPolicy;
     use crate::wire::message::{Message, Offer, Role, Timestamp};
     use crate::wire::record::RecordHeader;

@@ -8,7 +8,8 @@ use proptest::prelude::*;
 use crate::hash::{BlockHasher, Hash};
 use crate::limits::BLOCK_MIN_BYTES;
 use crate::path::RelPath;
-use crate::store::partial::{Leaving, PartialFile};
+use crate::store::leaving::Leaving;
+use crate::store::partial::PartialFile;
 use crate::store::place::Place;
 use crate::wire::message::{Entry, EntryKind, Timestamp};
 

@@ -8,6 +8,7 @@ pub(crate) mod beneath;
 mod damage;
 pub mod filter;
 pub mod journal;
+pub mod leaving;
 pub mod partial;
 pub mod place;
 mod places;

@@ -9,11 +9,11 @@ use rustix::fs::FileType;
 
 use crate::blocks::BlockPlan;
 use crate::error::ErrorCode;
-use crate::hash::{BlockHasher, Hash, root_of};
+use crate::hash::{Hash, hash_block, root_of};
 use crate::limits;
 use crate::path::RelPath;
 use crate::store::StoreError;
-use crate::store::partial::Leaving;
+use crate::store::leaving::Leaving;
 use crate::store::sparse;
 use crate::store::walk::SourceTree;
 use crate::wire::message::{Entry, EntryKind, Held, Timestamp};
@@ -193,14 +193,8 @@ impl SourceFile {
     }
 
     fn hash_block(&self, block: u64, buffer: &mut [u8]) -> Result<Hash, StoreError> {
-        let mut hasher = BlockHasher::new(self.plan, block);
-        let range = self.plan.range(block);
-        for start in range.clone().step_by(buffer.len()) {
-            let length = (range.end - start).min(buffer.len() as u64) as usize;
-            self.read_exact_at(&mut buffer[..length], start)?;
-            hasher.update(&buffer[..length]);
-        }
-        Ok(hasher.finish())
+        let read = |bytes: &mut [u8], offset| self.read_exact_at(bytes, offset);
+        hash_block(self.plan, block, buffer, read)
     }
 
     /// The root of the file, once every block was read and if it did not change meanwhile.

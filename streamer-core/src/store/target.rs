@@ -7,7 +7,8 @@ use rustix::fs::{FileType, Stat};
 
 use crate::error::ErrorCode;
 use crate::store::StoreError;
-use crate::store::partial::{HeldRuns, Leaving, PartialFile};
+use crate::store::leaving::Leaving;
+use crate::store::partial::{HeldRuns, PartialFile};
 use crate::store::place::Place;
 use crate::store::tree::TreeTarget;
 use crate::wire::message::{Entry, EntryKind, SessionId};

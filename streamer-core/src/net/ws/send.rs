@@ -23,7 +23,7 @@ use crate::net::{TransferError, Transferred};
 use crate::session::Conclusion;
 use crate::session::stall::ANYTHING;
 use crate::store::StoreError;
-use crate::store::partial::Leaving;
+use crate::store::leaving::Leaving;
 use crate::store::source::SourceFile;
 use crate::websocket::message::{Eof, Init};
 use crate::websocket::{Ending, Sender};

@@ -1,0 +1,115 @@
+//! What an earlier run left of a partial: read, hashed, taken up.
+
+use std::io;
+use std::os::unix::fs::FileExt as _;
+
+use rustix::fs::OFlags;
+
+use super::{HeldRuns, PartialFile};
+use crate::error::ErrorCode;
+use crate::hash::{Hash, hash_block};
+use crate::limits;
+use crate::store::StoreError;
+use crate::store::journal::{self, Journal};
+use crate::store::leaving::Leaving;
+use crate::store::places::NEW;
+
+impl PartialFile {
+    /// Reads the journal of an earlier run and hashes what it claims; starts a new one where
+    /// there is none.
+    pub(super) fn take_up(&mut self, leaving: &Leaving) -> Result<HeldRuns, StoreError> {
+        let place = &self.places.journal;
+        if self.plan.count() <= 1 && self.places.in_tree && place.stat()?.is_none() {
+            // Nothing smaller than a block is resumed, and what is there is ours anyway.
+            return Ok(Vec::new());
+        }
+        let length = self.file.metadata().map(|found| found.len());
+        let is_empty = length.is_ok_and(|length| length == 0);
+        let file = place.open(OFlags::CREATE | OFlags::RDWR | OFlags::APPEND)?;
+        let stamp = self.stamp();
+        let found = Journal::read(&file, self.plan)
+            .map_err(|error| StoreError::target(error, "read", place.shown()))?;
+        let held = match found {
+            Some(journal) if journal.stamp == stamp => self.rehash(&journal, leaving)?,
+            // Of another source, but nothing of it arrived, or a block at most: nothing is lost.
+            Some(journal)
+                if journal.blocks.is_empty()
+                    || is_empty
+                    || journal.stamp.size <= limits::BLOCK_MIN_BYTES =>
+            {
+                Vec::new()
+            }
+            Some(_) => {
+                let part = self.places.part.shown();
+                return Err(StoreError::refused(
+                    ErrorCode::SourceChanged,
+                    "continue",
+                    part,
+                ));
+            }
+            None => Vec::new(),
+        };
+        let failed = |error| StoreError::target(error, "write", place.shown());
+        // Written anew, so that torn records do not hide those that follow.
+        self.journal = Some(if held.is_empty() {
+            place.with_suffix(NEW).remove()?;
+            file.set_len(0).map_err(failed)?;
+            journal::write_header(&file, stamp).map_err(failed)?;
+            file
+        } else {
+            self.places.replace_journal(stamp, &held)?
+        });
+        Ok(runs(held.into_iter()))
+    }
+
+    /// The blocks of the journal that the partial really holds, in order.
+    pub(super) fn rehash(
+        &self,
+        journal: &Journal,
+        leaving: &Leaving,
+    ) -> Result<Vec<(u64, Hash)>, StoreError> {
+        let mut claimed = vec![None; self.plan.count() as usize];
+        journal
+            .blocks
+            .iter()
+            .for_each(|(block, hash)| claimed[*block as usize] = Some(*hash));
+        let mut held = Vec::new();
+        let mut buffer = vec![0; REHASH_BYTES];
+        for (block, hash) in (0..).zip(claimed).filter_map(|(b, hash)| Some((b, hash?))) {
+            if leaving.is_set() {
+                // Nothing of it was changed: the next session begins anew.
+                let (code, part) = (ErrorCode::Interrupted, self.places.part.shown());
+                return Err(StoreError::refused(code, "read", part));
+            }
+            if self.hash_block(block, &mut buffer)? == Some(hash) {
+                self.hashes()[block as usize] = Some(hash);
+                held.push((block, hash));
+            }
+        }
+        Ok(held)
+    }
+
+    /// `None` when the partial is too short to hold the block.
+    fn hash_block(&self, block: u64, buffer: &mut [u8]) -> Result<Option<Hash>, StoreError> {
+        let read = |bytes: &mut [u8], offset| self.file.read_exact_at(bytes, offset);
+        match hash_block(self.plan, block, buffer, read) {
+            Ok(hash) => Ok(Some(hash)),
+            Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => Ok(None),
+            Err(error) => Err(StoreError::target(error, "read", self.places.part.shown())),
+        }
+    }
+}
+
+pub(super) fn runs(blocks: impl Iterator<Item = (u64, Hash)>) -> HeldRuns {
+    let mut runs: HeldRuns = Vec::new();
+    for (block, hash) in blocks {
+        match runs.last_mut() {
+            Some((first, hashes)) if *first + hashes.len() as u64 == block => hashes.push(hash),
+            _ => runs.push((block, vec![hash])),
+        }
+    }
+    runs
+}
+
+/// Read at a time while a partial is checked.
+const REHASH_BYTES: usize = 1 << 20;
