@@ -18,6 +18,7 @@
 //!  Closed                                           Closed
 //! ```
 
+mod offers;
 mod receiver;
 mod sender;
 pub mod stall;

@@ -1,15 +1,20 @@
 //! The side that has the bytes.
 
-use std::collections::{BTreeMap, VecDeque};
+mod entries;
+mod losses;
 
+use std::collections::VecDeque;
+
+use self::entries::{Pending, Phase, Transferring};
 use crate::blocks::{BlockPlan, BlockRun, BlockSet};
 use crate::error::{ErrorCode, ProtocolError};
 use crate::hash::Hash;
 use crate::limits;
+use crate::session::offers::offers_of;
 use crate::session::{Conclusion, FIRST_ENTRY, SessionError, check_control, check_hello, hello};
 use crate::wire::message::{
-    Abort, Again, Answer, Complete, Decision, Done, Entry, EntryFailure, EntryKind, EntryRoot,
-    EntryRun, Finish, Held, Hello, LaneBlocks, Message, Offer, Receipt, Role, SessionId, Wanted,
+    Abort, Again, Answer, Complete, Decision, Done, Entry, EntryFailure, EntryRoot, EntryRun,
+    Finish, Held, Hello, Message, Receipt, Role, SessionId, Wanted,
 };
 
 /// State machine of the sender. See the module for how to drive it.
@@ -118,103 +123,6 @@ enum State {
     Transferring(Transferring),
     ExpectReceipt,
     Closed,
-}
-
-#[derive(Debug, Clone, Default)]
-struct Transferring {
-    offered: u32,
-    reading: bool,
-    last_offered: bool,
-    entries: BTreeMap<u32, Pending>,
-    /// A file was in place before: the tree has no hash, for which those that are over would
-    /// be kept.
-    has_kept: bool,
-    /// Blocks of them that the receiver said it holds.
-    held: u64,
-    /// How many of them have more to be said of by us.
-    unsaid: usize,
-    has_finished: bool,
-    /// Lanes that are lost; of the first one the receiver was asked what it lacks.
-    losses: VecDeque<Loss>,
-}
-
-impl Transferring {
-    /// Whether the receiver has told the outcome of everything.
-    fn is_over(&self) -> bool {
-        self.has_finished && self.entries.is_empty()
-    }
-
-    /// Whether another batch may be offered: of entries that are open there are only so many, and
-    /// of those that are over, behind one that is open.
-    fn has_room(&self) -> bool {
-        let first = self.entries.keys().next().unwrap_or(&self.offered);
-        let span = (self.offered - first) as usize;
-        self.entries.len() + limits::BATCH_MAX_ENTRIES <= limits::WINDOW_MAX_ENTRIES
-            && (self.has_kept || span + limits::BATCH_MAX_ENTRIES <= limits::TREE_SPAN_MAX_ENTRIES)
-    }
-}
-
-#[derive(Debug, Clone)]
-struct Loss {
-    lane: u16,
-    /// The blocks that it was given, but those that the receiver has said it lacks.
-    given: BTreeMap<u32, BlockSet>,
-}
-
-#[derive(Debug, Clone)]
-struct Pending {
-    plan: Option<BlockPlan>,
-    /// Blocks that the receiver said it holds.
-    held: u64,
-    /// Blocks that the receiver asked for again.
-    repeats: u32,
-    phase: Phase,
-}
-
-#[derive(Debug, Clone)]
-enum Phase {
-    ExpectAnswer {
-        held: Option<BlockSet>,
-        checks: u32,
-    },
-    Sending {
-        unsent: u64,
-        checks: u32,
-    },
-    Sealing,
-    ExpectDone,
-    /// We said that it failed; what the receiver said before it heard of that is stale.
-    Failed,
-}
-
-impl Phase {
-    /// Whether we have said all there is to say.
-    fn is_said(&self) -> bool {
-        matches!(self, Self::ExpectDone | Self::Failed)
-    }
-
-    /// Whether blocks of it may be on their way.
-    fn is_under_way(&self) -> bool {
-        match self {
-            Self::Sending { .. } | Self::Sealing | Self::ExpectDone => true,
-            Self::ExpectAnswer { .. } | Self::Failed => false,
-        }
-    }
-}
-
-impl Pending {
-    fn new(plan: Option<BlockPlan>) -> Self {
-        let phase = Phase::ExpectAnswer {
-            held: None,
-            checks: 0,
-        };
-        Self {
-            plan,
-            held: 0,
-            repeats: 0,
-            phase,
-        }
-    }
 }
 
 impl Sender {
@@ -619,82 +527,6 @@ impl Sender {
         }
     }
 
-    /// Asks which blocks of the lane are missing, unless nobody waits for any of them.
-    fn on_lane_lost(&mut self, lane: u16, runs: &[EntryRun]) {
-        let State::Transferring(transfer) = &mut self.state else {
-            return;
-        };
-        let mut given = BTreeMap::new();
-        for EntryRun { entry, run } in runs {
-            if let Some(pending) = transfer.entries.get(entry)
-                && let (true, Some(plan)) = (pending.phase.is_under_way(), pending.plan)
-            {
-                let blocks = given.entry(*entry).or_insert_with(|| BlockSet::new(plan));
-                for block in run.blocks().take_while(|block| *block < plan.count()) {
-                    blocks.insert(block);
-                }
-            }
-        }
-        if given.is_empty() {
-            return;
-        }
-        transfer.losses.push_back(Loss { lane, given });
-        if transfer.losses.len() == 1 {
-            self.ask_for_missing();
-        }
-    }
-
-    fn ask_for_missing(&mut self) {
-        if let State::Transferring(transfer) = &self.state
-            && let Some(Loss { lane, given }) = transfer.losses.front()
-        {
-            let runs = given.iter().flat_map(|(entry, blocks)| {
-                let runs = blocks.runs().into_iter();
-                runs.map(|run| EntryRun { entry: *entry, run })
-            });
-            let batches = LaneBlocks::batches(*lane, &runs.collect::<Vec<_>>()).into_iter();
-            let messages = batches.map(Message::LaneLost);
-            self.outputs.extend(messages.map(SenderOutput::Send));
-        }
-    }
-
-    fn on_missing(&mut self, theirs: &LaneBlocks) -> Result<(), SessionError> {
-        let State::Transferring(transfer) = &mut self.state else {
-            return Ok(());
-        };
-        let loss = transfer.losses.front_mut();
-        let Some(loss) = loss.filter(|loss| loss.lane == theirs.lane) else {
-            return Err(ProtocolError::Misbehaved("misses blocks of no lost lane").into());
-        };
-        for EntryRun { entry, run } in theirs.runs.iter().copied() {
-            let given = loss.given.get_mut(&entry);
-            // Each of them once.
-            if run.count == 0
-                || run.first.checked_add(run.count).is_none()
-                || !given.is_some_and(|given| run.blocks().all(|block| given.remove(block)))
-            {
-                return Err(ProtocolError::Misbehaved("misses blocks that were not lost").into());
-            }
-            let Some(pending) = transfer.entries.get_mut(&entry) else {
-                continue;
-            };
-            // As for what is asked for again, the root does not depend on it.
-            if let Phase::Sending { unsent, .. } = &mut pending.phase {
-                *unsent += run.count;
-            }
-            if pending.phase.is_under_way() {
-                let output = SenderOutput::SendBlocks { entry, run };
-                self.outputs.push_back(output);
-            }
-        }
-        if theirs.last {
-            transfer.losses.pop_front();
-            self.ask_for_missing();
-            self.finish_if_done();
-        }
-        Ok(())
-    }
-
     fn seal_if_sent(&mut self, entry: u32) {
         let Ok(pending) = self.pending(entry) else {
             return;
@@ -813,47 +645,3 @@ impl Sender {
         transfer.entries.get_mut(&entry).ok_or(unknown)
     }
 }
-
-/// Cuts entries into offers that fit in a message each, however long their paths are.
-fn offers_of(mut first: u32, entries: Vec<Entry>, last: bool) -> Vec<Offer> {
-    let mut offers = Vec::with_capacity(1);
-    let mut batch = Vec::new();
-    let mut bytes = OFFER_OVERHEAD_BYTES;
-    for entry in entries {
-        let entry_bytes = encoded_bytes(&entry);
-        if bytes + entry_bytes > limits::MESSAGE_MAX_BYTES {
-            let count = batch.len() as u32;
-            let entries = std::mem::take(&mut batch);
-            offers.push(Offer {
-                first,
-                entries,
-                last: false,
-            });
-            first += count;
-            bytes = OFFER_OVERHEAD_BYTES;
-        }
-        bytes += entry_bytes;
-        batch.push(entry);
-    }
-    offers.push(Offer {
-        first,
-        entries: batch,
-        last,
-    });
-    offers
-}
-
-/// At most this long: the longest form of every number in it, and its two byte strings.
-fn encoded_bytes(entry: &Entry) -> usize {
-    let target = match &entry.kind {
-        EntryKind::Symlink { target } => target.len(),
-        EntryKind::File { .. } | EntryKind::Directory | EntryKind::Unsent { .. } => 0,
-    };
-    ENTRY_OVERHEAD_BYTES + entry.path.as_bytes().len() + target
-}
-
-/// Tag, first number, count and flag of an offer, at their longest, rounded up.
-const OFFER_OVERHEAD_BYTES: usize = 32;
-
-/// Lengths, kind, size, mode and time of an entry, at their longest, rounded up.
-const ENTRY_OVERHEAD_BYTES: usize = 64;
