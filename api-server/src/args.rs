@@ -4,6 +4,7 @@ use std::net::IpAddr;
 use std::path::PathBuf;
 
 use clap::{Parser, Subcommand};
+use streamer_core::size::parse_bytes;
 
 /// FirecREST v2 API server: runs jobs and moves files on HPC systems.
 #[derive(Debug, Parser)]
@@ -62,32 +63,8 @@ pub(crate) struct DemoArgs {
     #[arg(long)]
     pub(crate) check: bool,
     /// Size of the file that --check moves, e.g. 64MiB.
-    #[arg(long, default_value = "64MiB", requires = "check", value_parser = parse_size)]
+    #[arg(long, default_value = "64MiB", requires = "check", value_parser = parse_bytes)]
     pub(crate) size: u64,
-}
-
-/// Bytes, with an optional unit, as `streamer` reads them: a bare letter is binary.
-fn parse_size(text: &str) -> Result<u64, String> {
-    let split = text
-        .find(|c: char| !c.is_ascii_digit())
-        .unwrap_or(text.len());
-    let (number, unit) = text.split_at(split);
-    let factor: u64 = match unit.trim().to_ascii_lowercase().as_str() {
-        "" | "b" => 1,
-        "k" | "kib" => 1 << 10,
-        "m" | "mib" => 1 << 20,
-        "g" | "gib" => 1 << 30,
-        "kb" => 1000,
-        "mb" => 1_000_000,
-        "gb" => 1_000_000_000,
-        _ => return Err("the unit must be B, kB, KiB, MB, MiB, GB or GiB".to_owned()),
-    };
-    let number: u64 = number
-        .parse()
-        .map_err(|_| "not a size, e.g. 64MiB".to_owned())?;
-    number
-        .checked_mul(factor)
-        .ok_or_else(|| "too large".to_owned())
 }
 
 impl Args {
@@ -103,16 +80,6 @@ impl Args {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn sizes() {
-        assert_eq!(parse_size("64MiB"), Ok(64 << 20));
-        assert_eq!(parse_size("20MB"), Ok(20_000_000));
-        assert_eq!(parse_size("0"), Ok(0));
-        for bad in ["", "MiB", "5 parsecs", "-1", "99999999999999GiB"] {
-            assert!(parse_size(bad).is_err(), "{bad}");
-        }
-    }
 
     #[test]
     fn the_definition_is_sound() {

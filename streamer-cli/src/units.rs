@@ -3,34 +3,10 @@
 use std::time::Duration;
 
 use streamer_core::limits::LANES_MAX;
+pub(crate) use streamer_core::size::parse_bytes;
+use streamer_core::size::split;
 
 use crate::line::Connections;
-
-/// Reads `5GiB`, `5G`, `5GB` or plain bytes. Binary units are powers of 1024, decimal ones of
-/// 1000; a bare letter is binary.
-pub(crate) fn parse_bytes(text: &str) -> Result<u64, String> {
-    let (number, unit) = split(text);
-    let factor: u64 = match unit.to_ascii_lowercase().as_str() {
-        "" | "b" => 1,
-        "k" | "kib" => 1 << 10,
-        "m" | "mib" => 1 << 20,
-        "g" | "gib" => 1 << 30,
-        "t" | "tib" => 1 << 40,
-        "p" | "pib" => 1 << 50,
-        "kb" => 1000,
-        "mb" => 1_000_000,
-        "gb" => 1_000_000_000,
-        "tb" => 1_000_000_000_000,
-        "pb" => 1_000_000_000_000_000,
-        _ => return Err("unknown unit; try 500MiB or plain bytes".to_owned()),
-    };
-    let number: u64 = number
-        .parse()
-        .map_err(|_| "expected a whole number".to_owned())?;
-    number
-        .checked_mul(factor)
-        .ok_or_else(|| "too large".to_owned())
-}
 
 /// As [`parse_bytes`], but not nothing; `/s` may follow.
 pub(crate) fn parse_rate(text: &str) -> Result<u64, String> {
@@ -88,14 +64,6 @@ pub(crate) fn show_bytes(bytes: u64) -> String {
     format!("{value:.1} {}", UNITS[unit])
 }
 
-fn split(text: &str) -> (&str, &str) {
-    let text = text.trim();
-    let end = text
-        .find(|c: char| !c.is_ascii_digit())
-        .unwrap_or(text.len());
-    (&text[..end], text[end..].trim_start())
-}
-
 /// A hundred years: longer waits only overflow clocks.
 const MAX_SECONDS: u64 = 100 * 365 * 86_400;
 
@@ -105,12 +73,6 @@ mod tests {
 
     #[test]
     fn sizes() {
-        assert_eq!(parse_bytes("5368709120"), Ok(5 << 30));
-        assert_eq!(parse_bytes("5GiB"), Ok(5 << 30));
-        assert_eq!(parse_bytes("5 gb"), Ok(5_000_000_000));
-        for bad in ["", "-1", "5x", "99999999P", "1.5G"] {
-            assert!(parse_bytes(bad).is_err(), "{bad}");
-        }
         assert_eq!(show_bytes(1023), "1023 B");
         assert_eq!(show_bytes(1 << 20), "1.0 MiB");
         assert_eq!(show_bytes(u64::MAX), "16.0 EiB");

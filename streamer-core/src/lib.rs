@@ -17,6 +17,7 @@ pub mod path;
 pub mod port_order;
 pub mod secret;
 pub mod session;
+pub mod size;
 pub mod tree_hash;
 pub mod websocket;
 pub mod wire;
