@@ -35,7 +35,8 @@ fn escape(text: &str) -> Option<(u8, &str)> {
         b'v' => 0x0b,
         b'f' => 0x0c,
         b'r' => b'\r',
-        b'"' | b'\\' | b'?' => first,
+        // `ls -R` escapes the colon of a directory's name: one ends its line.
+        b'"' | b'\\' | b'?' | b':' => first,
         _ => return None,
     };
     Some((byte, &text[1..]))

@@ -229,6 +229,32 @@ mod tests {
     }
 
     #[test]
+    fn directories_of_any_name_are_read_as_the_real_program_lists_them() {
+        let directory = tempfile::tempdir().unwrap();
+        let top = directory.path().join("to:p");
+        for name in ["a:b", "x\ny:", "it's \"q\" \\"] {
+            std::fs::create_dir_all(top.join(name)).unwrap();
+            std::fs::write(top.join(name).join("f:1"), "").unwrap();
+        }
+        let path = RemotePath::parse(top.to_str().unwrap()).unwrap();
+        let options = LsOptions {
+            recursive: true,
+            ..LsOptions::default()
+        };
+        let line = Ls { path, options }.render();
+        let mut shell = std::process::Command::new("sh");
+        let output = shell.args(["-c", line.as_str()]).env("LC_ALL", "C");
+        let output = String::from_utf8(output.output().unwrap().stdout).unwrap();
+        let expected = ["a:b", "it's \"q\" \\", "x\ny:"];
+        let below = expected.map(|name| format!("{name}/f:1"));
+        let expected: Vec<&str> = expected
+            .into_iter()
+            .chain(below.iter().map(String::as_str))
+            .collect();
+        assert_eq!(names(&output), expected);
+    }
+
+    #[test]
     fn devices_marks_and_groups_with_blanks() {
         let files = parse_listing(SPECIAL).unwrap();
         assert_eq!(
