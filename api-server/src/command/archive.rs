@@ -41,23 +41,19 @@ impl RemoteCommand for Compress {
             .args(option(self.compression))
             .args(self.dereference.then_some("--dereference"))
             .arg("--file=-");
-        let within = self.path.as_str().trim_end_matches('/');
-        let within = within.strip_suffix("/.").unwrap_or(within);
-        let below = self.target.as_str().strip_prefix(within);
-        let below = below.filter(|below| below.starts_with('/'));
         // What is being made is no part of itself, nor is what it replaces.
-        let without = |tar: ShellLine, root: &str| match below {
-            None => tar,
-            Some(below) => tar
-                .args(["--no-wildcards", "--anchored"])
-                .arg(format!("--exclude={root}{below}"))
-                .arg("--no-anchored")
-                .part_arg("--exclude="),
-        };
-        let archive = match &self.match_pattern {
-            None => without(tar, name)
-                .arg(format!("--directory={directory}"))
-                .args(["--", name]),
+        let tar = tar
+            .args(["--no-wildcards", "--anchored"])
+            .variable_arg("--exclude=", "linked")
+            .variable_arg("--exclude=", "replaced")
+            .arg("--no-anchored")
+            .variable_arg("--exclude=", "part_name");
+        let (root, archive) = match &self.match_pattern {
+            None => (
+                name.to_owned(),
+                tar.arg(format!("--directory={directory}"))
+                    .args(["--", name]),
+            ),
             Some(pattern) => {
                 let root = if name == "." {
                     name.to_owned()
@@ -65,14 +61,17 @@ impl RemoteCommand for Compress {
                     format!("./{name}")
                 };
                 let links = if self.dereference { "-L" } else { "-P" };
-                let tar =
-                    without(tar, &root).args(["--null", "--verbatim-files-from", "--files-from=-"]);
-                ShellLine::new("sh")
+                let tar = tar.args(["--null", "--verbatim-files-from", "--files-from=-"]);
+                let line = ShellLine::new("sh")
                     .args(["-c", MATCHING, "sh", directory, links, &root, pattern])
-                    .arg(tar.as_str())
+                    .arg(tar.as_str());
+                (root, line)
             }
         };
-        archive.into_file(&self.target, None)
+        ShellLine::new("sh")
+            .args(["-c", WITHOUT_ITSELF, "sh", self.path.as_str()])
+            .args([self.target.as_str(), &root, archive.as_str()])
+            .into_file(&self.target, None)
     }
 
     fn parse(&self, _stdout: &str) -> Result<(), CommandError> {
@@ -97,6 +96,38 @@ impl RemoteCommand for Extract {
         Ok(())
     }
 }
+
+/// `$1` what is packed, `$2` the archive, `$3` the former's name there, `$4` a quoted command line.
+///
+/// Sets `replaced` to the name that a file under the archive's name would have in it, and `linked`
+/// to that of a symbolic link there, else to the name of the unfinished file, which is left out
+/// anyhow. Paths are compared without links, `..` and doubled slashes; what is behind the names
+/// keeps their newlines.
+const WITHOUT_ITSELF: &str = r#"real() { readlink -fn -- "$1"; echo .; }
+below() {
+  case $1 in
+    "$source"/*) printf %s "$root${1#"$source"}" ;;
+    *) printf %s "$part_name" ;;
+  esac
+  echo .
+}
+source=$(real "$1") root=$3
+source=${source%.}
+source=${source%/}
+target=$(real "$2")
+target=${target%.}
+replaced=$(below "$target")
+replaced=${replaced%.}
+case $2 in
+  */*) place=${2%/*}/ name=${2##*/} ;;
+  *) place=. name=$2 ;;
+esac
+place=$(real "$place")
+place=${place%.}
+linked=$(below "${place%/}/$name")
+linked=${linked%.}
+export replaced linked
+eval "$4""#;
 
 /// Finds first and packs then: a failure of `find` must not be lost in a pipe.
 const MATCHING: &str = r#"cd -- "$1" || exit
@@ -269,6 +300,46 @@ mod tests {
                     assert!(members.iter().any(|name| name.ends_with("sub/c.txt")));
                 }
             }
+        }
+    }
+
+    #[test]
+    fn nor_where_the_archive_lies_in_it_under_another_spelling() {
+        let directory = fixture();
+        let at = directory.path();
+        std::os::unix::fs::symlink("-d", at.join("alias")).unwrap();
+        std::os::unix::fs::symlink("sub/real\n", at.join("-d/link.tgz")).unwrap();
+        for (from, to, members_of) in [
+            ("-d", "alias/m.tgz", "-d/m.tgz"),
+            ("-d", "-d//sub/../m.tgz", "-d/m.tgz"),
+            ("-d/sub/..", "-d/m.tgz", "-d/m.tgz"),
+            ("alias/.", "-d/m.tgz", "-d/m.tgz"),
+            ("-d", "alias/link.tgz", "-d/sub/real\n"),
+        ] {
+            for match_pattern in [None, Some(".*".to_owned())] {
+                let compress = Compress {
+                    path: path(at, from),
+                    target: path(at, to),
+                    match_pattern,
+                    dereference: false,
+                    compression: CompressionType::Gzip,
+                };
+                // The second one replaces the first.
+                for _ in 0..2 {
+                    good(&compress.render());
+                    let members = members(at, members_of);
+                    let itself = ["part", "m.tgz", "real"];
+                    assert!(
+                        !members
+                            .iter()
+                            .any(|name| itself.iter().any(|part| name.contains(part))),
+                        "{from} {to} {members:?}"
+                    );
+                    let packed = members.iter().any(|name| name.ends_with("sub/c.txt"));
+                    assert!(packed, "{from} {to} {members:?}");
+                }
+            }
+            std::fs::remove_file(at.join(members_of)).unwrap();
         }
     }
 

@@ -135,6 +135,10 @@ mkdir -p -- "$1" || exit
 private "$1"
 find "$1" -maxdepth 1 -type f -mtime +31 -delete 2>/dev/null
 set -C
+: >"$1/$2" || exit
+set +C
+# Where the directory has a default access list, the mask does not count.
+chmod 600 -- "$1/$2" || exit
 exec cat >"$1/$2""#;
 
 /// The words are those by which failures are sorted.
@@ -220,6 +224,24 @@ mod tests {
         assert!(write(&directory).unwrap_err().contains("exist"));
         install(&directory).unwrap();
         assert_eq!(is_there(&directory), Ok(true));
+    }
+
+    #[test]
+    fn a_default_access_list_of_the_directory_opens_nothing() {
+        let place = tempfile::tempdir().unwrap();
+        let mut acl = Command::new("setfacl");
+        acl.args(["-m", "d:u:4242:rwx,d:g::rwx,d:m:rwx"])
+            .arg(place.path());
+        match acl.status() {
+            Ok(status) if status.success() => {}
+            _ => return eprintln!("skipped: no access control lists here"),
+        }
+        let directory = place.path().join("private");
+        write(&directory).unwrap();
+        let modes = (mode(&directory), mode(&directory.join("private")));
+        assert_eq!(modes, (0o700, 0o600));
+        let content = std::fs::read(directory.join("private")).unwrap();
+        assert_eq!(content, b"open sesame");
     }
 
     #[test]

@@ -127,8 +127,8 @@ impl ShellLine {
     /// and, where `bytes` says how many there must be, printed them all; until then a file
     /// that was there under the name stays, and after a failure nothing else is left. The new
     /// file has the old one's permissions, with its access control list, but none for a group
-    /// that the user cannot give it to; a symbolic link stays, and what it points to is
-    /// replaced.
+    /// that the user cannot give it to; where there was none, those that any new file has there. A
+    /// symbolic link stays, and what it points to is replaced.
     #[must_use]
     pub fn into_file(self, target: &RemotePath, bytes: Option<usize>) -> Self {
         let bytes = bytes.map(|bytes| bytes.to_string()).unwrap_or_default();
@@ -137,11 +137,11 @@ impl ShellLine {
             .arg_shown_as(&self.text, self.shown())
     }
 
-    /// Adds the argument `<prefix><name of the unfinished file>`, for a program whose output becomes
-    /// [a file](Self::into_file).
+    /// Adds the argument `<prefix><what a variable holds>`: one of the script around this line, as
+    /// `part_name`, the name of the unfinished file, of [a file](Self::into_file).
     #[must_use]
-    pub fn part_arg(mut self, prefix: &str) -> Self {
-        self.push(&format!(" {}\"$part_name\"", quote(prefix)));
+    pub fn variable_arg(mut self, prefix: &str, variable: &'static str) -> Self {
+        self.push(&format!(" {}\"${variable}\"", quote(prefix)));
         self
     }
 
@@ -188,11 +188,13 @@ fn octal(byte: u8) -> String {
 const INTO_FILE: &str = r#"target=$1
 refuse() { printf '%s: %s\n' "$1" "$2" >&2; exit 1; }
 if [ -L "$target" ]; then
-  target=$(readlink -f -- "$1") || refuse "$1" 'the link leads nowhere'
+  target=$(readlink -fn -- "$1" && echo .) || refuse "$1" 'the link leads nowhere'
+  target=${target%.}
 fi
 [ ! -d "$target" ] || refuse "$1" 'Is a directory'
 [ ! -e "$target" ] || [ -f "$target" ] || refuse "$1" 'not a regular file'
 [ ! -e "$target" ] || [ -w "$target" ] || refuse "$1" 'Permission denied'
+case $target in */*) ;; *) target=./$target ;; esac
 part=$(mktemp -- "${target%/*}/.part-XXXXXXXXXX") || exit
 part_name=${part##*/}
 export part_name
@@ -202,6 +204,12 @@ trap 'deaf; rm -f -- "$part"' EXIT
 trap 'deaf; exit 143' HUP INT TERM
 # Where nobody reads any more, a shell that says how a program ended dies of it, without EXIT.
 trap 'deaf; exit 141' PIPE
+fresh=
+if [ ! -e "$target" ]; then
+  # What `mktemp` makes is closed, also where the directory's default access list opens new files.
+  rm -f -- "$part" && (set -C; : >"$part") || exit
+  fresh=yes
+fi
 eval "$3" >"$part" || exit
 if [ -n "$2" ] && [ "$(stat -c %s -- "$part")" != "$2" ]; then
   refuse "$1" 'only a part of it arrived'
@@ -216,7 +224,7 @@ if [ -e "$target" ]; then
     # Who was of its group is one of the others now.
     chmod "$(printf %o "$((mode & 0700 | mode & mode >> 3 & 07))")" -- "$part" || exit
   fi
-else
+elif [ -z "$fresh" ]; then
   chmod =rw -- "$part" || exit
 fi
 mv -f -T -- "$part" "$target""#;
@@ -393,6 +401,52 @@ mod tests {
             assert!(std::time::Instant::now() < deadline, "a part stays");
             std::thread::yield_now();
         }
+    }
+
+    #[test]
+    fn a_new_file_is_as_open_as_its_directory_has_it() {
+        let directory = tempfile::tempdir().unwrap();
+        let at = |name: &str| directory.path().join(name);
+        std::fs::create_dir(at("shared")).unwrap();
+        let mut acl = Command::new("setfacl");
+        acl.args(["-m", "d:g::rwx,d:u:4242:rwx,d:m:rwx,d:o::---"])
+            .arg(at("shared"));
+        match acl.status() {
+            Ok(status) if status.success() => {}
+            _ => return eprintln!("skipped: no access control lists here"),
+        }
+        let shown = |name: &str| {
+            let output = Command::new("getfacl")
+                .args(["-cpn"])
+                .arg(at(name))
+                .output();
+            String::from_utf8(output.unwrap().stdout).unwrap()
+        };
+        std::fs::write(at("shared/plain"), "").unwrap();
+        let target = RemotePath::parse(at("shared/new").to_str().unwrap()).unwrap();
+        // The second one replaces the first.
+        for _ in 0..2 {
+            let line = ShellLine::new("printf").arg("x").into_file(&target, None);
+            let status = Command::new("sh").args(["-c", line.as_str()]).status();
+            assert!(status.unwrap().success());
+            assert_eq!(shown("shared/new"), shown("shared/plain"));
+        }
+        assert!(shown("shared/new").contains("mask::rw-"));
+    }
+
+    #[test]
+    fn a_name_without_a_directory_is_one_of_where_the_shell_is() {
+        let directory = tempfile::tempdir().unwrap();
+        let target = RemotePath::parse("-n").unwrap();
+        for _ in 0..2 {
+            let line = ShellLine::new("printf").arg("x").into_file(&target, None);
+            let mut shell = Command::new("sh");
+            shell.args(["-c", line.as_str()]).current_dir(&directory);
+            assert!(shell.status().unwrap().success());
+        }
+        let names: Vec<_> = std::fs::read_dir(&directory).unwrap().collect();
+        assert_eq!(names.len(), 1);
+        assert_eq!(std::fs::read(directory.path().join("-n")).unwrap(), b"x");
     }
 
     /// As root only: another's file, whose group the user cannot give to anything.
