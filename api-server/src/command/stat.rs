@@ -40,6 +40,11 @@ impl StatOutput {
         self.mode & 0o170_000 == 0o100_000
     }
 
+    /// Whether it is a symbolic link.
+    pub fn is_symlink(&self) -> bool {
+        self.mode & 0o170_000 == 0o120_000
+    }
+
     /// Whether it is a directory.
     pub fn is_directory(&self) -> bool {
         self.mode & 0o170_000 == 0o040_000

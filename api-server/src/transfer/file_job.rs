@@ -27,10 +27,21 @@ pub enum Check {
         /// What a symbolic link leads to, not the link.
         dereference: bool,
     },
-    /// The directory in which this path will be is there.
-    ParentExists(RemotePath),
-    /// There is a directory.
+    /// Something can be put under this path: what holds it is there and can be written.
+    Place(RemotePath, Put),
+    /// There is a directory that can be written.
     Directory(RemotePath),
+}
+
+/// How something comes to its place.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Put {
+    /// By `mv`: into a directory that is there, else in place of what is.
+    Move,
+    /// By `cp`: into a directory that is there, else over what is.
+    Copy,
+    /// As a new file, in place of what is there or what a link there leads to.
+    Replace,
 }
 
 impl FileJob {
@@ -41,7 +52,7 @@ impl FileJob {
             name: MOVE,
             done: "Files were successfully moved.",
             command,
-            checks: vec![Check::Exists(source), Check::ParentExists(target)],
+            checks: vec![Check::Exists(source), Check::Place(target, Put::Move)],
         }
     }
 
@@ -64,7 +75,7 @@ impl FileJob {
                     path: source,
                     dereference,
                 },
-                Check::ParentExists(target),
+                Check::Place(target, Put::Copy),
             ],
         }
     }
@@ -94,7 +105,7 @@ impl FileJob {
                     path: source,
                     dereference: compress.dereference,
                 },
-                Check::ParentExists(target),
+                Check::Place(target, Put::Replace),
             ],
         }
     }

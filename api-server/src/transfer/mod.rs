@@ -18,7 +18,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 pub use error::TransferError;
-pub use file_job::{Check, FileJob};
+pub use file_job::{Check, FileJob, Put};
 pub use install::Installer;
 pub use method::{JobFiles, TransferMethod, TransferPlan, TransferRequest};
 pub use private_files::PrivateFiles;
@@ -35,7 +35,9 @@ use crate::command::{
 };
 use crate::executor::{Executor, RunLimits};
 use crate::model::jobs::Job;
-use crate::model::transfer::{TransferDirective, TransferJob, TransferJobLogs, TransferState};
+use crate::model::transfer::{
+    ExistingTarget, TransferDirective, TransferJob, TransferJobLogs, TransferState,
+};
 use crate::scheduler::{JobDescription, JobId, Scheduler, SchedulerError, Script};
 
 /// Transfers on one system.
@@ -124,7 +126,8 @@ impl Transfers {
             Operation::Send => OUTGRESS,
             Operation::Receive => INGRESS,
         };
-        match self.submit(on, name, request.account, &plan.body).await {
+        let account = request.account.as_deref();
+        match self.submit(on, name, account, &plan.body).await {
             Ok(job) => {
                 let path = files.private_path();
                 self.private_files.insert(&job.job_id, on.caller, path);
@@ -196,13 +199,13 @@ impl Transfers {
         )?;
         let title = format!("{} as a job of {}", job.name, on.caller.name());
         let body = command::reported(&job.command, &title, job.done);
-        self.submit(on, job.name, account, &body).await
+        self.submit(on, job.name, account.as_deref(), &body).await
     }
 
     /// How the transfer of a job stands.
     ///
     /// # Errors
-    /// When there is no such job or the system cannot be asked. Cancel-safe.
+    /// When there is no such job, it is no transfer, or the system cannot be asked. Cancel-safe.
     pub async fn state(
         &self,
         on: OnSystem<'_>,
@@ -214,6 +217,9 @@ impl Transfers {
         };
         let (jobs, file) = tokio::join!(on.scheduler.job(on.caller, id), self.run(on, &file));
         let job = jobs?.into_iter().next().ok_or(SchedulerError::NotFound)?;
+        if ![OUTGRESS, INGRESS].contains(&&*job.name) && !file_job::is_named(&job.name) {
+            return Err(SchedulerError::NotFound.into());
+        }
         let file = match file {
             // Of somebody else's job nothing is known here.
             Ok(text) if job.user == on.caller.name().as_str() => state::JobFile::parse(&text),
@@ -249,20 +255,45 @@ impl Transfers {
     ) -> Result<Option<StatOutput>, TransferError> {
         let path = &request.path;
         if request.operation == Operation::Send {
-            return Ok(Some(self.source(on, path, true).await?));
-        }
-        let stat = self.stat(on, path, true);
-        let free = async {
-            match stat.await {
-                Ok(found) if method.takes_existing(request, &found) => Ok(()),
-                Ok(_) => Err(TransferError::TargetExists {
+            let source = self.source(on, path, true).await?;
+            return match source.is_regular() || source.is_directory() {
+                true => Ok(Some(source)),
+                false => Err(TransferError::NotAFile {
                     path: path.as_str().to_owned(),
                 }),
-                Err(error) if error.is_not_found() => Ok(()),
-                Err(error) => Err(error.into()),
+            };
+        }
+        let directory = path.parent();
+        let (itself, found, there, writable) = tokio::join!(
+            self.stat(on, path, false),
+            self.stat(on, path, true),
+            self.check_directory(on, &directory),
+            self.check_writable(on, &directory),
+        );
+        let itself = match itself {
+            Ok(itself) => itself,
+            Err(error) if error.is_not_found() => {
+                there?;
+                writable?;
+                return Ok(None);
             }
+            Err(error) => return Err(error.into()),
         };
-        tokio::try_join!(free, self.check_directory(on, path.parent()))?;
+        // Of a link, what it leads to: nothing can be put where one leads nowhere.
+        let found = found
+            .ok()
+            .filter(|found| method.takes_existing(request, found));
+        let found = found.ok_or_else(|| TransferError::TargetExists {
+            path: path.as_str().to_owned(),
+        })?;
+        there?;
+        // What a directory takes in, and what a link leads to, is written elsewhere.
+        if found.is_regular()
+            && !itself.is_symlink()
+            && request.directive.existing != ExistingTarget::Skip
+        {
+            writable?;
+        }
         Ok(None)
     }
 
@@ -273,19 +304,59 @@ impl Transfers {
                 Check::Readable { path, dereference } => {
                     self.source(on, path, *dereference).await?;
                 }
-                Check::ParentExists(path) => self.check_directory(on, path.parent()).await?,
-                Check::Directory(path) => self.check_directory(on, path.clone()).await?,
+                Check::Place(path, put) => self.check_place(on, path, *put).await?,
+                Check::Directory(path) => {
+                    self.check_directory(on, path).await?;
+                    self.check_writable(on, path).await?;
+                }
             }
         }
         Ok(())
     }
 
+    async fn check_place(
+        &self,
+        on: OnSystem<'_>,
+        path: &RemotePath,
+        put: Put,
+    ) -> Result<(), TransferError> {
+        let directory = path.parent();
+        let (itself, found, there, writable) = tokio::join!(
+            self.stat(on, path, false),
+            self.stat(on, path, true),
+            self.check_directory(on, &directory),
+            self.check_writable(on, &directory),
+        );
+        there?;
+        match (itself, found) {
+            (_, Ok(found)) if found.is_directory() => match put {
+                Put::Move | Put::Copy => self.check_writable(on, path).await?,
+                // The command has the better words.
+                Put::Replace => {}
+            },
+            // It is written where it is, or its link leads there.
+            (Ok(_), _) if put == Put::Copy => {}
+            (Ok(itself), _) if itself.is_symlink() && put == Put::Replace => {}
+            _ => writable?,
+        }
+        Ok(())
+    }
+
+    async fn check_writable(
+        &self,
+        on: OnSystem<'_>,
+        directory: &RemotePath,
+    ) -> Result<(), CommandError> {
+        let path = directory.as_str().to_owned();
+        self.run(on, &WritableDirectory { path }).await
+    }
+
     async fn check_directory(
         &self,
         on: OnSystem<'_>,
-        path: RemotePath,
+        path: &RemotePath,
     ) -> Result<(), TransferError> {
-        match self.stat(on, &path, true).await?.is_directory() {
+        match self.stat(on, path, true).await?.is_directory() {
             true => Ok(()),
             false => Err(TransferError::NotADirectory {
                 path: path.as_str().to_owned(),
@@ -384,7 +455,7 @@ impl Transfers {
         &self,
         on: OnSystem<'_>,
         name: &str,
-        account: Option<String>,
+        account: Option<&str>,
         body: &str,
     ) -> Result<TransferJob, TransferError> {
         let working_directory = self.work_directory_of(on.caller)?;
@@ -393,7 +464,7 @@ impl Transfers {
             output_log: format!("{working_directory}/.f7t_file_handling_job_{id}.log"),
             error_log: format!("{working_directory}/.f7t_file_handling_job_error_{id}.log"),
         };
-        let script = batch_script(&self.directives, account.as_deref(), body)?;
+        let script = batch_script(&self.directives, account, body)?;
         let path = "/bin:/usr/bin/:/usr/local/bin/".to_owned();
         let job = JobDescription {
             name: Some(name.to_owned()),
@@ -402,7 +473,8 @@ impl Transfers {
             standard_output: Some(logs.output_log.clone()),
             standard_error: Some(logs.error_log.clone()),
             environment: BTreeMap::from([("PATH".to_owned(), path)]),
-            account: account.filter(|account| !account.is_empty()),
+            // Charged is whom the directives say, as by the Python service: some name the account there.
+            account: None,
             script: Script::Text(script),
             ..JobDescription::default()
         };

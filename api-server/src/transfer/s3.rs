@@ -124,7 +124,7 @@ impl TransferMethod for S3Method {
     }
 
     fn takes_existing(&self, _: &TransferRequest, found: &StatOutput) -> bool {
-        !found.is_directory()
+        found.is_regular()
     }
 
     fn plan<'a>(

@@ -81,8 +81,9 @@ impl TransferMethod for StreamerMethod {
         TransferMethodName::Streamer
     }
 
-    fn takes_existing(&self, request: &TransferRequest, _: &StatOutput) -> bool {
+    fn takes_existing(&self, request: &TransferRequest, found: &StatOutput) -> bool {
         request.directive.existing != ExistingTarget::Refuse
+            && (found.is_regular() || found.is_directory())
     }
 
     fn clients_try_once(&self) -> bool {

@@ -1,8 +1,10 @@
 //! Planning, and the flow against a real local scheduler with a stand-in program.
 
 use super::*;
+use crate::command::{Compress, Extract};
 use crate::config::StreamerConfig;
 use crate::executor::{Accounts, LocalExecutor, UserPolicy};
+use crate::model::files::CompressionType;
 use crate::model::jobs::Job;
 use crate::model::transfer::{ExistingTarget, TransferDirectiveRequest, TransferMethodName};
 use crate::scheduler::{JobFilter, JobId, LocalLimits, LocalScheduler};
@@ -387,8 +389,8 @@ async fn futures_join<F: Future>(futures: impl Iterator<Item = F>) -> Vec<F::Out
 
 /// As root only, to be another user.
 #[tokio::test]
-async fn a_source_that_the_user_cannot_read_is_refused_before_a_job_is_queued() {
-    use std::os::unix::fs::{PermissionsExt, chown};
+async fn what_the_user_may_not_read_or_write_is_refused_before_a_job_is_queued() {
+    use std::os::unix::fs::{PermissionsExt, chown, symlink};
     if !rustix::process::geteuid().is_root() {
         eprintln!("skipped: needs root, to become another user");
         return;
@@ -427,5 +429,115 @@ async fn a_source_that_the_user_cannot_read_is_refused_before_a_job_is_queued() 
         let error = crate::error::ApiError::from(error);
         assert_eq!(error.status(), axum::http::StatusCode::FORBIDDEN);
         assert!(error.message().contains(source), "{}", error.message());
+    }
+
+    // Nor is what would go where they cannot write.
+    let at = |name: &str| path(place.join(name).to_str().unwrap());
+    let archive = |target: &str| Compress {
+        path: at("streamer"),
+        target: at(target),
+        match_pattern: None,
+        dereference: false,
+        compression: CompressionType::None,
+    };
+    let extract = Extract {
+        path: at("streamer"),
+        target: at(""),
+        compression: CompressionType::None,
+    };
+    let start_job = async |job| bench.transfers.start_file_job(on, job, None).await;
+    let upload = bench
+        .transfers
+        .start(on, request(Operation::Receive, at("new").as_str()));
+    let errors = [
+        upload.await.unwrap_err(),
+        start_job(FileJob::move_files(at("streamer"), at("new")))
+            .await
+            .unwrap_err(),
+        start_job(FileJob::copy_files(at("streamer"), at("new"), false))
+            .await
+            .unwrap_err(),
+        start_job(FileJob::copy_files(at("streamer"), at(""), false))
+            .await
+            .unwrap_err(),
+        start_job(FileJob::compress_files(&archive("new")))
+            .await
+            .unwrap_err(),
+        start_job(FileJob::extract_files(&extract))
+            .await
+            .unwrap_err(),
+    ];
+    for error in errors {
+        let error = crate::error::ApiError::from(error);
+        let (status, message) = (error.status(), error.message());
+        assert_eq!(status, axum::http::StatusCode::FORBIDDEN, "{message}");
+        assert!(message.contains(place.to_str().unwrap()), "{message}");
+    }
+    symlink("nobody/new", place.join("link")).unwrap();
+    for job in [
+        FileJob::copy_files(at("streamer"), at("nobody"), false),
+        FileJob::compress_files(&archive("nobody/archive")),
+        FileJob::compress_files(&archive("link")),
+    ] {
+        bench.ended(&start_job(job).await.unwrap(), "COMPLETED").await;
+    }
+}
+
+#[tokio::test]
+async fn what_is_no_file_is_neither_source_nor_target() {
+    let bench = Bench::new().await;
+    let at = |name: &str| bench.directory.path().join("bob").join(name);
+    let fifo = std::process::Command::new("mkfifo").arg(at("fifo")).status();
+    assert!(fifo.unwrap().success());
+    std::os::unix::fs::symlink("nothing", at("dangling")).unwrap();
+    let error = bench.start(Operation::Send, "fifo").await.unwrap_err();
+    let message = format!("'{}' is not a regular file.", at("fifo").display());
+    assert_eq!(error.to_string(), message);
+    for name in ["fifo", "dangling"] {
+        for existing in [ExistingTarget::Refuse, ExistingTarget::Overwrite] {
+            let mut request = request(Operation::Receive, name);
+            request.directive.existing = existing;
+            let refused = bench.transfers.start(bench.on_system(), request).await;
+            let message = format!("Target file '{}' already exists.", at(name).display());
+            assert_eq!(refused.unwrap_err().to_string(), message);
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_job_that_is_no_transfer_is_none() {
+    let bench = Bench::new().await;
+    let job = JobDescription {
+        working_directory: bench.directory.path().display().to_string(),
+        script: Script::Text("#!/bin/sh\n".into()),
+        ..JobDescription::default()
+    };
+    let id = bench.scheduler.submit(&bench.caller, job).await.unwrap();
+    let state = bench.transfers.state(bench.on_system(), &id).await;
+    assert!(matches!(
+        state,
+        Err(TransferError::Scheduler(SchedulerError::NotFound))
+    ));
+    let (job, _) = bench.start(Operation::Receive, "new").await.unwrap();
+    let id = JobId::parse(&job.job_id).unwrap();
+    assert!(bench.transfers.state(bench.on_system(), &id).await.is_ok());
+}
+
+/// As by the Python service: Slurm would refuse one that it does not know.
+#[tokio::test]
+async fn an_account_that_the_directives_do_not_name_is_not_charged() {
+    let mut bench = Bench::new().await;
+    for (directive, shown) in [
+        ("#SBATCH --nodes=1", "#SBATCH --nodes=1"),
+        ("#SBATCH --account={account}", "#SBATCH --account=nosuch"),
+    ] {
+        bench.transfers.directives = vec![directive.to_owned()];
+        let mut request = request(Operation::Receive, "new");
+        request.account = Some("nosuch".into());
+        let started = bench.transfers.start(bench.on_system(), request).await;
+        let view = bench.ended(&started.unwrap().0, "COMPLETED").await;
+        assert_eq!(view.account, None);
+        let script = batch_script(&bench.transfers.directives, Some("nosuch"), "").unwrap();
+        assert!(script.contains(shown));
     }
 }
