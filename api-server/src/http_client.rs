@@ -72,7 +72,9 @@ impl HttpClient {
     /// When there is none in time, or it is too long. Cancel-safe.
     pub async fn get(&self, url: &str, timeout: Duration) -> Result<Bytes, FetchError> {
         if let Some(path) = url.strip_prefix("file://") {
-            return read_file(path).await;
+            return tokio::time::timeout(timeout, read_file(path))
+                .await
+                .unwrap_or(Err(FetchError::Timeout(timeout)));
         }
         let request = Request::get(url)
             .body(Full::default())
@@ -197,4 +199,23 @@ fn chain(error: &dyn std::error::Error) -> String {
         source = cause.source();
     }
     text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_file_that_does_not_answer_is_not_waited_for() {
+        let directory = tempfile::tempdir().unwrap();
+        let pipe = directory.path().join("pipe");
+        let made = std::process::Command::new("mkfifo").arg(&pipe).status();
+        assert!(made.unwrap().success());
+        let client = HttpClient::new().unwrap();
+        let url = format!("file://{}", pipe.display());
+        let result = client.get(&url, Duration::from_millis(50)).await;
+        assert!(matches!(result, Err(FetchError::Timeout(_))), "{result:?}");
+        // Else the thread that opens it would keep the test from ending.
+        std::fs::OpenOptions::new().write(true).open(&pipe).unwrap();
+    }
 }
