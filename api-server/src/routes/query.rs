@@ -65,7 +65,8 @@ impl Query {
 
     /// A whole number.
     pub(crate) fn integer(&mut self, name: &str) -> Option<i64> {
-        let parsed = whole_number(self.last(name)?);
+        let text = self.last(name)?;
+        let parsed = whole_number(text).or_else(|| beyond(text));
         if parsed.is_none() {
             let message = "Input should be a valid integer, unable to parse string as an integer";
             self.errors.push(FieldError::query(name, message));
@@ -109,6 +110,18 @@ pub(super) fn whole_number<T: FromStr>(text: &str) -> Option<T> {
     whole.parse().ok()
 }
 
+/// The largest or smallest number in place of a whole one that is further from zero.
+fn beyond(text: &str) -> Option<i64> {
+    let text = text.trim();
+    let (digits, most) = match text.strip_prefix('-') {
+        // Its opposite is one too.
+        Some(digits) => (digits, -i64::MAX),
+        None => (text.strip_prefix('+').unwrap_or(text), i64::MAX),
+    };
+    let all_digits = !digits.is_empty() && digits.bytes().all(|b| b.is_ascii_digit());
+    all_digits.then_some(most)
+}
+
 /// What is wrong with a word that is none of `choices`.
 pub(super) fn one_of<T>(choices: &[(&str, T)]) -> String {
     let words = choices.iter().map(|(word, _)| format!("'{word}'"));
@@ -142,6 +155,11 @@ mod tests {
             (Some(-3), Some(5))
         );
         assert_eq!(query.integer("absent"), None);
+        let mut large = Query::parse(Some("a=9223372036854775808&b=-99999999999999999999"));
+        assert_eq!(
+            (large.integer("a"), large.integer("b")),
+            (Some(i64::MAX), Some(-i64::MAX))
+        );
         assert_eq!(whole_number("5.0"), Some(5_i64));
         assert_eq!(
             (whole_number::<i64>("5.01"), whole_number::<i64>(".0")),

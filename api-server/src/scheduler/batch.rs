@@ -84,9 +84,12 @@ impl Batch {
     fn take(&mut self, name: &str, value: Option<String>) -> Result<(), BatchError> {
         let (option, place) = match name {
             "time" => {
-                let limit = value.as_deref().and_then(parse_time_limit);
-                self.time_limit = Some(limit.ok_or(BatchError::BadTimeLimit)?);
-                return Ok(());
+                let text = value.as_deref().unwrap_or_default();
+                self.time_limit = parse_time_limit(text);
+                return match self.time_limit.is_some() || is_no_time_limit(text) {
+                    true => Ok(()),
+                    false => Err(BatchError::BadTimeLimit),
+                };
             }
             "job-name" => ("job-name", &mut self.name),
             "chdir" => ("chdir", &mut self.working_directory),
@@ -120,6 +123,17 @@ impl Batch {
 
 /// Slurm's times: `M`, `M:S`, `H:M:S`, `D-H`, `D-H:M`, `D-H:M:S`. `None` when it is none.
 pub fn parse_time_limit(text: &str) -> Option<Duration> {
+    let seconds = seconds(text)?;
+    (seconds > 0).then(|| Duration::from_secs(seconds))
+}
+
+/// Whether a text asks for no limit, as Slurm reads it.
+pub fn is_no_time_limit(text: &str) -> bool {
+    let words = ["-1", "infinite", "unlimited"];
+    words.iter().any(|word| text.eq_ignore_ascii_case(word)) || seconds(text) == Some(0)
+}
+
+fn seconds(text: &str) -> Option<u64> {
     let (days, clock) = match text.split_once('-') {
         Some((days, clock)) => (Some(number(days)?), clock),
         None => (None, text),
@@ -133,8 +147,7 @@ pub fn parse_time_limit(text: &str) -> Option<Duration> {
         (Some(_), [h, m]) => (*h, *m, 0),
         _ => return None,
     };
-    let total = days.unwrap_or(0) * 86_400 + hours * 3600 + minutes * 60 + seconds;
-    (total > 0).then(|| Duration::from_secs(total))
+    Some(days.unwrap_or(0) * 86_400 + hours * 3600 + minutes * 60 + seconds)
 }
 
 /// At most nine digits, so that sums cannot overflow.
@@ -172,6 +185,16 @@ mod tests {
             "+1",
         ] {
             assert_eq!(seconds(text), None, "{text}");
+            assert_eq!(
+                is_no_time_limit(text),
+                ["-1", "0"].contains(&text),
+                "{text}"
+            );
+        }
+        for text in ["0", "0:00", "0-00:00:00", "UNLIMITED", "infinite"] {
+            assert!(is_no_time_limit(text), "{text}");
+            let script = format!("#!/bin/sh\n#SBATCH --time={text}\n");
+            assert_eq!(Batch::parse(&script).unwrap().time_limit, None);
         }
     }
 

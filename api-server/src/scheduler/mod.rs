@@ -16,7 +16,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
 
-pub use batch::{BatchError, parse_time_limit};
+pub use batch::{BatchError, is_no_time_limit, parse_time_limit};
 pub use hybrid::Hybrid;
 pub use local::{LocalLimits, LocalScheduler};
 pub use not_driven::NotDriven;

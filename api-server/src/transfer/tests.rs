@@ -479,7 +479,9 @@ async fn what_the_user_may_not_read_or_write_is_refused_before_a_job_is_queued()
         FileJob::compress_files(&archive("nobody/archive")),
         FileJob::compress_files(&archive("link")),
     ] {
-        bench.ended(&start_job(job).await.unwrap(), "COMPLETED").await;
+        bench
+            .ended(&start_job(job).await.unwrap(), "COMPLETED")
+            .await;
     }
 }
 
@@ -487,7 +489,9 @@ async fn what_the_user_may_not_read_or_write_is_refused_before_a_job_is_queued()
 async fn what_is_no_file_is_neither_source_nor_target() {
     let bench = Bench::new().await;
     let at = |name: &str| bench.directory.path().join("bob").join(name);
-    let fifo = std::process::Command::new("mkfifo").arg(at("fifo")).status();
+    let fifo = std::process::Command::new("mkfifo")
+        .arg(at("fifo"))
+        .status();
     assert!(fifo.unwrap().success());
     std::os::unix::fs::symlink("nothing", at("dangling")).unwrap();
     let error = bench.start(Operation::Send, "fifo").await.unwrap_err();

@@ -180,10 +180,10 @@ impl JobRecord {
         };
         recent
             && (filter.all_users || &self.user == caller)
-            && filter
-                .account
-                .as_ref()
-                .is_none_or(|a| Some(a) == self.charged.as_ref())
+            && filter.account.as_ref().is_none_or(|wanted| {
+                let charged = self.charged.as_ref();
+                charged.is_some_and(|charged| charged.eq_ignore_ascii_case(wanted))
+            })
             && filter.name.as_ref().is_none_or(|name| *name == self.name)
     }
 
@@ -261,6 +261,7 @@ mod tests {
         let user = UserName::parse("bob").unwrap();
         let job = JobDescription {
             name: Some("n".into()),
+            account: Some("Proj".into()),
             ..JobDescription::default()
         };
         JobRecord::new(&job, &user, &account, Duration::from_secs(60))
@@ -340,6 +341,13 @@ mod tests {
             &eve,
             500
         ));
+        for (account, found) in [("pROJ", true), ("other", false)] {
+            let filter = JobFilter {
+                account: Some(account.into()),
+                ..filter.clone()
+            };
+            assert_eq!(fits(&table, &filter, &bob, 500), found, "{account}");
+        }
         assert!(!fits(
             &table,
             &JobFilter {

@@ -7,8 +7,8 @@ use std::collections::BTreeMap;
 
 use serde_json::{Map, Value, json};
 
-use crate::scheduler::parse_time_limit;
 use crate::scheduler::sbatch::{Asked, asked, stands_alone};
+use crate::scheduler::{is_no_time_limit, parse_time_limit};
 
 /// Options of a script by their long names; a later one replaces an earlier one.
 #[derive(Debug, Default, PartialEq, Eq)]
@@ -126,6 +126,13 @@ fn field(name: &str, value: &str, version: u32) -> Option<(&'static str, Value)>
     };
     match name {
         // Slurm rounds up to minutes, too.
+        "time" if is_no_time_limit(value) => {
+            let none = match version {
+                ..40 => json!(0),
+                _ => json!({"set": true, "infinite": true, "number": 0}),
+            };
+            Some(("time_limit", none))
+        }
         "time" => {
             let seconds = parse_time_limit(value)?.as_secs();
             Some(("time_limit", number(seconds.div_ceil(60))))
