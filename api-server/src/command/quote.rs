@@ -123,6 +123,12 @@ impl ShellLine {
         format!("exec {}", self.text)
     }
 
+    /// The line for a shell that begins elsewhere: in the user's home, where that can be entered, as
+    /// over SSH.
+    pub fn from_home(&self) -> String {
+        format!("cd -- \"$HOME\" 2>/dev/null; exec {}", self.text)
+    }
+
     /// What the program prints, as a file. It gets its name when the program has succeeded
     /// and, where `bytes` says how many there must be, printed them all; until then a file
     /// that was there under the name stays, and after a failure nothing else is left. The new

@@ -38,7 +38,7 @@ impl Executor for LocalExecutor {
             let run_as = self.accounts.resolve(caller.name()).await?;
             let mut command = command_as(&run_as, "/bin/sh");
             command
-                .args(["-c", &line.replacing_the_shell()])
+                .args(["-c", &line.from_home()])
                 .current_dir("/")
                 .stdin(if input.is_empty() {
                     Stdio::null()
@@ -184,6 +184,20 @@ mod tests {
             (&output.stdout[..], &output.stderr[..]),
             (&b"out\n"[..], &b"err\n"[..])
         );
+    }
+
+    #[tokio::test]
+    async fn a_program_begins_at_home_or_where_there_is_none_at_the_root() {
+        let accounts = Accounts::new(UserPolicy::DangerousEverybodyAsService);
+        let home = accounts.await.unwrap().service().home.clone();
+        let home = std::fs::canonicalize(home).unwrap();
+        let output = run(ShellLine::new("pwd").arg("-P"), LIMITS).await.unwrap();
+        assert_eq!(output.stdout, format!("{}\n", home.display()).as_bytes());
+        let away = ShellLine::new("pwd").from_home();
+        let mut shell = std::process::Command::new("sh");
+        shell.args(["-c", &away]).current_dir("/");
+        let output = shell.env("HOME", "/no/such").output().unwrap();
+        assert_eq!(output.stdout, b"/\n");
     }
 
     #[tokio::test]

@@ -172,6 +172,9 @@ pub(super) fn check(job: &JobDescription) -> Result<(), &'static str> {
     {
         return Err("a variable of the environment has an impossible name or value");
     }
+    if !job.working_directory.starts_with('/') {
+        return Err("the working directory must be an absolute path");
+    }
     let names = [&job.name, &job.account].map(Option::as_ref);
     let paths = [
         Some(&job.working_directory),

@@ -335,7 +335,9 @@ async fn unacceptable_jobs_are_refused_and_unstartable_ones_fail() {
         script: Script::Path("/no/such".into()),
         ..bench.job("")
     };
-    for job in [nul, no_interpreter, missing] {
+    let mut relative = bench.job("true");
+    relative.working_directory = "tmp".into();
+    for job in [nul, no_interpreter, missing, relative] {
         let refused = bench.scheduler.submit(&bench.caller, job).await;
         assert!(
             matches!(refused, Err(SchedulerError::Rejected { .. })),
