@@ -203,6 +203,8 @@ fn parse_json(
     if bytes.is_empty() {
         return Ok(None);
     }
+    // As Python reads bytes: with or without a byte order mark.
+    let bytes = bytes.strip_prefix(b"\xef\xbb\xbf").unwrap_or(bytes);
     if !is_json(headers) {
         return Ok(Some(Value::String(String::new())));
     }
@@ -234,16 +236,67 @@ fn is_json(headers: &HeaderMap) -> bool {
     kind == "application/json" || (kind.starts_with("application/") && kind.ends_with("+json"))
 }
 
-/// Where in the text the error is, in characters. A word that is none of JSON's is wrong where
-/// it begins.
+/// Where in the text the error is, in characters, as Python says it: a word that is none of JSON's
+/// is wrong where it begins, as is a string without an end; what is missing is so at the end.
 fn offset(bytes: &[u8], error: &serde_json::Error) -> usize {
-    let text = String::from_utf8_lossy(bytes);
-    let column = error.column().saturating_sub(1);
-    let line = text.split('\n').nth(error.line().saturating_sub(1));
-    let before = line.unwrap_or_default().bytes().take(column);
-    let word = before.rev().take_while(u8::is_ascii_alphabetic).count();
-    let lines = text
-        .split_inclusive('\n')
-        .take(error.line().saturating_sub(1));
-    lines.map(|line| line.chars().count()).sum::<usize>() + column - word
+    let at = if error.is_eof() {
+        bytes.len()
+    } else {
+        let lines = bytes.split_inclusive(|b| *b == b'\n');
+        let before: usize = lines
+            .take(error.line().saturating_sub(1))
+            .map(<[u8]>::len)
+            .sum();
+        (before + error.column().saturating_sub(1)).min(bytes.len())
+    };
+    let open = if error.is_eof() {
+        open_string(bytes)
+    } else {
+        None
+    };
+    let at = open.unwrap_or_else(|| {
+        let word = bytes[..at].iter().rev();
+        at - word.take_while(|b| b.is_ascii_alphabetic()).count()
+    });
+    String::from_utf8_lossy(&bytes[..at]).chars().count()
+}
+
+/// Where a string begins that does not end.
+fn open_string(bytes: &[u8]) -> Option<usize> {
+    let (mut open, mut escaped) = (None, false);
+    for (at, byte) in bytes.iter().enumerate() {
+        match (open, byte) {
+            (Some(_), _) if escaped => escaped = false,
+            (Some(_), b'\\') => escaped = true,
+            (Some(_), b'"') => open = None,
+            (None, b'"') => open = Some(at),
+            _ => {}
+        }
+    }
+    open
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn wrong_json_is_wrong_where_python_says() {
+        for (text, expected) in [
+            ("{\"\u{fc}\":1,\"b\" 2}", 11),
+            ("{\"a\":1,\n \"\u{fc}\" 2}", 13),
+            ("{", 1),
+            ("{\"job\":", 7),
+            ("[1,", 3),
+            ("   ", 3),
+            ("{\"a\":\"x", 5),
+            ("{\"a\\\"\":\"x\\", 7),
+            ("[tru", 1),
+            ("[no]", 1),
+            ("{\"a\":1 \"b\"}", 7),
+        ] {
+            let error = serde_json::from_str::<Value>(text).unwrap_err();
+            assert_eq!(offset(text.as_bytes(), &error), expected, "{text}");
+        }
+    }
 }

@@ -34,15 +34,14 @@ impl Files {
         self.form(to, &part, content).await
     }
 
-    async fn form(&self, to: &str, part: &str, content: &[u8]) -> Answer {
+    async fn form(&self, to: &str, part: impl AsRef<[u8]>, content: &[u8]) -> Answer {
         let token = self.service.token(json!({}));
         let query = Serializer::new(String::new())
             .append_pair("path", to)
             .finish();
-        let head = format!(
-            "--b\r\nContent-Disposition: form-data; name=\"other\"\r\n\r\nx\r\n--b\r\n{part}\r\n\r\n"
-        );
-        let body = [head.as_bytes(), content, b"\r\n--b--\r\n"].concat();
+        let head =
+            "--b\r\nContent-Disposition: form-data; name=\"other\"\r\n\r\nx\r\n--b\r\n".as_bytes();
+        let body = [head, part.as_ref(), b"\r\n\r\n", content, b"\r\n--b--\r\n"].concat();
         let request = Request::post(format!("/filesystem/gated/ops/upload?{query}"))
             .header("authorization", format!("Bearer {token}"))
             .header("content-type", "multipart/form-data; boundary=b")
@@ -101,6 +100,24 @@ async fn modes_are_changed_and_never_become_options() {
         is_refused(&answer, StatusCode::INTERNAL_SERVER_ERROR, "invalid mode");
         assert_eq!(mode(), 0o640);
     }
+    let long = "0".repeat(5000);
+    let limit = "mode: String should have at most 4096 bytes";
+    let nul = "String should not contain a NUL character";
+    for (word, message) in [("777\0", nul), (long.as_str(), limit)] {
+        let answer = files
+            .call(Method::PUT, "chmod", json!({"path": path, "mode": word}))
+            .await;
+        assert_eq!(wrong_field(&answer), ("mode", message));
+        assert_eq!(mode(), 0o640);
+    }
+    for name in ["owner", "group"] {
+        let body = json!({"path": path, name: "0\0"});
+        let answer = files.call(Method::PUT, "chown", body).await;
+        assert_eq!(wrong_field(&answer), (name, nul));
+    }
+    let body = json!({"path": path, "targetPath": files.path("t"), "matchPattern": "x\0"});
+    let answer = files.call(Method::POST, "compress", body).await;
+    assert_eq!(wrong_field(&answer), ("matchPattern", nul));
     let answer = files
         .call(Method::PUT, "chmod", json!({"path": path}))
         .await;
@@ -287,6 +304,22 @@ async fn files_of_any_bytes_up_to_the_limit_go_in_and_come_out() {
         StatusCode::NOT_FOUND,
         "No such file",
     );
+}
+
+#[tokio::test]
+async fn names_of_uploads_are_those_of_the_client() {
+    let files = Files::new().await;
+    let to = files.path("");
+    // As httpx and requests write them.
+    for (escaped, name) in [(r"a\\b", r"a\b"), (r#"q\"q"#, "q\"q"), (r"end\\", r"end\")] {
+        let answer = files.upload(&to, escaped, b"x").await;
+        assert_eq!(answer.status, StatusCode::NO_CONTENT, "{}", answer.json);
+        assert_eq!(files.names(), [name]);
+        std::fs::remove_file(files.path(name)).unwrap();
+    }
+    let latin: &[u8] = b"Content-Disposition: form-data; name=\"file\"; filename=\"\xe9\"";
+    let answer = files.form(&to, latin, b"x").await;
+    assert_eq!(wrong_field(&answer), ("file", "File name is not UTF-8"));
 }
 
 #[tokio::test]

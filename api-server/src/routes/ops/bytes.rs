@@ -112,12 +112,64 @@ fn constraints(max_bytes: usize) -> multer::Constraints {
 
 /// The name that the file will have: one component of a path.
 fn file_name(field: &Field<'_>) -> Result<String, ApiError> {
-    match field.file_name() {
-        None | Some("") => Err(wrong_file("File name required")),
-        Some("." | "..") => Err(wrong_file(NOT_A_NAME)),
-        Some(name) if name.contains(['/', '\0']) => Err(wrong_file(NOT_A_NAME)),
-        Some(name) => Ok(name.to_owned()),
+    let disposition = field.headers().get(header::CONTENT_DISPOSITION);
+    let name = disposition.and_then(|value| file_name_in(value.as_bytes()));
+    let name = String::from_utf8(name.unwrap_or_default());
+    let name = name.map_err(|_| wrong_file("File name is not UTF-8"))?;
+    match &*name {
+        "" => Err(wrong_file("File name required")),
+        "." | ".." => Err(wrong_file(NOT_A_NAME)),
+        text if text.contains(['/', '\0']) => Err(wrong_file(NOT_A_NAME)),
+        _ => Ok(name),
     }
+}
+
+/// The parameter `filename` of a Content-Disposition. In quotes, `\\` and `\"` stand for their second
+/// character, as the reference reads them; the library that reads forms knows the latter only.
+fn file_name_in(disposition: &[u8]) -> Option<Vec<u8>> {
+    let mut rest = after(disposition, b';')?;
+    loop {
+        let end = rest.iter().position(|b| matches!(b, b'=' | b';'))?;
+        let (key, marked) = rest.split_at(end);
+        rest = &marked[1..];
+        if marked[0] == b';' {
+            continue;
+        }
+        let (value, next) = parameter(rest.trim_ascii_start())?;
+        if key.trim_ascii().eq_ignore_ascii_case(b"filename") {
+            return Some(value);
+        }
+        rest = next;
+    }
+}
+
+/// The value at the beginning, and what is behind its semicolon.
+fn parameter(text: &[u8]) -> Option<(Vec<u8>, &[u8])> {
+    let Some(quoted) = text.strip_prefix(b"\"") else {
+        let end = text.iter().position(|b| *b == b';').unwrap_or(text.len());
+        let next = text.get(end + 1..).unwrap_or_default();
+        return Some((text[..end].trim_ascii().to_vec(), next));
+    };
+    let (mut value, mut rest) = (Vec::new(), quoted);
+    loop {
+        rest = match rest {
+            [b'\\', byte @ (b'\\' | b'"'), rest @ ..] => {
+                value.push(*byte);
+                rest
+            }
+            [b'"', rest @ ..] => return Some((value, after(rest, b';').unwrap_or_default())),
+            [byte, rest @ ..] => {
+                value.push(*byte);
+                rest
+            }
+            [] => return None,
+        };
+    }
+}
+
+fn after(text: &[u8], mark: u8) -> Option<&[u8]> {
+    let at = text.iter().position(|b| *b == mark)?;
+    Some(&text[at + 1..])
 }
 
 const NOT_A_NAME: &str = "File name should be a name without a path";
@@ -151,4 +203,38 @@ fn too_large() -> ApiError {
 
 fn wrong_file(message: &str) -> ApiError {
     ApiError::validation(vec![FieldError::body("file", message)])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn file_names_are_read_as_clients_escape_them() {
+        for (disposition, name) in [
+            (
+                r#"form-data; name="file"; filename="a b.txt""#,
+                Some("a b.txt"),
+            ),
+            (
+                r#"form-data; filename="a\\b\"c" ; name="file""#,
+                Some(r#"a\b"c"#),
+            ),
+            (
+                r#"form-data; filename="ends\\"; name="file""#,
+                Some(r"ends\"),
+            ),
+            (r#"form-data; filename="C:\x""#, Some(r"C:\x")),
+            ("form-data; FileName = plain ; name=file", Some("plain")),
+            (r#"form-data; x="; filename=no"; filename=yes"#, Some("yes")),
+            (r#"form-data; flag; filename="""#, Some("")),
+            (r#"form-data; name="file""#, None),
+            (r#"form-data; filename="open"#, None),
+            ("form-data", None),
+        ] {
+            let read = file_name_in(disposition.as_bytes());
+            let expected = name.map(|name| name.as_bytes().to_vec());
+            assert_eq!(read, expected, "{disposition}");
+        }
+    }
 }
