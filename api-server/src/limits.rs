@@ -48,6 +48,19 @@ pub const LOGGED_COMMAND_MAX_BYTES: usize = 4096;
 /// Longest remote path accepted, in bytes: `PATH_MAX` of Linux.
 pub const PATH_MAX_BYTES: usize = 4096;
 
+/// Longest argument that a request passes on to a program (a mode, an owner, a pattern), in bytes:
+/// the kernel takes 32 times as much, of a whole line.
+pub const ARGUMENT_MAX_BYTES: usize = 4096;
+
+/// Longest name of a job, in bytes: local systems keep it for as long as they know the job.
+pub const JOB_NAME_MAX_BYTES: usize = 1024;
+
+/// Longest variable of a job, in bytes with its name: no program can be started with a longer one.
+pub const JOB_VARIABLE_MAX_BYTES: usize = 128 * 1024 - 2;
+
+/// Most variables of a job, in bytes: half of what programs are started with.
+pub const JOB_ENVIRONMENT_MAX_BYTES: usize = 1024 * 1024;
+
 /// Largest answer read from a key server, authorisation service or identity provider.
 pub const HTTP_ANSWER_MAX_BYTES: usize = 1024 * 1024;
 

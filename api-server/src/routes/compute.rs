@@ -7,9 +7,10 @@ use axum::response::{IntoResponse, Response};
 use serde_json::Value;
 
 use super::call::Call;
-use super::fields::{Fields, MISSING, NOT_AN_OBJECT};
+use super::fields::{Fields, MISSING, NOT_AN_OBJECT, NUL};
 use super::transfer::on_system;
 use crate::error::{ApiError, ApiResponseError, FieldError, json};
+use crate::limits;
 use crate::model::jobs::{
     GetJobMetadataResponse, GetJobResponse, JobDescriptionModel, PostJobAttachRequest,
     PostJobSubmissionResponse, PostJobSubmitRequest,
@@ -194,31 +195,45 @@ fn read_job(call: &Call) -> Result<JobDescriptionModel, ApiError> {
         Some(_) => return wrong(NOT_AN_OBJECT),
     };
     let mut fields = Fields::inside(map, "job");
-    let name = fields.nullable_text(&["name"]);
-    let account = fields.nullable_text(&["account"]);
+    // Schedulers keep them, and give them to programs.
+    let text = |fields: &mut Fields<'_>, names: &[&'static str], max_bytes| {
+        let text = fields.nullable_text(names);
+        fields.up_to(max_bytes, names[0], text)
+    };
+    let argument = limits::ARGUMENT_MAX_BYTES;
+    let path = limits::PATH_MAX_BYTES;
+    let name = text(&mut fields, &["name"], limits::JOB_NAME_MAX_BYTES);
+    let account = text(&mut fields, &["account"], argument);
     let working_directory = fields.required_text(&[
         "workingDirectory",
         "working_directory",
         "current_working_directory",
     ]);
+    let working_directory = fields.up_to(path, "workingDirectory", working_directory);
+    if working_directory.as_deref() == Some("") {
+        fields.error("workingDirectory", "workingDirectory should not be empty");
+    }
     let job = JobDescriptionModel {
         name,
         account,
         working_directory: working_directory.unwrap_or_default(),
-        standard_input: fields.nullable_text(&["standardInput", "standard_input"]),
-        standard_output: fields.nullable_text(&["standardOutput", "standard_output"]),
-        standard_error: fields.nullable_text(&["standardError", "standard_error"]),
+        standard_input: text(&mut fields, &["standardInput", "standard_input"], path),
+        standard_output: text(&mut fields, &["standardOutput", "standard_output"], path),
+        standard_error: text(&mut fields, &["standardError", "standard_error"], path),
         env: fields
             .variables(&["env", "environment"])
             .unwrap_or_else(default_variables),
-        constraints: fields.nullable_text(&["constraints"]),
-        partition: fields.nullable_text(&["partition"]),
-        reservation: fields.nullable_text(&["reservation"]),
+        constraints: text(&mut fields, &["constraints"], argument),
+        partition: text(&mut fields, &["partition"], argument),
+        reservation: text(&mut fields, &["reservation"], argument),
         script: fields.optional_text(&["script"]),
         script_path: fields.optional_text(&["scriptPath", "script_path"]),
     };
-    if map.values().any(holds_nul) {
-        fields.error("job", NUL);
+    let script_path = fields.up_to(path, "scriptPath", job.script_path);
+    let job = JobDescriptionModel { script_path, ..job };
+    fields.check_variables("env", &job.env);
+    if job.script.as_ref().is_some_and(|text| text.contains('\0')) {
+        fields.error("script", NUL);
     }
     match fields.into_errors() {
         errors if errors.is_empty() => Ok(job),
@@ -229,20 +244,6 @@ fn read_job(call: &Call) -> Result<JobDescriptionModel, ApiError> {
 /// What a job finds in its environment when the request says nothing.
 fn default_variables() -> BTreeMap<String, String> {
     BTreeMap::from([("F7T_version".to_owned(), "v2.0.0".to_owned())])
-}
-
-/// What no program can be given, and no file name holds.
-const NUL: &str = "String should not contain a NUL character";
-
-fn holds_nul(value: &Value) -> bool {
-    match value {
-        Value::String(text) => text.contains('\0'),
-        Value::Array(values) => values.iter().any(holds_nul),
-        Value::Object(map) => {
-            map.keys().any(|key| key.contains('\0')) || map.values().any(holds_nul)
-        }
-        _ => false,
-    }
 }
 
 fn job_description(job: JobDescriptionModel) -> Result<JobDescription, ApiError> {

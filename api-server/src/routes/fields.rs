@@ -7,6 +7,7 @@ use serde_json::{Map, Value};
 use super::query::one_of;
 use crate::config::parse_boolean;
 use crate::error::FieldError;
+use crate::limits;
 
 /// Reads members and collects what is wrong with them.
 pub(crate) struct Fields<'a> {
@@ -17,6 +18,8 @@ pub(crate) struct Fields<'a> {
 }
 
 pub(crate) const MISSING: &str = "Field required";
+/// What no program can be given, and no file name holds.
+pub(crate) const NUL: &str = "String should not contain a NUL character";
 pub(crate) const NOT_A_STRING: &str = "Input should be a valid string";
 const NOT_A_BOOLEAN: &str = "Input should be a valid boolean, unable to interpret input";
 pub(crate) const NOT_AN_OBJECT: &str =
@@ -72,6 +75,33 @@ impl<'a> Fields<'a> {
     pub(crate) fn optional_text(&mut self, names: &[&'a str]) -> Option<String> {
         let (name, value) = self.find(names)?;
         self.text_of(name, value)
+    }
+
+    /// What was read of `name`, if a program can be given it as an argument.
+    pub(crate) fn argument(&mut self, name: &str, text: Option<String>) -> Option<String> {
+        self.up_to(limits::ARGUMENT_MAX_BYTES, name, text)
+    }
+
+    /// As [`argument`](Self::argument), with another bound.
+    pub(crate) fn up_to(
+        &mut self,
+        max_bytes: usize,
+        name: &str,
+        text: Option<String>,
+    ) -> Option<String> {
+        let text = text?;
+        if text.len() > max_bytes {
+            self.error(
+                name,
+                &format!("{name}: String should have at most {max_bytes} bytes"),
+            );
+            return None;
+        }
+        if text.contains('\0') {
+            self.error(name, NUL);
+            return None;
+        }
+        Some(text)
     }
 
     /// A boolean, in any of the words for it; `false` when absent.
@@ -153,6 +183,27 @@ impl<'a> Fields<'a> {
                 self.error(name, "Input should be a valid list");
                 None
             }
+        }
+    }
+
+    /// Whether a job can be given such variables, and if not, says so.
+    pub(crate) fn check_variables(&mut self, name: &str, variables: &BTreeMap<String, String>) {
+        let bytes = |(key, value): (&String, &String)| key.len() + value.len();
+        if variables
+            .iter()
+            .any(|(key, value)| key.contains('\0') || value.contains('\0'))
+        {
+            self.error(name, NUL);
+        }
+        let one = limits::JOB_VARIABLE_MAX_BYTES;
+        if variables.iter().map(bytes).any(|bytes| bytes > one) {
+            let message = format!("{name}: A variable should have at most {one} bytes");
+            self.error(name, &message);
+        }
+        let all = limits::JOB_ENVIRONMENT_MAX_BYTES;
+        if variables.iter().map(bytes).sum::<usize>() > all {
+            let message = format!("{name}: The variables should have at most {all} bytes");
+            self.error(name, &message);
         }
     }
 

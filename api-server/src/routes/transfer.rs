@@ -151,6 +151,7 @@ pub(crate) async fn compress(call: Call) -> Result<Response, ApiError> {
     let read = |fields: &mut Fields<'_>, at: &mut Base| {
         let (path, target) = (at.source(fields), at.target(fields));
         let pattern = fields.nullable_text(&["matchPattern", "match_pattern"]);
+        let pattern = fields.argument("matchPattern", pattern);
         let dereference = fields.boolean(&["dereference"]);
         let compression = compression(fields);
         Some(FileJob::compress_files(&Compress {
@@ -262,6 +263,7 @@ async fn start_file_job(
     let mut fields = Fields::new(call.object()?);
     let job = read(&mut fields, &mut base);
     let account = fields.nullable_text(&["account"]);
+    let account = fields.argument("account", account);
     let errors = fields.into_errors();
     match (job, base.refused) {
         (Some(_), Some(refused)) if errors.is_empty() => Err(refused.into()),
@@ -318,6 +320,7 @@ fn read_request(call: &Call, operation: Operation) -> Result<TransferRequest, Ap
     let mut fields = Fields::new(call.object()?);
     let path = fields.required_text(SOURCE);
     let account = fields.nullable_text(&["account"]);
+    let account = fields.argument("account", account);
     let mut wrong_directive = Vec::new();
     let directive = match fields.find(&["transferDirectives", "transfer_directives"]) {
         None => {

@@ -326,6 +326,79 @@ async fn wrong_bodies_and_parameters_name_their_fields() {
             "{body}"
         );
     }
+    for (member, value, message) in [
+        (
+            "name",
+            "n".repeat(1025),
+            "name: String should have at most 1024 bytes",
+        ),
+        (
+            "workingDirectory",
+            String::new(),
+            "workingDirectory should not be empty",
+        ),
+        (
+            "workingDirectory",
+            "/".repeat(4097),
+            "workingDirectory: String should have at most 4096 bytes",
+        ),
+        (
+            "standardOutput",
+            "o".repeat(4097),
+            "standardOutput: String should have at most 4096 bytes",
+        ),
+        (
+            "scriptPath",
+            "s".repeat(4097),
+            "scriptPath: String should have at most 4096 bytes",
+        ),
+        (
+            "script",
+            "\0".into(),
+            "String should not contain a NUL character",
+        ),
+    ] {
+        let mut job = json!({"workingDirectory": "/", "script": "#!/bin/sh"});
+        job[member] = value.into();
+        let answer = service.post(jobs, json!({"job": job})).await;
+        assert_eq!(fields(&answer), [("job".into(), message.into())]);
+    }
+    let variables = |count: usize, bytes: usize| {
+        let all = (0..count).map(|n| (format!("V{n}"), "x".repeat(bytes).into()));
+        let env = serde_json::Map::from_iter(all);
+        json!({"job": {"workingDirectory": "/", "script": "no script", "env": env}})
+    };
+    for (count, bytes, message) in [
+        (
+            1,
+            131_070,
+            "env: A variable should have at most 131070 bytes",
+        ),
+        (
+            11,
+            100_000,
+            "env: The variables should have at most 1048576 bytes",
+        ),
+    ] {
+        let answer = service.post(jobs, variables(count, bytes)).await;
+        assert_eq!(fields(&answer), [("job".into(), message.into())]);
+    }
+    let relative = json!({"job": {"workingDirectory": "tmp", "script": "#!/bin/sh\n"}});
+    let answer = service.post(jobs, relative).await;
+    assert_eq!(answer.status, StatusCode::BAD_REQUEST, "{}", answer.json);
+    // A byte order mark is no part of the text.
+    let token = service.token(json!({}));
+    for (text, name) in [
+        ("\u{feff}{\"job\": null}", "job"),
+        ("\u{feff}{\"\u{fc}\" 1}", "5"),
+    ] {
+        let answer = service.raw(jobs, Some(&token), text).await;
+        let named = &answer.json["data"]["fields"][0]["name"];
+        assert_eq!(
+            named.as_str().map_or(named.to_string(), str::to_owned),
+            name
+        );
+    }
     let boolean = "Input should be a valid boolean, unable to interpret input";
     let window = "Input should be '1h', '8h', '24h', '3d' or '7d'";
     let answer = service

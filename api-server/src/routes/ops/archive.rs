@@ -27,6 +27,7 @@ pub(crate) async fn compress(call: Call) -> Result<Response, ApiError> {
     let path = body_path(&mut fields);
     let target = fields.required_text(&["targetPath", "target_path"]);
     let match_pattern = fields.nullable_text(&["matchPattern", "match_pattern"]);
+    let match_pattern = fields.argument("matchPattern", match_pattern);
     let dereference = fields.boolean(&["dereference"]);
     let compression = compression(&mut fields);
     let (path, target) = checked(fields, path.zip(target))?;

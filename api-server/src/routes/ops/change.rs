@@ -29,6 +29,7 @@ pub(crate) async fn chmod(call: Call) -> Result<Response, ApiError> {
     let mut fields = Fields::new(call.object()?);
     let path = body_path(&mut fields);
     let mode = fields.required_text(&["mode"]);
+    let mode = fields.argument("mode", mode);
     let (path, mode) = checked(fields, path.zip(mode))?;
     let path = path_of(&system, &path)?;
     let output = change(&call, system, Chmod { path, mode }).await?;
@@ -52,7 +53,9 @@ pub(crate) async fn chown(call: Call) -> Result<Response, ApiError> {
     let path = body_path(&mut fields);
     let given = |text: &String| !text.is_empty();
     let owner = fields.nullable_text(&["owner"]).filter(given);
+    let owner = fields.argument("owner", owner);
     let group = fields.nullable_text(&["group"]).filter(given);
+    let group = fields.argument("group", group);
     let path = path_of(&system, &checked(fields, path)?)?;
     let chown = Chown { path, owner, group };
     let output = change(&call, system, chown).await?;
