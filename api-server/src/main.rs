@@ -2,6 +2,7 @@
 
 mod args;
 mod commands;
+mod inherited;
 
 use std::process::ExitCode;
 
@@ -9,6 +10,7 @@ use clap::Parser as _;
 use rustix::process::{DumpableBehavior, set_dumpable_behavior};
 
 fn main() -> ExitCode {
+    let inherited = inherited::Inherited::look();
     let args = args::Args::parse();
     commands::start_log(args.default_log());
     // Before there is anything secret in memory. The kernel takes it back for programs that are
@@ -23,7 +25,7 @@ fn main() -> ExitCode {
         Ok(runtime) => runtime,
         Err(error) => return commands::report(&error.into()),
     };
-    match runtime.block_on(commands::run(args)) {
+    match runtime.block_on(commands::run(args, inherited)) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => commands::report(&error),
     }

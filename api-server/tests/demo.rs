@@ -58,6 +58,38 @@ fn the_demo_prints_commands_that_work_and_stops_on_sigterm() {
     assert!(demo.0.wait().unwrap().success());
 }
 
+/// Jobs would have them, with the rights of whoever opened them.
+#[test]
+fn files_that_were_left_open_are_not_there_for_jobs() {
+    let directory = tempfile::tempdir().unwrap();
+    let jwks = directory.path().join("jwks.json");
+    let config = directory.path().join("config.yaml");
+    std::fs::write(&jwks, r#"{"keys": []}"#).unwrap();
+    let yaml = format!(
+        "auth: {{authentication: {{token_url: 'http://x', public_certs: ['file://{}']}}}}\n",
+        jwks.display()
+    );
+    std::fs::write(&config, yaml).unwrap();
+    let (mut reader, writer) = std::io::pipe().unwrap();
+    // The configuration is one of them, as with `<(…)`.
+    let script = r#"exec 9>&1 >/dev/null 8<"$1"; exec "$2" serve --config /dev/fd/8 --port 0"#;
+    let mut command = Command::new("sh");
+    command.args(["-c", script, "sh"]).arg(&config);
+    command.arg(env!("CARGO_BIN_EXE_firecrest-api"));
+    command.env("RUST_LOG", "info").env("NO_COLOR", "1");
+    command.stdout(writer).stderr(Stdio::piped());
+    let mut service = Killed(command.spawn().unwrap());
+    drop(command);
+    let mut log = BufReader::new(service.0.stderr.take().unwrap());
+    let mut text = String::new();
+    while !text.contains("listening") {
+        assert!(log.read_line(&mut text).unwrap() > 0, "{text}");
+    }
+    rustix::fs::fcntl_setfl(&reader, rustix::fs::OFlags::NONBLOCK).unwrap();
+    // The end of it, else that it is still open.
+    assert_eq!(reader.read(&mut [0]).unwrap(), 0);
+}
+
 #[test]
 fn check_config_names_the_key() {
     let directory = tempfile::tempdir().unwrap();

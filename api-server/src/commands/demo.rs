@@ -8,8 +8,10 @@ use api_server::demo::{Demo, DemoOptions, SYSTEM, USER, check};
 use api_server::serve;
 
 use crate::args::DemoArgs;
+use crate::inherited::Inherited;
 
-pub(crate) async fn run(args: DemoArgs) -> anyhow::Result<()> {
+pub(crate) async fn run(args: DemoArgs, inherited: Inherited) -> anyhow::Result<()> {
+    inherited.close();
     let streamer = find_streamer(args.streamer.as_deref())?;
     let shutdown = serve::termination()?;
     let port = if args.check { 0 } else { args.port };

@@ -12,13 +12,14 @@ use anyhow::Context as _;
 use tracing_subscriber::EnvFilter;
 
 use crate::args::{Args, Command};
+use crate::inherited::Inherited;
 
-pub(crate) async fn run(args: Args) -> anyhow::Result<()> {
+pub(crate) async fn run(args: Args, inherited: Inherited) -> anyhow::Result<()> {
     match args.command {
-        Command::Serve { config, host, port } => serve::run(config, host, port).await,
+        Command::Serve { config, host, port } => serve::run(config, host, port, inherited).await,
         Command::CheckConfig { config } => check_config::run(config),
         Command::Openapi => openapi::run(),
-        Command::Demo(args) => demo::run(args).await,
+        Command::Demo(args) => demo::run(args, inherited).await,
     }
 }
 

@@ -9,8 +9,14 @@ use api_server::state::AppState;
 use tokio::net::TcpListener;
 
 use crate::args::ConfigFile;
+use crate::inherited::Inherited;
 
-pub(crate) async fn run(config: ConfigFile, host: IpAddr, port: u16) -> anyhow::Result<()> {
+pub(crate) async fn run(
+    config: ConfigFile,
+    host: IpAddr,
+    port: u16,
+    inherited: Inherited,
+) -> anyhow::Result<()> {
     let config = Sources::of_process(config.config)
         .and_then(|sources| sources.load())
         .context("configuration")?;
@@ -19,6 +25,7 @@ pub(crate) async fn run(config: ConfigFile, host: IpAddr, port: u16) -> anyhow::
     }
     let shutdown = serve::termination()?;
     let state = AppState::new(config).await?;
+    inherited.close();
     let listener = TcpListener::bind((host, port)).await;
     let listener = listener.with_context(|| format!("cannot listen on {host} port {port}"))?;
     tracing::info!(address = %listener.local_addr()?, "listening");
