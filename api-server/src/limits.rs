@@ -45,6 +45,15 @@ pub const LOGGED_HEADER_MAX_CHARS: usize = 1024;
 /// Longest command line copied into the tracing log, in bytes.
 pub const LOGGED_COMMAND_MAX_BYTES: usize = 4096;
 
+/// Records of the tracing log that wait to be written; more are dropped and counted.
+pub const TRACING_LOG_RECORDS_MAX: usize = 4096;
+
+/// What those may have together, in bytes: paths of requests may be long.
+pub const TRACING_LOG_MAX_BYTES: usize = 16 * 1024 * 1024;
+
+/// How long the end of the service waits for the tracing log.
+pub const TRACING_LOG_FLUSH_TIMEOUT: Duration = Duration::from_secs(1);
+
 /// Longest remote path accepted, in bytes: `PATH_MAX` of Linux.
 pub const PATH_MAX_BYTES: usize = 4096;
 
@@ -117,6 +126,10 @@ pub const PROGRAM_MAX_BYTES: u64 = 512 * 1024 * 1024;
 
 /// Jobs of a local system waiting for a free slot.
 pub const LOCAL_PENDING_JOBS_MAX: usize = 1000;
+
+/// Scripts of ended jobs that a local system keeps to show them, in bytes together: several times
+/// the history, for those of a usual size.
+pub const LOCAL_SCRIPTS_MAX_BYTES: usize = 16 * 1024 * 1024;
 
 /// How long a job of a local system has between SIGTERM and SIGKILL.
 pub const LOCAL_KILL_GRACE: Duration = Duration::from_secs(5);

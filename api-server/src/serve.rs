@@ -68,6 +68,9 @@ pub async fn run_draining(
     }
     checks.shutdown().await;
     state.shutdown().await;
+    if let Some(log) = &state.tracing_log {
+        log.flush();
+    }
     tracing::info!("stopped");
     Ok(())
 }

@@ -84,6 +84,9 @@ pub enum BuildError {
     /// No TLS roots.
     #[error("the trusted certificates of this machine could not be loaded")]
     TlsRoots(#[source] std::io::Error),
+    /// No thread.
+    #[error("the tracing log could not be started")]
+    TracingLog(#[source] std::io::Error),
     /// No account database.
     #[error(transparent)]
     Accounts(#[from] AccountError),
@@ -134,7 +137,7 @@ impl AppState {
         let tasks = TaskTracker::new();
         Ok(Self(Arc::new(Inner {
             metrics,
-            tracing_log: TracingLog::new(&config.logger, log),
+            tracing_log: TracingLog::new(&config.logger, log).map_err(BuildError::TracingLog)?,
             http,
             config,
             authenticator,

@@ -2,7 +2,9 @@
 //! line. Field names are those of existing installations, which parse them.
 
 use std::io::Write;
-use std::sync::{Mutex, PoisonError};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 
 use axum::http::HeaderMap;
 use jiff::Timestamp;
@@ -12,10 +14,28 @@ use crate::config::{LoggableHeader, LoggerConfig};
 use crate::context::{BackendCall, RequestContext};
 use crate::limits;
 
-/// Writes the records.
+/// Writes the records, on a thread of its own: who reads them may be slow, or have stopped, and no
+/// request waits for that.
 pub struct TracingLog {
     headers: Vec<LoggableHeader>,
-    out: Mutex<Box<dyn Write + Send>>,
+    lines: SyncSender<Line>,
+    counts: Arc<Counts>,
+}
+
+/// What both sides of the queue keep.
+#[derive(Debug, Default)]
+struct Counts {
+    /// Bytes that wait.
+    waiting: AtomicUsize,
+    /// Records that were dropped, and not told of yet.
+    lost: AtomicU64,
+}
+
+/// For the thread that writes.
+enum Line {
+    Record(String),
+    /// Everything before this is written.
+    Mark(SyncSender<()>),
 }
 
 /// One request, as far as both of its records tell.
@@ -30,11 +50,32 @@ pub(crate) struct Traced<'a> {
 
 impl TracingLog {
     /// A log to `out`, one line at a time; `None` unless it is enabled.
-    pub fn new(config: &LoggerConfig, out: Box<dyn Write + Send>) -> Option<Self> {
-        config.enable_tracing_log.then(|| Self {
+    ///
+    /// # Errors
+    /// When there can be no thread for it.
+    pub fn new(config: &LoggerConfig, out: Box<dyn Write + Send>) -> std::io::Result<Option<Self>> {
+        if !config.enable_tracing_log {
+            return Ok(None);
+        }
+        let (lines, queue) = sync_channel(limits::TRACING_LOG_RECORDS_MAX);
+        let counts = Arc::new(Counts::default());
+        let counted = Arc::clone(&counts);
+        let writer = std::thread::Builder::new().name("tracing-log".to_owned());
+        writer.spawn(move || write_all(&queue, out, &counted))?;
+        Ok(Some(Self {
             headers: config.loggable_request_headers.clone(),
-            out: Mutex::new(out),
-        })
+            lines,
+            counts,
+        }))
+    }
+
+    /// Waits until what was recorded is written, but not for long.
+    pub fn flush(&self) {
+        let (mark, written) = sync_channel(1);
+        if self.lines.try_send(Line::Mark(mark)).is_ok() {
+            // Who does not read it by then will not.
+            let _ = written.recv_timeout(limits::TRACING_LOG_FLUSH_TIMEOUT);
+        }
     }
 
     /// Whether requests to this path are recorded: not the probes of the platform.
@@ -69,17 +110,50 @@ impl TracingLog {
 
     fn write(&self, record: &Value) {
         let line = format!("{record}\n");
-        let mut out = self.out.lock().unwrap_or_else(PoisonError::into_inner);
-        // A log that nobody reads any more must not stop the service.
-        let _ = out.write_all(line.as_bytes()).and_then(|()| out.flush());
+        let (counts, bytes) = (&self.counts, line.len());
+        let waiting = counts.waiting.fetch_add(bytes, Ordering::Relaxed) + bytes;
+        let queued = waiting <= limits::TRACING_LOG_MAX_BYTES
+            && self.lines.try_send(Line::Record(line)).is_ok();
+        if !queued {
+            counts.waiting.fetch_sub(bytes, Ordering::Relaxed);
+            counts.lost.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+}
+
+/// Until the log is dropped.
+fn write_all(queue: &Receiver<Line>, mut out: Box<dyn Write + Send>, counts: &Counts) {
+    for line in queue {
+        match line {
+            Line::Record(line) => {
+                // A log that nobody reads any more must not stop the service.
+                let _ = out.write_all(line.as_bytes()).and_then(|()| out.flush());
+                counts.waiting.fetch_sub(line.len(), Ordering::Relaxed);
+            }
+            Line::Mark(written) => {
+                let _ = written.send(());
+            }
+        }
+        let lost = counts.lost.swap(0, Ordering::Relaxed);
+        if lost > 0 {
+            tracing::warn!(
+                records = lost,
+                "the tracing log is read too slowly: records are lost"
+            );
+        }
     }
 }
 
 impl std::fmt::Debug for TracingLog {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let Self { headers, out: _ } = self;
+        let Self {
+            headers,
+            lines: _,
+            counts,
+        } = self;
         f.debug_struct("TracingLog")
             .field("headers", headers)
+            .field("counts", counts)
             .finish_non_exhaustive()
     }
 }
@@ -178,6 +252,88 @@ mod tests {
         };
         let record = record("Requesting", &short, &context, None, None);
         assert_eq!(record.get("system_name"), None);
+    }
+
+    /// Says when it is asked for the first time, and takes nothing until it is told to.
+    struct Stalled {
+        asked: SyncSender<()>,
+        go: Receiver<()>,
+        taken: Arc<AtomicU64>,
+    }
+
+    impl Write for Stalled {
+        fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+            if self.asked.try_send(()).is_ok() {
+                let _ = self.go.recv();
+            }
+            self.taken.fetch_add(1, Ordering::Relaxed);
+            Ok(bytes.len())
+        }
+
+        fn flush(&mut self) -> std::io::Result<()> {
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn a_log_that_nobody_reads_holds_no_request() {
+        let (asked, is_asked) = sync_channel(1);
+        let (goes, go) = sync_channel(1);
+        let taken = Arc::new(AtomicU64::new(0));
+        let out = Stalled {
+            asked,
+            go,
+            taken: Arc::clone(&taken),
+        };
+        let config = LoggerConfig {
+            enable_tracing_log: true,
+            ..LoggerConfig::default()
+        };
+        let log = TracingLog::new(&config, Box::new(out)).unwrap().unwrap();
+        let context = RequestContext::new("r".into(), "c".into());
+        let request = Traced {
+            path: "/",
+            method: "GET",
+            headers: Map::new(),
+        };
+        log.requesting(&request, &context);
+        // The thread has taken it out of the queue, which is filled now, and two more.
+        let soon = std::time::Duration::from_secs(20);
+        is_asked.recv_timeout(soon).unwrap();
+        let most = limits::TRACING_LOG_RECORDS_MAX;
+        for _ in 0..most + 2 {
+            log.requesting(&request, &context);
+        }
+        assert_eq!(log.counts.lost.load(Ordering::Relaxed), 2);
+        // Full: there is nothing to wait for.
+        log.flush();
+        assert_eq!(taken.load(Ordering::Relaxed), 0);
+        goes.send(()).unwrap();
+        drop(goes);
+        let deadline = std::time::Instant::now() + soon;
+        while taken.load(Ordering::Relaxed) < most as u64 + 1 {
+            assert!(std::time::Instant::now() < deadline);
+            std::thread::yield_now();
+        }
+        log.responding(&request, &context, None, 200);
+        log.flush();
+        assert_eq!(taken.load(Ordering::Relaxed), most as u64 + 2);
+        let Counts { waiting, lost } = &*log.counts;
+        assert_eq!(
+            (
+                waiting.load(Ordering::Relaxed),
+                lost.load(Ordering::Relaxed)
+            ),
+            (0, 0)
+        );
+        let long = "x".repeat(limits::TRACING_LOG_MAX_BYTES);
+        let request = Traced {
+            path: &long,
+            ..request
+        };
+        log.requesting(&request, &context);
+        log.flush();
+        assert_eq!(taken.load(Ordering::Relaxed), most as u64 + 2);
     }
 
     #[test]

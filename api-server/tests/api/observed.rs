@@ -199,6 +199,7 @@ async fn both_records_of_a_request_are_in_the_tracing_log() {
         .body(axum::body::Body::empty())
         .unwrap();
     assert_eq!(service.send(request).await.status, StatusCode::OK);
+    service.state.tracing_log.as_ref().unwrap().flush();
     let records = service.log.records();
     assert_eq!(records.len(), 2, "{records:?}");
     assert_eq!(records[0]["message"], "Requesting: /status/here/userinfo");
