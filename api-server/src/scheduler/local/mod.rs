@@ -26,7 +26,7 @@ use crate::auth::Caller;
 use crate::command::ShellLine;
 use crate::executor::{Accounts, BoxFuture, ExecError, Executor, LocalExecutor, RunLimits};
 use crate::limits;
-use crate::model::jobs::Job;
+use crate::model::jobs::{Job, JobMetadataModel};
 use crate::model::status::{
     NodeModel, NodeState, PartitionModel, PartitionState, ReservationModel,
 };
@@ -141,7 +141,9 @@ impl LocalScheduler {
         if self.stop.is_cancelled() {
             return Err(SchedulerError::Stopping);
         }
-        let record = JobRecord::new(&job, caller.name(), run_as.account(), wall_time);
+        let script: Arc<str> = script.into();
+        let account = run_as.account();
+        let record = JobRecord::new(&job, Arc::clone(&script), caller.name(), account, wall_time);
         let cancel = self.stop.child_token();
         let id = self
             .table()
@@ -188,10 +190,7 @@ impl LocalScheduler {
                 }
                 Err(error) => {
                     tracing::warn!(job = id, %error, "a job could not be started");
-                    table::End::Exited {
-                        code: Some(1),
-                        signal: None,
-                    }
+                    table::End::NotStarted("JobLaunchFailure")
                 }
             };
             lock(&table).on_ended(id, end, unix_now());
@@ -253,6 +252,18 @@ impl Scheduler for LocalScheduler {
             }
             record.cancel();
             Ok(())
+        })
+    }
+
+    fn metadata<'a>(
+        &'a self,
+        caller: &'a Caller,
+        id: &'a JobId,
+    ) -> BoxFuture<'a, Result<Vec<JobMetadataModel>, SchedulerError>> {
+        Box::pin(async move {
+            let table = self.table();
+            let record = table.find(id).ok_or(SchedulerError::NotFound)?;
+            Ok(vec![record.metadata(caller.name())])
         })
     }
 

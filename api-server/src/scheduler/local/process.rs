@@ -6,13 +6,16 @@ use std::os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _};
 use std::os::unix::process::ExitStatusExt as _;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
+use std::sync::Arc;
 use std::time::Duration;
 
 use rustix::process::Signal;
+use tokio::process::ChildStdout;
 use tokio_util::sync::CancellationToken;
 
 use super::file_name::Names;
 use super::table::End;
+use crate::bounded;
 use crate::command::exports;
 use crate::executor::{Group, RunAs, command_as};
 use crate::limits;
@@ -22,7 +25,7 @@ use crate::scheduler::JobDescription;
 pub(super) struct Launch {
     pub(super) id: u64,
     pub(super) job: JobDescription,
-    pub(super) script: String,
+    pub(super) script: Arc<str>,
     pub(super) interpreter: Vec<String>,
     pub(super) run_as: RunAs,
 }
@@ -31,6 +34,8 @@ pub(super) struct Launch {
 #[derive(Debug)]
 pub(super) struct Running {
     group: Group,
+    /// Where the launcher says what keeps it from starting the job. The job itself does not have it.
+    said: Option<ChildStdout>,
     _files: [SpoolFile; 2],
 }
 
@@ -40,9 +45,17 @@ pub(super) struct Running {
 /// The user's variables are taken in here as well, from a file: what changes the user does its
 /// work as the service, which may be root, and must not find them. The language that this service
 /// reads is not the user's.
-const LAUNCHER: &str = r#"cd -- "$1" || exit 1
-exec <"$2" >"$3" || exit 1
-if [ -n "$4" ]; then exec 2>"$4" || exit 1; else exec 2>&1; fi
+///
+/// With `command`, `exec` does not end the shell when it cannot open a file.
+const LAUNCHER: &str = r#"no() { echo "$1"; exit 1; }
+cd -- "$1" || no workingDirectory
+command exec <"$2" || no standardInput
+if [ -n "$4" ]; then
+  command exec 2>"$4" || no standardError
+  command exec >"$3" || no standardOutput
+else
+  command exec >"$3" 2>&1 || no standardOutput
+fi
 unset LC_ALL
 . "$5"
 shift 5
@@ -53,37 +66,78 @@ pub(super) async fn start(launch: &Launch, spool: &Path) -> std::io::Result<Runn
     let job = &launch.job;
     let script = SpoolFile::write(launch, spool, "script", &launch.script)?;
     let variables = SpoolFile::write(launch, spool, "environment", &environment(launch))?;
-    let names = Names {
+    let Streams {
+        input,
+        output,
+        error,
+    } = Streams::of(job).expand(&Names {
         id: launch.id,
         name: job.name.as_deref().unwrap_or_default(),
         user: &launch.run_as.account().name,
         host: &super::hostname().unwrap_or_default(),
-    };
-    let stdin = job.standard_input.as_deref().unwrap_or("/dev/null");
-    let stdout = job.standard_output.as_deref().unwrap_or("slurm-%j.out");
-    let stderr = job.standard_error.as_deref().unwrap_or_default();
-    let files = [stdin, stdout, stderr].map(|pattern| names.expand(pattern));
-    let [stdin, stdout, mut stderr] = files;
-    if stderr == stdout {
-        // Opened twice, each stream would write over the other.
-        stderr.clear();
-    }
+    });
     let mut command = command_as(&launch.run_as, "/bin/sh");
     command.args(["-c", LAUNCHER, "job", &job.working_directory]);
     command
-        .args([stdin, stdout, stderr])
+        .args([input, output, error.unwrap_or_default()])
         .arg(&variables.0)
         .args(&launch.interpreter)
         .arg(&script.0);
     command
         .current_dir("/")
         .stdin(Stdio::null())
-        .stdout(Stdio::null())
+        .stdout(Stdio::piped())
         .stderr(Stdio::null());
+    let mut child = command.spawn()?;
     Ok(Running {
-        group: Group::new(command.spawn()?),
+        said: child.stdout.take(),
+        group: Group::new(child),
         _files: [script, variables],
     })
+}
+
+/// Files that a job's standard streams are, as the request names them.
+#[derive(Debug, Clone)]
+pub(super) struct Streams {
+    pub(super) input: String,
+    pub(super) output: String,
+    /// Absent: that of the output.
+    pub(super) error: Option<String>,
+}
+
+impl Streams {
+    pub(super) fn of(job: &JobDescription) -> Self {
+        let or =
+            |given: &Option<String>, else_: &str| given.clone().unwrap_or_else(|| else_.into());
+        Self {
+            input: or(&job.standard_input, "/dev/null"),
+            output: or(&job.standard_output, "slurm-%j.out"),
+            error: job.standard_error.clone(),
+        }
+    }
+
+    /// With the names that their patterns stand for.
+    pub(super) fn expand(&self, names: &Names<'_>) -> Self {
+        let output = names.expand(&self.output);
+        let error = self.error.as_deref().map(|error| names.expand(error));
+        Self {
+            input: names.expand(&self.input),
+            // Opened twice, each stream would write over the other.
+            error: error.filter(|error| *error != output),
+            output,
+        }
+    }
+}
+
+/// What a job that did not begin shows as its reason, for a word of the launcher.
+fn not_started(word: &[u8]) -> Option<End> {
+    Some(End::NotStarted(match word.trim_ascii() {
+        b"workingDirectory" => "JobLaunchFailure: the working directory cannot be entered",
+        b"standardInput" => "JobLaunchFailure: the file for standard input cannot be read",
+        b"standardOutput" => "JobLaunchFailure: the file for standard output cannot be written",
+        b"standardError" => "JobLaunchFailure: the file for standard error cannot be written",
+        _ => return None,
+    }))
 }
 
 /// What sets a job's variables: the user's, then those that every job has.
@@ -127,12 +181,24 @@ impl Running {
         // Processes that the job left behind go with it, as in Slurm.
         self.group.signal(Signal::KILL);
         let status = self.group.end().await.ok();
-        brought_about.unwrap_or_else(|| End::Exited {
+        if let Some(end) = brought_about {
+            return end;
+        }
+        let exited = End::Exited {
             code: status.and_then(|s| s.code()),
             signal: status.and_then(|s| s.signal()),
-        })
+        };
+        // Nobody has the other end of it any more.
+        let said = match self.said.take() {
+            Some(said) => bounded::read_pipe(said, SAID_MAX_BYTES).await.ok(),
+            None => None,
+        };
+        said.and_then(|word| not_started(&word)).unwrap_or(exited)
     }
 }
+
+/// Longer than each word of the launcher.
+const SAID_MAX_BYTES: u64 = 64;
 
 /// A file for a job, readable by its user only, removed with the job.
 #[derive(Debug)]

@@ -1,13 +1,17 @@
 //! What is known about each job. Pure: unix seconds are arguments.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Duration;
 
 use tokio_util::sync::CancellationToken;
 
+use super::file_name::Names;
+use super::process::Streams;
 use crate::auth::UserName;
 use crate::executor::Account;
-use crate::model::jobs::{Job, JobStatus, JobTime};
+use crate::limits;
+use crate::model::jobs::{Job, JobMetadataModel, JobStatus, JobTime};
 use crate::scheduler::{JobDescription, JobFilter, JobId};
 
 /// The only partition.
@@ -30,6 +34,9 @@ pub(super) struct JobRecord {
     group_id: u32,
     charged: Option<String>,
     working_directory: String,
+    streams: Streams,
+    /// Gone where ended jobs have too much of them together.
+    script: Option<Arc<str>>,
     wall_time: Duration,
     state: State,
     cancel: CancellationToken,
@@ -43,6 +50,8 @@ pub(super) enum End {
         code: Option<i32>,
         signal: Option<i32>,
     },
+    /// It never began, for this reason.
+    NotStarted(&'static str),
     /// At its user's wish, or because the service stopped.
     Cancelled,
     /// It ran longer than its wall time.
@@ -130,6 +139,16 @@ impl JobTable {
         for id in &ended[..surplus] {
             self.jobs.remove(id);
         }
+        let mut kept = 0;
+        for id in ended[surplus..].iter().rev() {
+            let Some(job) = self.jobs.get_mut(id) else {
+                continue;
+            };
+            kept += job.script.as_ref().map_or(0, |script| script.len());
+            if kept > limits::LOCAL_SCRIPTS_MAX_BYTES {
+                job.script = None;
+            }
+        }
     }
 
     pub(super) fn find(&self, id: &JobId) -> Option<&JobRecord> {
@@ -144,6 +163,7 @@ impl JobTable {
 impl JobRecord {
     pub(super) fn new(
         job: &JobDescription,
+        script: Arc<str>,
         user: &UserName,
         account: &Account,
         wall_time: Duration,
@@ -155,6 +175,8 @@ impl JobRecord {
             group_id: account.gid,
             charged: job.account.clone(),
             working_directory: job.working_directory.clone(),
+            streams: Streams::of(job),
+            script: Some(script),
             wall_time,
             state: State::Pending,
             cancel: CancellationToken::new(),
@@ -221,6 +243,33 @@ impl JobRecord {
         }
     }
 
+    /// What it was submitted with; its script for its user only, as `scontrol` has it.
+    pub(super) fn metadata(&self, caller: &UserName) -> JobMetadataModel {
+        let names = Names {
+            id: self.id,
+            name: &self.name,
+            user: self.user.as_str(),
+            host: &super::hostname().unwrap_or_default(),
+        };
+        let Streams {
+            input,
+            output,
+            error,
+        } = self.streams.expand(&names);
+        let file = |name: &str| match name.starts_with('/') {
+            true => name.to_owned(),
+            false => format!("{}/{name}", self.working_directory.trim_end_matches('/')),
+        };
+        let script = self.script.as_ref().filter(|_| &self.user == caller);
+        JobMetadataModel {
+            job_id: self.id.to_string(),
+            script: script.map(|script| script.to_string()),
+            standard_input: Some(file(&input)),
+            standard_output: Some(file(&output)),
+            standard_error: Some(file(error.as_ref().unwrap_or(&output))),
+        }
+    }
+
     fn status(&self) -> JobStatus {
         let (state, reason, code, signal) = match self.state {
             State::Pending => ("PENDING", "Resources", None, None),
@@ -233,6 +282,7 @@ impl JobRecord {
                     Some(code.unwrap_or(0)),
                     Some(signal.unwrap_or(0)),
                 ),
+                End::NotStarted(reason) => ("FAILED", reason, Some(1), Some(0)),
                 End::Cancelled => ("CANCELLED", "None", Some(0), Some(15)),
                 End::TimedOut => ("TIMEOUT", "TimeLimit", Some(0), Some(15)),
             },
@@ -264,7 +314,8 @@ mod tests {
             account: Some("Proj".into()),
             ..JobDescription::default()
         };
-        JobRecord::new(&job, &user, &account, Duration::from_secs(60))
+        let script = "x".repeat(limits::LOCAL_SCRIPTS_MAX_BYTES / 2).into();
+        JobRecord::new(&job, script, &user, &account, Duration::from_secs(60))
     }
 
     fn insert(table: &mut JobTable) -> u64 {
@@ -316,6 +367,23 @@ mod tests {
         table.on_ended(b, End::TimedOut, 2);
         assert!(!table.jobs.contains_key(&a));
         assert_eq!(state(&table, b), "TIMEOUT");
+    }
+
+    #[test]
+    fn of_many_large_scripts_the_oldest_are_not_kept() {
+        let mut table = JobTable::new(1, 10);
+        let mut ids = Vec::new();
+        for at in 0..3 {
+            let id = insert(&mut table);
+            table.on_ended(id, End::Cancelled, at);
+            ids.push(id);
+        }
+        let bob = UserName::parse("bob").unwrap();
+        let kept = |id: &u64| table.jobs[id].metadata(&bob).script.is_some();
+        assert_eq!(
+            ids.iter().map(kept).collect::<Vec<_>>(),
+            [false, true, true]
+        );
     }
 
     #[test]

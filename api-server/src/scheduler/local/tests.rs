@@ -344,10 +344,80 @@ async fn unacceptable_jobs_are_refused_and_unstartable_ones_fail() {
             "{refused:?}"
         );
     }
-    let mut nowhere = bench.job("true");
-    nowhere.working_directory = "/no/such/directory".into();
-    let id = bench.submit(nowhere).await;
-    assert_eq!(bench.ended(&id).await.status.state, "FAILED");
+    let directory = bench.directory.path();
+    for (change, reason) in [
+        (
+            (|job| job.working_directory = "/no/such/directory".into()) as fn(&mut JobDescription),
+            "the working directory cannot be entered",
+        ),
+        (
+            |job| job.standard_input = Some("missing".into()),
+            "the file for standard input cannot be read",
+        ),
+        (
+            |job| job.standard_output = Some("/no/such/out".into()),
+            "the file for standard output cannot be written",
+        ),
+        (
+            |job| {
+                job.standard_output = Some("out".into());
+                job.standard_error = Some("/no/such/err".into());
+            },
+            "the file for standard error cannot be written",
+        ),
+    ] {
+        let mut job = bench.job("touch began");
+        change(&mut job);
+        let id = bench.submit(job).await;
+        let status = bench.ended(&id).await.status;
+        let reason = format!("JobLaunchFailure: {reason}");
+        assert_eq!(
+            (status.state.as_str(), status.exit_code),
+            ("FAILED", Some(1))
+        );
+        assert_eq!(status.state_reason, Some(reason));
+        assert!(!directory.join("began").exists());
+    }
+    // What a job prints is no reason.
+    let id = bench
+        .submit(bench.job("echo workingDirectory; exit 1"))
+        .await;
+    let status = bench.ended(&id).await.status;
+    assert_eq!(status.state_reason.as_deref(), Some("NonZeroExitCode"));
+}
+
+#[tokio::test]
+async fn what_a_job_was_submitted_with_is_shown_its_script_to_its_user_only() {
+    let bench = Bench::new(|_| {}).await;
+    let mut job = bench.job("true");
+    job.standard_output = Some("out-%j".into());
+    let at = bench.directory.path().display();
+    job.standard_error = Some(format!("{at}/sub/../err-%j"));
+    let id = bench.submit(job).await;
+    let plain = bench.submit(bench.job("true")).await;
+    bench.ended(&id).await;
+    let metadata = async |caller: &Caller, id: &JobId| {
+        let shown = bench.scheduler.metadata(caller, id).await;
+        shown.unwrap().remove(0)
+    };
+    let text = id.as_str();
+    let mut expected = JobMetadataModel {
+        job_id: text.to_owned(),
+        script: Some("#!/bin/sh\ntrue\n".into()),
+        standard_input: Some("/dev/null".into()),
+        standard_output: Some(format!("{at}/out-{text}")),
+        standard_error: Some(format!("{at}/sub/../err-{text}")),
+    };
+    assert_eq!(metadata(&bench.caller, &id).await, expected);
+    expected.script = None;
+    assert_eq!(metadata(&Caller::for_tests("eve"), &id).await, expected);
+    let both = metadata(&bench.caller, &plain).await;
+    let output = format!("{at}/slurm-{}.out", plain.as_str());
+    assert_eq!(both.standard_output, Some(output));
+    assert_eq!(both.standard_error, both.standard_output);
+    let unknown = JobId::parse("999").unwrap();
+    let missing = bench.scheduler.metadata(&bench.caller, &unknown).await;
+    assert!(matches!(missing, Err(SchedulerError::NotFound)));
 }
 
 #[tokio::test]
