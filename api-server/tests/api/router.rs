@@ -395,7 +395,9 @@ async fn wrong_bodies_and_parameters_name_their_fields() {
         let answer = service.raw(jobs, Some(&token), text).await;
         let named = &answer.json["data"]["fields"][0]["name"];
         assert_eq!(
-            named.as_str().map_or(named.to_string(), str::to_owned),
+            named
+                .as_str()
+                .map_or_else(|| named.to_string(), str::to_owned),
             name
         );
     }

@@ -134,7 +134,7 @@ fn the_local_scheduler_conforms() {
         starts_at_home: false,
         knows_ends: true,
         tells_of_ended: true,
-        metadata: Metadata::Unsupported("This system's scheduler does not offer job metadata."),
+        metadata: Metadata::WithScript,
         attaches: false,
         nodes: &[],
         partitions: &["local"],
