@@ -294,6 +294,12 @@ mod tests {
             ("[tru", 1),
             ("[no]", 1),
             ("{\"a\":1 \"b\"}", 7),
+            ("[1 2]", 3),
+            ("{\"a\":1, ", 8),
+            ("nul", 0),
+            ("{\"a\":tru}", 5),
+            ("1 2", 2),
+            ("{\"\u{fc}\":nope}", 5),
         ] {
             let error = serde_json::from_str::<Value>(text).unwrap_err();
             assert_eq!(offset(text.as_bytes(), &error), expected, "{text}");
