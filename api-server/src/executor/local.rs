@@ -190,7 +190,7 @@ mod tests {
     async fn a_program_begins_at_home_or_where_there_is_none_at_the_root() {
         let accounts = Accounts::new(UserPolicy::DangerousEverybodyAsService);
         let home = accounts.await.unwrap().service().home.clone();
-        let home = std::fs::canonicalize(home).unwrap();
+        let home = std::fs::canonicalize(home).unwrap_or_else(|_| "/".into());
         let output = run(ShellLine::new("pwd").arg("-P"), LIMITS).await.unwrap();
         assert_eq!(output.stdout, format!("{}\n", home.display()).as_bytes());
         let away = ShellLine::new("pwd").from_home();
