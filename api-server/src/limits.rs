@@ -61,7 +61,7 @@ pub const PATH_MAX_BYTES: usize = 4096;
 /// the kernel takes 32 times as much, of a whole line.
 pub const ARGUMENT_MAX_BYTES: usize = 4096;
 
-/// Longest name of a job, in bytes: local systems keep it for as long as they know the job.
+/// Longest name and account of a job, in bytes: local systems keep them for as long as they know the job.
 pub const JOB_NAME_MAX_BYTES: usize = 1024;
 
 /// Longest variable of a job, in bytes with its name: no program can be started with a longer one.
@@ -110,9 +110,6 @@ pub const TOKEN_FETCH_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Largest job script accepted, in bytes (Slurm's own default is 4 MiB).
 pub const JOB_SCRIPT_MAX_BYTES: usize = 4 * 1024 * 1024;
-
-/// Longest name and account of a local job, in bytes: as Slurm takes them.
-pub const JOB_NAME_MAX_BYTES: usize = 1024;
 
 /// Most buckets of an object store of which is remembered that they are there.
 pub const KNOWN_BUCKETS_MAX: usize = 10_000;

@@ -84,6 +84,7 @@ impl BlockHasher {
 ///
 /// # Errors
 /// Those of `read`.
+#[cfg(feature = "net")]
 pub(crate) fn hash_block<E>(
     plan: BlockPlan,
     block: u64,

@@ -44,7 +44,6 @@ pub(super) struct Batch {
     /// Time it asks for.
     pub(super) time_limit: Option<Duration>,
     name: Option<String>,
-    working_directory: Option<String>,
     standard_input: Option<String>,
     standard_output: Option<String>,
     standard_error: Option<String>,
@@ -92,7 +91,6 @@ impl Batch {
                 };
             }
             "job-name" => ("job-name", &mut self.name),
-            "chdir" => ("chdir", &mut self.working_directory),
             "input" => ("input", &mut self.standard_input),
             "output" => ("output", &mut self.standard_output),
             "error" => ("error", &mut self.standard_error),
@@ -104,7 +102,7 @@ impl Batch {
     }
 
     /// Gives a job what its script asks for, unless the request says it: for Slurm, that is a
-    /// command line, which wins.
+    /// command line, which wins. It always says the directory.
     pub(super) fn add_to(&mut self, job: &mut JobDescription) {
         let places = [
             (&mut job.name, &mut self.name),
@@ -114,9 +112,6 @@ impl Batch {
         ];
         for (place, value) in places {
             *place = place.take().or_else(|| value.take());
-        }
-        if job.working_directory.is_empty() {
-            job.working_directory = self.working_directory.take().unwrap_or_default();
         }
     }
 }
@@ -229,21 +224,19 @@ mod tests {
             Batch::parse(script).unwrap().add_to(&mut job);
             let texts = [
                 job.name,
-                Some(job.working_directory),
                 job.standard_input,
                 job.standard_output,
                 job.standard_error,
             ];
             texts.map(Option::unwrap)
         };
-        let all = ["script", "/script", "in", "out", "err"];
+        let all = ["script", "in", "out", "err"];
         assert_eq!(given(JobDescription::default()), all);
         let job = JobDescription {
             name: Some("asked".into()),
-            working_directory: "/asked".into(),
             standard_output: Some("asked.out".into()),
             ..JobDescription::default()
         };
-        assert_eq!(given(job), ["asked", "/asked", "in", "asked.out", "err"]);
+        assert_eq!(given(job), ["asked", "in", "asked.out", "err"]);
     }
 }
