@@ -100,6 +100,14 @@ impl Caller {
         }
     }
 
+    /// Whether it has closed its end, or its connection is lost.
+    pub(crate) fn has_left(&self) -> bool {
+        match &self.line {
+            Line::Quic(connection, ..) => connection.close_reason().is_some(),
+            Line::Tls(stream) => stream.has_left(),
+        }
+    }
+
     /// How it called.
     pub(crate) fn transport(&self) -> Transport {
         match &self.line {
@@ -156,6 +164,15 @@ impl Callers {
         Self {
             arrived,
             _tasks: tasks,
+        }
+    }
+
+    /// Those that a test lets come.
+    #[cfg(test)]
+    pub(crate) fn of(arrived: mpsc::Receiver<Arrival>) -> Self {
+        Self {
+            arrived,
+            _tasks: JoinSet::new(),
         }
     }
 

@@ -10,6 +10,7 @@ mod callers;
 mod config;
 mod handshakes;
 pub mod https;
+mod lobby;
 pub mod s3;
 mod serve;
 

@@ -2,6 +2,7 @@
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::pin::Pin;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -27,6 +28,7 @@ use crate::admission::{Admission, admission, is_alive};
 use crate::bind::{BindError, Bound, bind};
 use crate::callers::{Arrival, Caller, Callers, PlainDoor};
 use crate::config::Config;
+use crate::lobby::Lobby;
 
 /// What an endpoint says while it lives.
 #[derive(Debug)]
@@ -105,9 +107,13 @@ pub async fn serve(
         );
     }
     let mut life = Life {
-        callers: Callers::spawn(endpoint.clone(), listener, acceptor, door.clone()),
+        lobby: Lobby::new(Callers::spawn(
+            endpoint.clone(),
+            listener,
+            acceptor,
+            door.clone(),
+        )),
         door,
-        early_lanes: Vec::new(),
         path: config.path.clone(),
         file,
         progress,
@@ -193,11 +199,9 @@ impl EndpointFile {
 }
 
 struct Life {
-    callers: Callers,
+    lobby: Lobby,
     /// For WebSockets, where they are allowed.
     door: Option<Arc<PlainDoor>>,
-    /// Lanes that arrived before the session that they belong to.
-    early_lanes: Vec<Caller>,
     path: PathBuf,
     file: EndpointFile,
     progress: Arc<Progress>,
@@ -302,25 +306,12 @@ impl Life {
         let deadline = TokioInstant::now() + patience;
         // All arms are cancel-safe.
         tokio::select! {
-            caller = Self::next_control(&mut self.callers, &mut self.early_lanes) => Ok(caller),
+            caller = self.lobby.next_control() => Ok(caller),
             () = sleep_until(deadline) => Err(match self.started {
                 None => ServeError::NobodyCame(self.wait_timeout),
                 Some(_) => ServeError::DidNotComeBack(self.wait_timeout),
             }),
             code = stopped(self.stop.clone()) => Err(ServeError::Stopped(code)),
-        }
-    }
-
-    /// The next caller who opens a session. Cancel-safe.
-    async fn next_control(callers: &mut Callers, early_lanes: &mut Vec<Caller>) -> Arrival {
-        loop {
-            let caller = match callers.next().await {
-                Arrival::Proven(caller) if caller.hello.lane > 0 => caller,
-                opens => return opens,
-            };
-            if early_lanes.len() < limits::LANES_MAX {
-                early_lanes.push(caller);
-            }
         }
     }
 
@@ -333,11 +324,7 @@ impl Life {
         let served = caller.hello.session;
         let (link, lanes) = caller.into_link();
         let connection = link.connection.clone();
-        for lane in self
-            .early_lanes
-            .drain(..)
-            .filter(|lane| lane.hello.session == served)
-        {
+        for lane in self.lobby.lanes_of(served) {
             // The channel holds as many as a session may have.
             let _ = lanes.try_send(lane.into_lane());
         }
@@ -350,7 +337,7 @@ impl Life {
             // `session` and `alive` are kept across turns; the other arm is cancel-safe.
             tokio::select! {
                 result = &mut session => return (result, contender),
-                arrival = self.callers.next() => {
+                arrival = self.lobby.next() => {
                     let caller = match arrival {
                         Arrival::Proven(caller) => caller,
                         Arrival::Plain(link) => {
@@ -367,7 +354,8 @@ impl Life {
                     }
                     match admission(served, caller.hello.session) {
                         Admission::Admit => {
-                            return (Self::replace(&connection, session).await, Some(caller));
+                            contender.take().into_iter().for_each(|other| refuse(other, notify));
+                            return self.replace(&connection, session, Some(caller), notify).await;
                         }
                         // The latest one is the one whose user still waits.
                         Admission::Ask => {
@@ -378,7 +366,7 @@ impl Life {
                 }
                 there = &mut alive, if contender.is_some() => match (there, contender.take()) {
                     (false, caller) => {
-                        return (Self::replace(&connection, session).await, caller);
+                        return self.replace(&connection, session, caller, notify).await;
                     }
                     (true, caller) => {
                         caller.into_iter().for_each(|caller| refuse(caller, notify));
@@ -402,7 +390,7 @@ impl Life {
             // `session` is kept across turns; the other arm is cancel-safe.
             tokio::select! {
                 result = &mut session => return result,
-                arrival = self.callers.next() => match arrival {
+                arrival = self.lobby.next() => match arrival {
                     Arrival::Plain(link) => refuse_plain(*link, self.role(), notify),
                     Arrival::Proven(caller) if caller.hello.lane == 0 => refuse(caller, notify),
                     Arrival::Proven(_) => {}
@@ -440,10 +428,22 @@ impl Life {
         }
     }
 
-    /// Ends a session whose client is elsewhere now, and waits until its files are put away.
-    async fn replace(connection: &Connection, session: impl Future<Output = Session>) -> Session {
+    /// Ends a session whose client is elsewhere now, and waits until its files are put away. Who is
+    /// served then: `next`, if it waits for that.
+    async fn replace(
+        &mut self,
+        connection: &Connection,
+        session: Pin<&mut impl Future<Output = Session>>,
+        next: Option<Caller>,
+        notify: &mut impl FnMut(Notice<'_>),
+    ) -> (Session, Option<Caller>) {
         connection.close(None);
-        session.await
+        let ours = self.role();
+        let tell_busy = |arrival| match arrival {
+            Arrival::Proven(caller) => refuse(caller, notify),
+            Arrival::Plain(link) => refuse_plain(*link, ours, notify),
+        };
+        self.lobby.until_ended(session, next, tell_busy).await
     }
 
     fn session(&self, link: Link) -> impl Future<Output = Session> + use<> {

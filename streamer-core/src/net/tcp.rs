@@ -8,13 +8,14 @@ use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::{Duration, Instant};
 
+use futures_util::FutureExt as _;
 use rustix::net::sockopt;
 use rustls::client::UnbufferedClientConnection;
 use rustls::pki_types::ServerName;
 use rustls::server::UnbufferedServerConnection;
 use rustls::{ClientConfig, ServerConfig};
 use socket2::SockRef;
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::io::{AsyncRead, AsyncWrite, Interest, ReadBuf};
 use tokio::net::{TcpSocket, TcpStream};
 
 use crate::net::blocking_tls::{BlockingTls, HangUp, HungUp};
@@ -51,6 +52,13 @@ impl TlsStream {
     /// The other end.
     pub fn peer(&self) -> SocketAddr {
         self.peer
+    }
+
+    /// Whether the other end says nothing more, or the connection is lost: known also while what it said
+    /// is not read.
+    pub fn has_left(&self) -> bool {
+        let ready = self.socket.ready(Interest::READABLE).now_or_never();
+        ready.is_some_and(|ready| ready.is_ok_and(|ready| ready.is_read_closed()))
     }
 
     /// For a thread that does nothing else. Nothing that has arrived is lost.
