@@ -2,6 +2,7 @@
 
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _, symlink};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use crate::error::ErrorCode;
 use crate::hash::{BlockHasher, Hash};
@@ -14,6 +15,7 @@ use crate::store::place::Place;
 use crate::store::small::SmallFile;
 use crate::store::target::{Existing, TargetPolicy};
 use crate::store::tree::{Located, TreeTarget};
+use crate::store::walk::{SourceTree, Walk};
 use crate::wire::message::{Entry, EntryKind, Timestamp};
 
 const TEXT: &[u8] = b"some bytes";
@@ -646,6 +648,45 @@ fn directories_that_exist_are_filled_and_keep_what_else_is_in_them() {
         assert_eq!(mode(&world.path("tree/d")), expected);
         assert_eq!(std::fs::read_dir(world.dir.path()).unwrap().count(), 2);
     }
+}
+
+#[test]
+fn what_a_transfer_left_in_a_tree_is_not_sent_and_what_only_has_its_name_is() {
+    const WITHIN: &str = ".streamer.part.journal";
+    let world = World::new();
+    let root = world.path("tree");
+    let offered = || {
+        let tree = Arc::new(SourceTree::open(&root).unwrap());
+        let walk = Walk::new(tree, None).unwrap();
+        let paths = walk.map(|entry| String::from_utf8(entry.path.as_bytes().to_vec()).unwrap());
+        paths.skip(1).collect::<Vec<_>>()
+    };
+    let journal = root.join(WITHIN);
+    std::fs::create_dir_all(&journal).unwrap();
+    std::fs::write(root.join("file"), TEXT).unwrap();
+    // As a run leaves it that was killed: at first, in the middle, and at last.
+    assert_eq!(offered(), ["file"]);
+    std::fs::write(journal.join("lock"), "").unwrap();
+    assert_eq!(offered(), ["file"]);
+    std::fs::write(journal.join("lock"), "FSTREE01").unwrap();
+    std::fs::write(journal.join("0-1"), TEXT).unwrap();
+    assert_eq!(offered(), ["file"]);
+    // In another directory it is in nobody's way, and may be wanted.
+    std::fs::create_dir(root.join("below")).unwrap();
+    std::fs::rename(&journal, root.join("below").join(WITHIN)).unwrap();
+    assert_eq!(offered().len(), 5);
+    std::fs::remove_dir_all(root.join("below")).unwrap();
+    // Names that others may use.
+    std::fs::create_dir(&journal).unwrap();
+    std::fs::write(journal.join("lock"), "mine").unwrap();
+    assert_eq!(offered().len(), 3);
+    std::fs::remove_file(journal.join("lock")).unwrap();
+    std::fs::write(journal.join("mine"), TEXT).unwrap();
+    assert_eq!(offered().len(), 3);
+    std::fs::remove_dir_all(&journal).unwrap();
+    std::fs::write(&journal, TEXT).unwrap();
+    std::fs::write(root.join(".streamer.part"), TEXT).unwrap();
+    assert_eq!(offered(), [".streamer.part", WITHIN, "file"]);
 }
 
 fn mode(path: &Path) -> u32 {

@@ -256,6 +256,36 @@ impl TreeJournal {
     }
 }
 
+/// Whether this name of the root of a source is the journal within that an earlier run, which filled it
+/// in place, has left or still uses: no data of anybody, and a name that no target in place takes.
+/// A directory of that name in which something else may be is the user's, and so is everything called
+/// `NAME.part`: others use such names too.
+pub(crate) fn is_left_in(tree: &OwnedFd, name: &[u8]) -> bool {
+    name == WITHIN && is_journal(tree).unwrap_or(false)
+}
+
+fn is_journal(tree: &OwnedFd) -> std::io::Result<bool> {
+    let open = |within: &OwnedFd, name: &[u8], flags| {
+        let flags = flags | OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        rustix::fs::openat(within, name, flags, Mode::empty())
+    };
+    let work = open(tree, WITHIN, OFlags::DIRECTORY)?;
+    let mut mark = Vec::new();
+    match open(&work, LOCK, OFlags::NONBLOCK) {
+        // One that a run which is over was removing.
+        Err(Errno::NOENT) => {}
+        lock => {
+            let mut lock = File::from(lock?).take(MAGIC.len() as u64 + 1);
+            lock.read_to_end(&mut mark)?;
+        }
+    }
+    if mark == MAGIC {
+        return Ok(true);
+    }
+    let names = names_in(&work)?;
+    Ok(mark.is_empty() && names.iter().all(|name| MARKS.contains(&&**name)))
+}
+
 /// Mode and time of a directory, as they were.
 fn restore(directory: &OwnedFd, before: &Stat) -> Result<(), Errno> {
     let times = Timestamps {

@@ -17,7 +17,7 @@ use crate::error::ErrorCode;
 use crate::limits;
 use crate::path::RelPath;
 use crate::store::filter::Filter;
-use crate::store::{StoreError, beneath};
+use crate::store::{StoreError, beneath, tree_journal};
 use crate::wire::message::{Entry, EntryKind, Timestamp};
 
 /// A directory that is being sent, held open.
@@ -146,6 +146,14 @@ impl Walk {
                 return Some(());
             }
         };
+        if level.path.is_root() && tree_journal::is_left_in(&level.directory, name.to_bytes()) {
+            let shown = self.tree.shown(&path);
+            tracing::warn!(
+                journal = %shown.display(),
+                "not sent: it is of a transfer into this directory that is not over, or not complete"
+            );
+            return Some(());
+        }
         let found = rustix::fs::statat(&level.directory, &name, AtFlags::SYMLINK_NOFOLLOW);
         match found {
             Ok(stat) if FileType::from_raw_mode(stat.st_mode) == FileType::Directory => {
