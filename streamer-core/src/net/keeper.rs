@@ -114,6 +114,7 @@ enum Find {
     },
     /// Is refused, or cannot be sent.
     Refused {
+        entry: u32,
         offered: Arc<Entry>,
     },
     Suspend {
@@ -181,8 +182,8 @@ impl Keeper {
         self.finder.push(Find::Prepare { entry, offered });
     }
 
-    pub(crate) fn refused(&self, offered: Arc<Entry>) {
-        self.finder.push(Find::Refused { offered });
+    pub(crate) fn refused(&self, entry: u32, offered: Arc<Entry>) {
+        self.finder.push(Find::Refused { entry, offered });
     }
 
     pub(crate) fn suspend(&self, entry: u32) {
@@ -240,12 +241,13 @@ impl Finder {
             while let Some(work) = next {
                 match work {
                     Find::Prepare { entry, offered } => told.extend(self.prepare(entry, &offered)),
-                    Find::Refused { offered } => {
+                    Find::Refused { entry, offered } => {
                         let tree = self.files.tree.get();
                         tree.into_iter()
                             .for_each(|tree| tree.note_refused(&offered.path));
+                        told.push(found(entry, Preparation::Noted));
                     }
-                    Find::Suspend { entry } => self.suspend(entry),
+                    Find::Suspend { entry } => told.extend(self.suspend(entry)),
                     Find::Room => self.large = self.large.saturating_sub(1),
                     Find::Leave => return,
                 }
@@ -259,12 +261,18 @@ impl Finder {
         }
     }
 
-    fn suspend(&mut self, entry: u32) {
+    /// `None` when what is at its place was told before.
+    fn suspend(&mut self, entry: u32) -> Option<Event> {
+        let before = self.waiting.len();
         self.waiting.retain(|(waiting, _)| *waiting != entry);
+        if self.waiting.len() < before {
+            return Some(found(entry, Preparation::Noted));
+        }
         let file = self.files.open.lock().remove(&entry);
         if file.is_some_and(|file| file.put_away()) {
             self.large -= 1;
         }
+        None
     }
 
     /// As many as there is room for.

@@ -394,7 +394,7 @@ impl Driver {
         self.open.first_found();
         let is_ours = !matches!(offered.kind, EntryKind::Unsent { .. });
         let offered = self.tally.offered(entry, offered);
-        self.keeper.refused(Arc::clone(&offered));
+        self.keeper.refused(entry, Arc::clone(&offered));
         if is_ours {
             let path = beneath::shown(self.target.path(), &offered.path);
             let error = StoreError::refused(ErrorCode::OverInboundLimit, "receive", &path);

@@ -44,7 +44,9 @@ pub struct ReceiverConfig {
 pub enum ReceiverInput {
     /// The peer said this.
     Message(Message),
-    /// Answers [`ReceiverOutput::Prepare`].
+    /// Answers [`ReceiverOutput::Prepare`] and [`ReceiverOutput::Refuse`]. Until then the entry has its
+    /// place in the window, whatever the sender says of it: so what waits for whoever looks at targets
+    /// is bounded.
     Prepared {
         /// Which entry.
         entry: u32,
@@ -101,6 +103,8 @@ pub enum Preparation {
     NoData,
     /// It cannot be received.
     Refused(ErrorCode),
+    /// It was refused or suspended before anything was looked at, and that is noted.
+    Noted,
 }
 
 /// What the driver of a receiver has to do.
@@ -118,7 +122,8 @@ pub enum ReceiverOutput {
         /// What was offered.
         offered: Entry,
     },
-    /// This entry is refused as it is offered: there is nothing to look at.
+    /// This entry is refused as it is offered: there is nothing to look at. Note that, in the order
+    /// of entries.
     Refuse {
         /// Its number.
         entry: u32,
@@ -132,7 +137,8 @@ pub enum ReceiverOutput {
         /// What the sender says the root is.
         root: Hash,
     },
-    /// The entry failed: close its partial. It stays for a later resume.
+    /// The entry failed: close its partial, or do not open it. It stays for a later resume. A
+    /// [`Prepare`](Self::Prepare) that is not answered still has to be.
     Suspend {
         /// Which entry.
         entry: u32,
@@ -189,6 +195,8 @@ struct Loss {
 struct Pending {
     plan: Option<BlockPlan>,
     phase: Phase,
+    /// Why it fails, whatever is found: known before the target was looked at.
+    failure: Option<ErrorCode>,
 }
 
 #[derive(Debug, Clone)]
@@ -403,7 +411,6 @@ impl Receiver {
             return Err(ProtocolError::Misbehaved("offered nothing").into());
         }
         transfer.last_offered = offer.last;
-        let mut refused = Vec::new();
         for offered in offer.entries {
             let entry = transfer.offered;
             transfer.offered += 1;
@@ -413,7 +420,6 @@ impl Receiver {
                 true => Phase::Expected { root: None },
                 false => Phase::Preparing,
             };
-            transfer.entries.insert(entry, Pending { plan, phase });
             let bytes = transfer
                 .offered_bytes
                 .saturating_add(plan.map_or(0, BlockPlan::size));
@@ -422,18 +428,19 @@ impl Receiver {
                 _ if limit.is_some_and(|limit| bytes > limit) => Some(ErrorCode::OverInboundLimit),
                 _ => None,
             };
-            if let Some(code) = refusal {
-                refused.push((entry, code));
-                self.outputs
-                    .push_back(ReceiverOutput::Refuse { entry, offered });
-                continue;
-            }
-            transfer.offered_bytes = bytes;
-            self.outputs
-                .push_back(ReceiverOutput::Prepare { entry, offered });
-        }
-        for (entry, code) in refused {
-            self.on_prepared(entry, Preparation::Refused(code));
+            let pending = Pending {
+                plan,
+                phase,
+                failure: refusal,
+            };
+            transfer.entries.insert(entry, pending);
+            self.outputs.push_back(match refusal {
+                Some(_) => ReceiverOutput::Refuse { entry, offered },
+                None => {
+                    transfer.offered_bytes = bytes;
+                    ReceiverOutput::Prepare { entry, offered }
+                }
+            });
         }
         Ok(())
     }
@@ -447,6 +454,10 @@ impl Receiver {
             Phase::Preparing => (false, None),
             Phase::Expected { root } => (true, root),
             Phase::Receiving { .. } | Phase::Finishing => return,
+        };
+        let preparation = match pending.failure {
+            Some(code) => Preparation::Refused(code),
+            None => preparation,
         };
         let decision = match (preparation, pending.plan) {
             (Preparation::Data(held), Some(plan)) => match proven_blocks(plan, &held) {
@@ -466,7 +477,9 @@ impl Receiver {
                 }
                 None => Decision::Refuse(ErrorCode::Internal),
             },
-            (Preparation::Data(_), None) => Decision::Refuse(ErrorCode::Internal),
+            (Preparation::Data(_), None) | (Preparation::Noted, _) => {
+                Decision::Refuse(ErrorCode::Internal)
+            }
             (Preparation::NoData, _) => Decision::NoData,
             (Preparation::Refused(code), _) => Decision::Refuse(code),
         };
@@ -673,8 +686,16 @@ impl Receiver {
     }
 
     fn suspend(&mut self, entry: u32, code: ErrorCode) {
-        if self.pending(entry).is_some() {
+        let Some(pending) = self.pending(entry) else {
+            return;
+        };
+        let is_prepared = !matches!(pending.phase, Phase::Preparing);
+        if pending.failure.is_none() {
+            pending.failure = Some(code);
             self.outputs.push_back(ReceiverOutput::Suspend { entry });
+        }
+        // Whoever looks at targets may be far from this one: its answer frees the place.
+        if is_prepared {
             self.conclude(entry, Some(code));
         }
     }
@@ -720,7 +741,7 @@ impl Receiver {
             return Ok(());
         };
         let is_complete = |pending: &Pending| match &pending.phase {
-            Phase::Preparing => false,
+            Phase::Preparing => pending.failure.is_some(),
             Phase::Receiving { root, .. } | Phase::Expected { root } => root.is_some(),
             Phase::Finishing => true,
         };

@@ -156,6 +156,60 @@ fn more_blocks_held_than_a_receiver_has_open_are_too_many() {
     assert_eq!(exceeded(error), "blocks held");
 }
 
+/// Whoever looks at targets may be hashing one for hours, and what is behind it waits.
+#[test]
+fn an_entry_has_its_place_in_the_window_until_its_target_was_looked_at() {
+    let code = ErrorCode::PermissionDenied;
+    let (window, batch) = (limits::WINDOW_MAX_ENTRIES, limits::BATCH_MAX_ENTRIES);
+    let tell = |receiver: &mut Receiver, message| receiver.handle(ReceiverInput::Message(message));
+    let offer = |first: usize, count, kind: &EntryKind| {
+        let kind = kind.clone();
+        let entries = vec![Entry { kind, ..file(1) }; count];
+        let (first, last) = (first as u32, false);
+        Message::Offer(Offer {
+            first,
+            entries,
+            last,
+        })
+    };
+    for kind in [EntryKind::Unsent { code }, EntryKind::File { size: 1 }] {
+        let mut receiver = receiver_at("nothing offered");
+        for first in (0..window).step_by(batch) {
+            tell(&mut receiver, offer(first, batch, &kind)).unwrap();
+        }
+        for entry in 0..window as u32 {
+            let failure = EntryFailure { entry, code };
+            tell(&mut receiver, Message::Failed(failure)).unwrap();
+        }
+        let is_over = |output| {
+            matches!(
+                output,
+                ReceiverOutput::Send(_) | ReceiverOutput::Release { .. }
+            )
+        };
+        assert!(!std::iter::from_fn(|| receiver.poll_output()).any(is_over));
+        let mut one_too_many = receiver.clone();
+        let error = tell(&mut one_too_many, offer(window, 1, &kind)).unwrap_err();
+        assert_eq!(exceeded(error), "entries at a time");
+        // What is found does not matter any more.
+        let preparation = Preparation::Data(Vec::new());
+        let entry = 7;
+        receiver
+            .handle(ReceiverInput::Prepared { entry, preparation })
+            .unwrap();
+        let decision = Decision::Refuse(code);
+        let verdicts = vec![Verdict { entry, decision }];
+        let failure = Some(code);
+        let outputs: Vec<_> = std::iter::from_fn(|| receiver.poll_output()).collect();
+        let expected = [
+            ReceiverOutput::Release { entry, failure },
+            ReceiverOutput::Send(Message::Answer(Answer { verdicts })),
+        ];
+        assert_eq!(outputs, expected);
+        tell(&mut receiver, offer(window, 1, &kind)).unwrap();
+    }
+}
+
 #[test]
 fn asking_for_the_bytes_of_a_directory_is_misbehaviour() {
     let mut sender = sender_at("nothing offered");

@@ -453,10 +453,17 @@ impl Pair<'_> {
                         preparation,
                     }));
                 }
-                ReceiverOutput::Refuse { entry: 0, .. } => self.on_first_found(),
-                ReceiverOutput::Restart
-                | ReceiverOutput::Refuse { .. }
-                | ReceiverOutput::Release { .. } => {}
+                ReceiverOutput::Refuse { entry, .. } => {
+                    let preparation = Preparation::Noted;
+                    self.soon(Event::Receiver(ReceiverInput::Prepared {
+                        entry,
+                        preparation,
+                    }));
+                    if entry == 0 {
+                        self.on_first_found();
+                    }
+                }
+                ReceiverOutput::Restart | ReceiverOutput::Release { .. } => {}
                 ReceiverOutput::Finish { entry, root } => {
                     let failure = self.store.finish(&self.paths[&entry].0, root);
                     self.soon(Event::Receiver(ReceiverInput::Finished { entry, failure }));
