@@ -11,9 +11,11 @@ mod config;
 mod handshakes;
 pub mod https;
 mod lobby;
+mod pace;
 pub mod s3;
 mod serve;
 
 pub use bind::{BindError, Bound, bind};
 pub use config::{Config, ConfigError};
+pub use pace::Pace;
 pub use serve::{Notice, ServeError, Served, serve};

@@ -29,6 +29,7 @@ use crate::bind::{BindError, Bound, bind};
 use crate::callers::{Arrival, Caller, Callers, PlainDoor};
 use crate::config::Config;
 use crate::lobby::Lobby;
+use crate::pace::{Pace, drive};
 
 /// What an endpoint says while it lives.
 #[derive(Debug)]
@@ -75,8 +76,8 @@ pub struct Served {
 
 /// Binds, announces, serves one transfer, leaves.
 ///
-/// `stop` ends it early, with the code to tell the client: what arrived is made durable.
-/// Not cancel-safe.
+/// `stop` ends it early, with the code to tell the client: what arrived is made durable. A session rests while
+/// `pace` has no room; others are answered meanwhile. Not cancel-safe.
 ///
 /// # Errors
 /// When it cannot listen, its file cannot be used, nobody came in time, or it was stopped.
@@ -84,6 +85,7 @@ pub async fn serve(
     config: Config,
     progress: Arc<Progress>,
     mut notify: impl FnMut(Notice<'_>),
+    pace: impl Pace,
     stop: Stop,
 ) -> Result<Served, ServeError> {
     let file = EndpointFile::open(&config)?;
@@ -117,6 +119,7 @@ pub async fn serve(
         path: config.path.clone(),
         file,
         progress,
+        pace,
         stop,
         wait_timeout: config.wait_timeout,
         sessions: 0,
@@ -198,13 +201,14 @@ impl EndpointFile {
     }
 }
 
-struct Life {
+struct Life<P> {
     lobby: Lobby,
     /// For WebSockets, where they are allowed.
     door: Option<Arc<PlainDoor>>,
     path: PathBuf,
     file: EndpointFile,
     progress: Arc<Progress>,
+    pace: P,
     stop: Stop,
     wait_timeout: Duration,
     sessions: u32,
@@ -217,7 +221,7 @@ struct Life {
 
 type Session = Result<Transferred, TransferError>;
 
-impl Life {
+impl<P: Pace> Life<P> {
     async fn run(&mut self, notify: &mut impl FnMut(Notice<'_>)) -> Result<Served, ServeError> {
         let mut caller = None;
         loop {
@@ -333,10 +337,15 @@ impl Life {
         let mut contender: Option<Caller> = None;
         let alive = is_alive(&connection);
         tokio::pin!(alive);
+        let mut rests = false;
         loop {
-            // `session` and `alive` are kept across turns; the other arm is cancel-safe.
+            // `session` and `alive` are kept across turns; the other arms are cancel-safe.
             tokio::select! {
-                result = &mut session => return (result, contender),
+                driven = drive(session.as_mut(), &self.pace), if !rests => match driven {
+                    Some(result) => return (result, contender),
+                    None => rests = true,
+                },
+                () = self.pace.room(), if rests => rests = false,
                 arrival = self.lobby.next() => {
                     let caller = match arrival {
                         Arrival::Proven(caller) => caller,
@@ -359,6 +368,8 @@ impl Life {
                         }
                         // The latest one is the one whose user still waits.
                         Admission::Ask => {
+                            // It may have been left, which it hears in a turn.
+                            rests = false;
                             let earlier = contender.replace(caller);
                             earlier.into_iter().for_each(|earlier| refuse(earlier, notify));
                         }
@@ -399,7 +410,7 @@ impl Life {
         }
     }
 
-    fn plain_session(&self, link: PlainLink) -> impl Future<Output = Session> + use<> {
+    fn plain_session(&self, link: PlainLink) -> impl Future<Output = Session> + use<P> {
         let progress = Arc::clone(&self.progress);
         let stop = stopped(self.stop.clone());
         let path = self.path.clone();
@@ -446,7 +457,7 @@ impl Life {
         self.lobby.until_ended(session, next, tell_busy).await
     }
 
-    fn session(&self, link: Link) -> impl Future<Output = Session> + use<> {
+    fn session(&self, link: Link) -> impl Future<Output = Session> + use<P> {
         let progress = Arc::clone(&self.progress);
         let stop = stopped(self.stop.clone());
         let file = self.file.clone();

@@ -154,7 +154,7 @@ async fn one(dir: &Path, round: u32) {
         }
     };
     let config = config(operation, path);
-    let served = tokio::spawn(serve(config, Arc::default(), notify, stopped.clone()));
+    let served = tokio::spawn(serve(config, Arc::default(), notify, (), stopped.clone()));
     let coordinates: Coordinates = listening.await.unwrap();
     let options = Options {
         wait: Duration::from_secs(20),

@@ -54,8 +54,8 @@ pub(crate) async fn server(output: &Arc<Output>, args: ServerArgs) -> ExitStatus
         follow(&status, &notice);
         announce::server(&printer, &notice, !args.no_announce);
     };
-    let work = serve(config, Arc::clone(&progress), notify, stop);
-    let served = printer.paced(work).await;
+    let counted = Arc::clone(&progress);
+    let served = serve(config, counted, notify, printer.pace(), stop).await;
     if args.remove_secret_file && !matches!(served, Err(ServeError::Stopped(_))) {
         remove_secret_file(&args);
     }

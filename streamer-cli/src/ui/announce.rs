@@ -29,7 +29,7 @@ pub(crate) fn server(printer: &Printer, notice: &Notice<'_>, announce: bool) {
             }
         }
         Notice::Connected { peer, transport } => {
-            status(
+            news(
                 printer,
                 "connected",
                 &format!("serving {peer} over {transport}"),
@@ -39,14 +39,14 @@ pub(crate) fn server(printer: &Printer, notice: &Notice<'_>, announce: bool) {
             }
         }
         Notice::Refused { peer } => {
-            status(
+            news(
                 printer,
                 "refused",
                 &format!("refused {peer}: another client is being served"),
             );
         }
         Notice::Lost { error } => {
-            status(
+            news(
                 printer,
                 "lost",
                 &format!("lost the client: {}; waiting for it", chain(error)),
@@ -77,6 +77,24 @@ pub(crate) fn status(printer: &Printer, state: &'static str, text: &str) {
     } else {
         printer.note(text);
     }
+}
+
+/// The same of what may be missed by who does not read: an endpoint goes on, and strangers to its reader
+/// may make it say much.
+fn news(printer: &Printer, state: &'static str, text: &str) {
+    let line = |state, text: &str| match printer.is_json() {
+        true => Printer::json_text(&Status {
+            message_type: "status",
+            state,
+            message: Some(text),
+        }),
+        false => text.to_owned(),
+    };
+    let left_out = |count| {
+        let text = format!("{count} lines about clients are left out");
+        line("left_out", &text)
+    };
+    printer.news(&line(state, text), left_out);
 }
 
 #[derive(Serialize)]

@@ -17,6 +17,7 @@ use streamer_core::net::progress::EntryReport;
 use streamer_core::net::stop::Stop;
 use streamer_core::net::{Progress, Transferred};
 use streamer_core::{ErrorCode, Operation};
+use streamer_server::Pace;
 
 use crate::args::OutputArgs;
 use crate::exit::ExitStatus;
@@ -92,6 +93,11 @@ impl Printer {
         self.output.paced(work).await
     }
 
+    /// What paces the sessions of an endpoint, which itself goes on.
+    pub(crate) fn pace(&self) -> impl Pace + use<> {
+        Arc::clone(&self.output)
+    }
+
     /// A result, on stdout.
     pub(crate) fn result(&self, text: &str) {
         self.output.line(Stream::Out, text);
@@ -123,6 +129,17 @@ impl Printer {
             false if !self.quiet && !self.json => self.say(text),
             false => {}
         }
+    }
+
+    /// Something to know that may be missed, where [`note`](Self::note) says such things; a line of JSON if
+    /// it is to be that.
+    fn news(&self, line: &str, left_out: impl FnOnce(u64) -> String) {
+        let stream = match self.json || self.notes_are_results {
+            true => Stream::Out,
+            false if self.quiet => return,
+            false => Stream::Err,
+        };
+        self.output.news(stream, line, left_out);
     }
 
     /// Something that has to be known, asked for or not: on stderr, or as JSON.

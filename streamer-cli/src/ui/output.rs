@@ -10,6 +10,7 @@ use std::task::Poll;
 use std::time::{Duration, Instant};
 
 use streamer_core::net::stop::{Stop, stopped};
+use streamer_server::Pace;
 use tokio::sync::Notify;
 
 use crate::ui::progress::View;
@@ -49,6 +50,8 @@ struct State {
     is_busy: bool,
     /// Lines of the log.
     left_out: u64,
+    /// The same of news.
+    unsaid: u64,
 }
 
 impl State {
@@ -126,13 +129,8 @@ impl Output {
     /// Of the log: left out while others wait.
     fn log(&self, text: &str) {
         let text = text.trim_end_matches('\n');
-        let left_out = {
-            let mut state = self.shared.lock();
-            if state.bytes >= LOG_MARK {
-                state.left_out += 1;
-                return;
-            }
-            std::mem::take(&mut state.left_out)
+        let Some(left_out) = self.spare(|state| &mut state.left_out) else {
+            return;
         };
         if left_out > 0 {
             self.line(
@@ -141,6 +139,27 @@ impl Output {
             );
         }
         self.line(Stream::Err, text);
+    }
+
+    /// What goes on, and may be missed: left out while others wait, and counted in `left_out`, which is
+    /// said before the next one.
+    pub(crate) fn news(&self, stream: Stream, text: &str, left_out: impl FnOnce(u64) -> String) {
+        match self.spare(|state| &mut state.unsaid) {
+            None => return,
+            Some(0) => {}
+            Some(count) => self.line(stream, &left_out(count)),
+        }
+        self.line(stream, text);
+    }
+
+    /// How many lines of a kind that can be spared were left out before this one; `None` when this one
+    /// has to be as well, and is counted.
+    fn spare(&self, left_out: impl Fn(&mut State) -> &mut u64) -> Option<u64> {
+        let mut state = self.shared.lock();
+        let is_much = state.bytes >= SPARE_MARK;
+        let left_out = left_out(&mut state);
+        *left_out += u64::from(is_much);
+        (!is_much).then(|| std::mem::take(left_out))
     }
 
     /// Shows this while it waits for lines; `None` takes away what is shown.
@@ -167,26 +186,6 @@ impl Output {
                 return result;
             }
         }
-    }
-
-    /// Waits until there is room for more. Cancel-safe.
-    async fn room(&self) {
-        loop {
-            // Made before the look: it hears of all that is written after it.
-            let written = self.shared.written.notified();
-            if !self.is_full() {
-                return;
-            }
-            // Both arms are cancel-safe.
-            tokio::select! {
-                () = written => {}
-                () = self.stopped() => return,
-            }
-        }
-    }
-
-    fn is_full(&self) -> bool {
-        self.shared.lock().bytes >= MARK && !self.is_stopped()
     }
 
     fn is_stopped(&self) -> bool {
@@ -227,6 +226,28 @@ impl Output {
         let done = &self.shared.done;
         // Too late for complaints when it takes longer.
         drop(done.wait_timeout_while(self.shared.lock(), PATIENCE, busy));
+    }
+}
+
+impl Pace for Output {
+    fn is_full(&self) -> bool {
+        self.shared.lock().bytes >= MARK && !self.is_stopped()
+    }
+
+    /// Waits until there is room for more. Cancel-safe.
+    async fn room(&self) {
+        loop {
+            // Made before the look: it hears of all that is written after it.
+            let written = self.shared.written.notified();
+            if !self.is_full() {
+                return;
+            }
+            // Both arms are cancel-safe.
+            tokio::select! {
+                () = written => {}
+                () = self.stopped() => return,
+            }
+        }
     }
 }
 
@@ -361,8 +382,8 @@ impl Write for Log {
 /// Bytes that wait before whoever tells more has to: as much as twenty thousand entries of a tree say.
 const MARK: usize = 4 << 20;
 
-/// Bytes that wait before the log is not written any more.
-const LOG_MARK: usize = 1 << 20;
+/// Bytes that wait before the log is not written any more, nor other things that can be missed.
+const SPARE_MARK: usize = 1 << 20;
 
 /// Bytes that a pipe takes as a whole.
 const PIPE_BUF: usize = 4096;
@@ -512,10 +533,30 @@ mod tests {
     }
 
     #[test]
+    fn news_are_left_out_and_counted_where_nobody_reads_them_and_results_are_not() {
+        let reader = Reader::new();
+        let result = "x".repeat(SPARE_MARK);
+        let tell = |text: &str| {
+            let left_out = |count: u64| format!("{count} left out");
+            reader.output.news(Stream::Out, text, left_out);
+        };
+        tell("first");
+        reader.output.line(Stream::Out, &result);
+        ["second", "third"].into_iter().for_each(tell);
+        reader.output.line(Stream::Out, "result");
+        let told = format!("first\n{result}\nresult\n");
+        assert!(reader.read_all(told.len()) == told);
+        runtime().block_on(reader.output.idle());
+        tell("fourth");
+        let told = "2 left out\nfourth\n";
+        assert_eq!(reader.read_all(told.len()), told);
+    }
+
+    #[test]
     fn the_log_is_left_out_where_nobody_reads_it() {
         let reader = Reader::new();
         let mut log = Log(Arc::clone(&reader.output));
-        reader.output.line(Stream::Out, &"x".repeat(LOG_MARK - 1));
+        reader.output.line(Stream::Out, &"x".repeat(SPARE_MARK - 1));
         (0..3).for_each(|_| log.write_all(b"a line\n").unwrap());
         assert_eq!(reader.output.shared.lock().left_out, 3);
         reader.read();

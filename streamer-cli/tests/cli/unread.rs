@@ -14,7 +14,9 @@ use rustix::process::{Pid, Signal, kill_process};
 use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
 
 use crate::half::LARGE;
-use crate::harness::{DEADLINE, World, client, json, wait_for_partial, wait_until};
+use crate::harness::{
+    DEADLINE, Process, World, beside, client, json, run, wait_for_partial, wait_until,
+};
 use crate::memory::{MOST_KIB, peak_kib};
 
 /// A process that prints to something of a test's, killed when dropped.
@@ -223,11 +225,54 @@ fn an_endpoint_whose_pipe_is_read_late_keeps_its_client_and_tells_all() {
     reader.read_line(&mut line).unwrap();
     let coordinates = json(&line)["coordinates"].as_str().unwrap().to_owned();
     let options = ["--transport", "quic"];
-    let client = crate::harness::Process::start(client(&coordinates, &options, "send", &source));
+    let client = Process::start(client(&coordinates, &options, "send", &source));
     read_late(reader, &mut endpoint, target);
     let exit = client.wait();
     exit.assert(0, &[]);
     assert_eq!(exit.stderr, "");
+}
+
+#[test]
+fn an_endpoint_whose_pipe_is_not_read_answers_clients_and_takes_the_next() {
+    for transport in ["quic", "tls"] {
+        let world = World::new();
+        let source = talkative_tree(&world);
+        let (reader, writer) = pipe().unwrap();
+        let mut reader = BufReader::new(reader);
+        let target = world.path("target");
+        let command = world.server(&["--json"], "receive", &target);
+        let mut endpoint = Printing::start(command, writer, Stdio::null());
+        let mut line = String::new();
+        reader.read_line(&mut line).unwrap();
+        let coordinates = json(&line)["coordinates"].as_str().unwrap().to_owned();
+        let send = || client(&coordinates, &["--transport", transport], "send", &source);
+        let first = Process::start(send());
+        let below = beside(&target, ".part").join(
+            std::fs::read_dir(&source)
+                .unwrap()
+                .next()
+                .unwrap()
+                .unwrap()
+                .file_name(),
+        );
+        let arrived = || std::fs::read_dir(&below).map_or(0, Iterator::count);
+        wait_until("a session that rests", || {
+            let before = arrived();
+            std::thread::sleep(Duration::from_millis(700));
+            before > 0 && arrived() == before
+        });
+        assert!(arrived() < FILES, "nothing was held up");
+        run(send()).assert(11, &["another client is being served"]);
+        first.signal(Signal::KILL);
+        drop(first);
+        let second = Process::start(send());
+        let mut text = String::new();
+        reader.read_to_string(&mut text).unwrap();
+        assert_eq!(endpoint.code(), Some(0));
+        second.wait().assert(0, &[]);
+        let is_lost = |line: &str| json(line)["state"] == "lost";
+        assert_eq!(text.lines().filter(|line| is_lost(line)).count(), 1);
+    }
 }
 
 #[test]

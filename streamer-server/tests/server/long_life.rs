@@ -29,7 +29,7 @@ async fn a_day_without_a_client() {
     };
     let (_stop, stopped) = watch::channel(None::<ErrorCode>);
     let begun = Instant::now();
-    let ended = serve(config, Arc::default(), |_| (), stopped).await;
+    let ended = serve(config, Arc::default(), |_| (), (), stopped).await;
     assert!(
         matches!(ended, Err(ServeError::NobodyCame(DAY))),
         "{ended:?}"

@@ -101,7 +101,7 @@ impl World {
             Notice::Lost { .. } => losses.try_send(()).unwrap(),
             _ => {}
         };
-        let served = tokio::spawn(serve(config(path), Arc::default(), notify, stopped));
+        let served = tokio::spawn(serve(config(path), Arc::default(), notify, (), stopped));
         let (address, coordinates) = listening.await.unwrap();
         Self {
             dir,
