@@ -2,7 +2,9 @@
 
 use std::time::Duration;
 
+use streamer_core::net::Progress;
 use streamer_core::net::link::Connection;
+use streamer_core::net::tcp::Pulse;
 use streamer_core::wire::message::SessionId;
 use tokio::time::{Instant, sleep, timeout};
 
@@ -25,17 +27,30 @@ pub(crate) fn admission(served: SessionId, caller: SessionId) -> Admission {
 }
 
 /// Whether anything arrives on a connection within a few keep-alive intervals. A client that
-/// was killed says nothing, and its connection would otherwise count as served until the
-/// idle timeout.
+/// was killed, or whose network is gone, says nothing, and its connection would otherwise count as
+/// served until the idle timeout.
 ///
-/// Cancel-safe.
-pub(crate) async fn is_alive(connection: &Connection) -> bool {
+/// `progress` is that of its session. Cancel-safe.
+pub(crate) async fn is_alive(connection: &Connection, progress: &Progress) -> bool {
     let connection = match connection {
         Connection::Quic(connection) => connection,
-        // The system tells when the other process is gone; the session has to hear of it.
-        Connection::Tls { open, .. } => {
-            let mut open = open.subscribe();
-            return timeout(HEARSAY, open.wait_for(|open| !open)).await.is_err();
+        Connection::Tls { open, pulse, .. } => {
+            let moved = || progress.snapshot().moved_bytes;
+            let (mut open, before) = (open.subscribe(), moved());
+            let mut is_lost = async |within| {
+                let lost = open.wait_for(|open| !open);
+                timeout(within, lost).await.is_ok()
+            };
+            // The system tells when the other process is gone; the session has to hear of it.
+            if is_lost(HEARSAY).await {
+                return false;
+            }
+            if moved() != before {
+                return true;
+            }
+            // Of a network that is gone it tells when it has asked.
+            let _feeling = pulse.feel();
+            return !is_lost(Pulse::FELT_WITHIN + HEARSAY).await;
         }
     };
     let before = connection.stats().udp_rx.datagrams;

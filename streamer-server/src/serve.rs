@@ -335,7 +335,8 @@ impl<P: Pace> Life<P> {
         let session = self.session(link);
         tokio::pin!(session);
         let mut contender: Option<Caller> = None;
-        let alive = is_alive(&connection);
+        let progress = Arc::clone(&self.progress);
+        let alive = is_alive(&connection, &progress);
         tokio::pin!(alive);
         let mut rests = false;
         loop {
@@ -381,7 +382,7 @@ impl<P: Pace> Life<P> {
                     }
                     (true, caller) => {
                         caller.into_iter().for_each(|caller| refuse(caller, notify));
-                        alive.set(is_alive(&connection));
+                        alive.set(is_alive(&connection, &progress));
                     }
                 },
             }

@@ -2,8 +2,10 @@
 
 use std::path::Path;
 
+use rustix::process::Signal;
+
 use crate::harness::{
-    Exit, Process, World, announced, bytes, client_by, skipped, wait_for_partial,
+    Exit, Process, World, announced, bytes, client_by, run, skipped, wait_for_partial,
 };
 use crate::namespace::{Cable, THERE};
 
@@ -55,6 +57,44 @@ fn an_outage_longer_than_quic_waits_is_survived_by_dialling_again() {
         assert!(summary["retries"].as_u64().unwrap() > 0, "{exit:#?}");
         assert!(summary["bytes_resumed"].as_u64().unwrap() > 0, "{exit:#?}");
     }
+}
+
+/// As where somebody moves to another network in the middle: nobody answers at the old address, and
+/// the endpoint has to find that out.
+#[test]
+fn who_starts_anew_from_another_address_is_not_told_that_the_endpoint_is_busy() {
+    std::thread::scope(|scope| {
+        for (verb, transport) in [("receive", "tls"), ("send", "tls"), ("receive", "quic")] {
+            scope.spawn(move || moved(verb, transport));
+        }
+    });
+}
+
+fn moved(verb: &str, transport: &str) {
+    let Some(cable) = Cable::new() else { return };
+    let world = World::new();
+    let (source, target) = (world.file("source", LARGE), world.path("target"));
+    let (theirs, mine): (_, &Path) = match verb {
+        "receive" => (("send", &source), &target),
+        _ => (("receive", &target), &source),
+    };
+    let options = ["--host", THERE, "--public-ips", THERE];
+    let server = world.server_by(cable.there.streamer(), &options, theirs.0, theirs.1);
+    let (endpoint, coordinates) = announced(server);
+    let slowly = ["--transport", transport, "--limit-rate", "40MB"];
+    let inside = cable.here.streamer();
+    let first = Process::start(client_by(inside, &coordinates, &slowly, verb, mine));
+    wait_for_partial(&target);
+    cable.here.sh("ip link set cable down");
+    first.signal(Signal::KILL);
+    drop(first);
+    let options = ["--json", "--transport", transport];
+    let inside = cable.there.streamer();
+    let exit = run(client_by(inside, &coordinates, &options, verb, mine));
+    exit.assert(0, &[]);
+    let resumed = exit.message("summary")["bytes_resumed"].as_u64().unwrap();
+    assert!(resumed > 0, "{exit:#?}");
+    endpoint.wait().assert(0, &[]);
 }
 
 #[test]

@@ -17,7 +17,7 @@ use crate::limits;
 use crate::net::TransferError;
 use crate::net::control::{self, ControlError};
 use crate::net::limit::RateLimit;
-use crate::net::tcp::TlsStream;
+use crate::net::tcp::{Pulse, TlsStream};
 use crate::session::SessionError;
 use crate::wire::message::{Message, SessionId};
 
@@ -70,17 +70,18 @@ impl Link {
     /// Over TLS: one TCP connection for control; its lanes are given through the returned
     /// sender.
     pub fn tls(
-        stream: TlsStream,
+        mut stream: TlsStream,
         session: SessionId,
         greeting: Option<Message>,
     ) -> (Self, mpsc::Sender<Lane>) {
         let (more, lanes) = mpsc::channel(limits::LANES_MAX);
-        let peer = stream.peer();
+        let (peer, pulse) = (stream.peer(), stream.pulse());
         let (control_receive, control_send) = tokio::io::split(stream);
         let link = Self {
             connection: Connection::Tls {
                 peer,
                 open: watch::Sender::new(true),
+                pulse,
             },
             control_send: Box::new(control_send),
             control_receive: Box::new(control_receive),
@@ -112,6 +113,8 @@ pub enum Connection {
         peer: SocketAddr,
         /// False once this side has closed it.
         open: watch::Sender<bool>,
+        /// Whether the other end is there.
+        pulse: Pulse,
     },
 }
 
@@ -373,6 +376,7 @@ mod tests {
             connection: Connection::Tls {
                 peer: ([127, 0, 0, 1], 1).into(),
                 open: watch::Sender::new(true),
+                pulse: Pulse::default(),
             },
             control_send: Box::new(control_send),
             control_receive: Box::new(control_receive),

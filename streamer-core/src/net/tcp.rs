@@ -3,8 +3,9 @@
 
 use std::io;
 use std::net::SocketAddr;
+use std::os::fd::{AsFd as _, OwnedFd};
 use std::pin::Pin;
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 use std::task::{Context, Poll, ready};
 use std::time::{Duration, Instant};
 
@@ -29,6 +30,8 @@ pub struct TlsStream {
     socket: TcpStream,
     channel: Channel,
     peer: SocketAddr,
+    /// Its socket once more, for [`Pulse`]: closed with it.
+    twin: Option<Arc<OwnedFd>>,
 }
 
 impl TlsStream {
@@ -46,7 +49,17 @@ impl TlsStream {
             socket,
             channel,
             peer,
+            twin: None,
         })
+    }
+
+    /// For whoever has to know soon whether the other end is still there.
+    pub(crate) fn pulse(&mut self) -> Pulse {
+        // Best effort: without one it takes as long as it does.
+        let twin = self.socket.as_fd().try_clone_to_owned().ok().map(Arc::new);
+        let pulse = twin.as_ref().map(Arc::downgrade).unwrap_or_default();
+        self.twin = twin;
+        Pulse(pulse)
     }
 
     /// The other end.
@@ -92,6 +105,45 @@ impl std::fmt::Debug for TlsStream {
         f.debug_struct("TlsStream")
             .field("socket", &self.socket)
             .finish_non_exhaustive()
+    }
+}
+
+/// The socket of a [`TlsStream`], for as long as that lives.
+#[derive(Debug, Clone, Default)]
+pub struct Pulse(Weak<OwnedFd>);
+
+impl Pulse {
+    /// From an end that is gone silently to the error of whoever reads, while it is [felt](Self::feel).
+    pub const FELT_WITHIN: Duration = Duration::from_secs(4);
+
+    /// Until what is returned is dropped, the system asks the other end each second whether it is there, and
+    /// ends the connection when three questions are not answered. Not so while bytes wait for the other
+    /// end: it may be there and take none, which cannot be told apart here.
+    #[must_use]
+    pub fn feel(&self) -> Feeling<'_> {
+        self.set(ASKED_EVERY, Duration::ZERO);
+        Feeling(self)
+    }
+
+    /// Best effort, as in [`TlsStream::pulse`].
+    fn set(&self, keep_alive: Duration, timeout: Duration) {
+        let Some(socket) = self.0.upgrade() else {
+            return;
+        };
+        let _ = sockopt::set_tcp_user_timeout(&*socket, timeout.as_millis() as u32)
+            .and_then(|()| sockopt::set_tcp_keepcnt(&*socket, ASKED_TIMES))
+            .and_then(|()| sockopt::set_tcp_keepintvl(&*socket, keep_alive))
+            .and_then(|()| sockopt::set_tcp_keepidle(&*socket, keep_alive));
+    }
+}
+
+/// While it lives, a [`Pulse`] is felt.
+#[derive(Debug)]
+pub struct Feeling<'a>(&'a Pulse);
+
+impl Drop for Feeling<'_> {
+    fn drop(&mut self) {
+        self.0.set(KEEP_ALIVE, IDLE_TIMEOUT);
     }
 }
 
@@ -268,6 +320,10 @@ impl AsyncWrite for TlsStream {
 
 /// Between two signs of life on a silent connection.
 const KEEP_ALIVE: Duration = Duration::from_secs(5);
+
+/// The same while somebody has to know, and how many of them may stay without an answer.
+const ASKED_EVERY: Duration = Duration::from_secs(1);
+const ASKED_TIMES: u32 = 3;
 
 /// A connection whose bytes are not acknowledged for this long is taken for dead.
 const IDLE_TIMEOUT: Duration = Duration::from_secs(30);
