@@ -145,6 +145,18 @@ impl fmt::Display for Summary {
             self.seconds,
             show_bytes(self.bytes_per_second as u64),
         )?;
+        if let Some(removed) = self.tree.as_ref().map(|tree| tree.files_removed)
+            && removed > 0
+        {
+            let what = match removed {
+                1 => "1 file that an earlier run received is".to_owned(),
+                _ => format!("{removed} files that earlier runs received are"),
+            };
+            writeln!(
+                f,
+                "removed: {what} not in the source, or not wanted, any more"
+            )?;
+        }
         if self.bytes_resumed > 0 {
             writeln!(
                 f,
@@ -203,6 +215,7 @@ struct TreeSummary {
     links: u64,
     failed: u64,
     files_kept: u64,
+    files_removed: u64,
 }
 
 impl From<Counts> for TreeSummary {
@@ -212,6 +225,7 @@ impl From<Counts> for TreeSummary {
             links: counts.links,
             failed: counts.failed,
             files_kept: counts.kept,
+            files_removed: counts.removed,
         }
     }
 }

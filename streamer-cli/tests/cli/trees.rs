@@ -167,6 +167,34 @@ fn what_an_earlier_run_received_stays_when_it_cannot_be_sent_any_more() {
 }
 
 #[test]
+fn what_another_filter_leaves_out_of_an_earlier_run_is_removed_and_that_is_said() {
+    for options in [&["--exclude", "left"][..], &["--json", "--exclude", "left"]] {
+        let world = World::new();
+        let (source, target) = (world.path("source"), world.path("target"));
+        std::fs::create_dir_all(source.join("left/out")).unwrap();
+        for name in ["wanted", "left/first", "left/out/second"] {
+            std::fs::write(source.join(name), name).unwrap();
+        }
+        // As an earlier run leaves it that wanted everything.
+        let (part, journal) = (beside(&target, ".part"), beside(&target, ".part.journal"));
+        std::fs::create_dir_all(part.join("left/out")).unwrap();
+        std::fs::create_dir(&journal).unwrap();
+        std::fs::write(journal.join("lock"), "FSTREE01").unwrap();
+        std::fs::write(journal.join(format!("{}.part", "0".repeat(64))), "begun").unwrap();
+        for name in ["left/first", "left/out/second"] {
+            std::fs::copy(source.join(name), part.join(name)).unwrap();
+        }
+        let [exit, _] = move_tree(&world, "receive", options);
+        exit.assert(0, &[]);
+        assert_eq!(names(&target), ["wanted"]);
+        match options.contains(&"--json") {
+            true => assert_eq!(exit.message("summary")["files_removed"], 3),
+            false => assert!(exit.stdout.contains("removed: 3 files"), "{exit:#?}"),
+        }
+    }
+}
+
+#[test]
 fn what_cannot_be_sent_is_reported_and_the_rest_arrives() {
     for verb in ["receive", "send"] {
         let world = World::new();

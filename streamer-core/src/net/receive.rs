@@ -85,6 +85,7 @@ pub async fn receive(
     connection.hang_up();
     let was_heard = driver.leave(&connection, &result).await;
     let is_settled = result.is_ok() && was_heard;
+    driver.tally.removed(driver.target.removed());
     let Driver {
         keeper,
         tally,

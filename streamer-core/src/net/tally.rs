@@ -25,6 +25,8 @@ pub struct Counts {
     pub links: u64,
     /// Entries of any kind that failed.
     pub failed: u64,
+    /// Files of an earlier run that were not offered any more, and are gone: known to the receiver.
+    pub removed: u64,
 }
 
 /// Bounded by the session's window, but for the counts.
@@ -124,6 +126,11 @@ impl Tally {
                 outcome,
             });
         }
+    }
+
+    /// So many files of an earlier run were removed.
+    pub(crate) fn removed(&mut self, count: u64) {
+        self.counts.removed = count;
     }
 
     /// Root of the file or tree, counts, and failures of a transfer of one file.

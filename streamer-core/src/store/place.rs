@@ -90,11 +90,12 @@ impl Place {
             .map_err(|error| StoreError::target(error, "open the directory", &self.shown))
     }
 
-    /// Removes whatever is here, and all that is in it; follows no symlink.
+    /// Removes whatever is here, and all that is in it; follows no symlink. How many these were,
+    /// directories not counted.
     ///
     /// # Errors
     /// As the operating system says.
-    pub(crate) fn remove_all(&self) -> Result<(), StoreError> {
+    pub(crate) fn remove_all(&self) -> Result<u64, StoreError> {
         let name = CString::new(self.name.as_bytes()).unwrap_or_default();
         remove_all(self.directory.as_fd(), &name, limits::PATH_MAX_NAMES + 2)
             .map_err(|error| StoreError::target(error, "remove", &self.shown))
@@ -297,23 +298,26 @@ fn mount_of(directory: &OwnedFd) -> Option<u64> {
     is_said.then_some(found.stx_mnt_id)
 }
 
-fn remove_all(directory: BorrowedFd<'_>, name: &CStr, depth: usize) -> Result<(), Errno> {
+fn remove_all(directory: BorrowedFd<'_>, name: &CStr, depth: usize) -> Result<u64, Errno> {
     match rustix::fs::unlinkat(directory, name, AtFlags::empty()) {
         Err(Errno::ISDIR | Errno::PERM) if depth > 0 => {}
-        Ok(()) | Err(Errno::NOENT) => return Ok(()),
+        Ok(()) => return Ok(1),
+        Err(Errno::NOENT) => return Ok(0),
         Err(error) => return Err(error),
     }
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     let inner = rustix::fs::openat(directory, name, flags, Mode::empty())?;
     // It may have got its own mode already.
     rustix::fs::fchmod(&inner, Mode::RWXU)?;
+    let mut removed = 0;
     for found in rustix::fs::Dir::read_from(&inner)? {
         let found = found?;
         if found.file_name() != c"." && found.file_name() != c".." {
-            remove_all(inner.as_fd(), found.file_name(), depth - 1)?;
+            removed += remove_all(inner.as_fd(), found.file_name(), depth - 1)?;
         }
     }
-    rustix::fs::unlinkat(directory, name, AtFlags::REMOVEDIR)
+    rustix::fs::unlinkat(directory, name, AtFlags::REMOVEDIR)?;
+    Ok(removed)
 }
 
 #[cfg(test)]

@@ -1,6 +1,7 @@
 //! The target of a transfer, as the user named it.
 
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use rustix::fs::{FileType, Stat};
@@ -23,6 +24,8 @@ pub struct Target {
     made: Arc<OnceLock<Arc<PartialFile>>>,
     /// Shared by all clones.
     restart: Arc<Mutex<Restart>>,
+    /// Shared by all clones.
+    removed: Arc<AtomicU64>,
 }
 
 /// Whether what an earlier run left is to be thrown away: once for each who asks.
@@ -73,7 +76,14 @@ impl Target {
                 is_due: policy.restart,
                 asked_by: None,
             })),
+            removed: Arc::default(),
         }
+    }
+
+    /// Files that an earlier run received of a tree, and this one removed since they are not offered any
+    /// more: the source has lost them, or another filter leaves them out.
+    pub fn removed(&self) -> u64 {
+        self.removed.load(Ordering::Relaxed)
     }
 
     /// Where it goes.
@@ -131,7 +141,7 @@ impl Target {
         if place.stat()?.is_none() {
             PartialFile::make_way(&place, policy.restart)?;
         }
-        TreeTarget::open(&place, offered, policy)
+        TreeTarget::open(&place, offered, policy, Arc::clone(&self.removed))
     }
 
     /// The sender wants to begin anew: what an earlier run left is thrown away before it is

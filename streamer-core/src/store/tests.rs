@@ -3,6 +3,7 @@
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _, symlink};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use crate::error::ErrorCode;
 use crate::hash::{BlockHasher, Hash};
@@ -22,13 +23,15 @@ const TEXT: &[u8] = b"some bytes";
 
 struct World {
     dir: tempfile::TempDir,
+    removed: Arc<AtomicU64>,
 }
 
 impl World {
     fn new() -> Self {
         let dir = tempfile::tempdir().unwrap();
         std::fs::create_dir(dir.path().join("outside")).unwrap();
-        Self { dir }
+        let removed = Arc::default();
+        Self { dir, removed }
     }
 
     fn path(&self, name: &str) -> PathBuf {
@@ -37,7 +40,8 @@ impl World {
 
     fn try_open(&self, policy: TargetPolicy) -> Result<TreeTarget, StoreError> {
         let place = Place::of(&self.path("tree")).unwrap();
-        TreeTarget::open(&place, &entry("", EntryKind::Directory), policy)
+        let removed = Arc::clone(&self.removed);
+        TreeTarget::open(&place, &entry("", EntryKind::Directory), policy, removed)
     }
 
     fn open(&self) -> TreeTarget {
@@ -559,6 +563,8 @@ fn what_an_earlier_run_received_and_is_no_longer_offered_goes_when_its_directory
     let in_tree = |name: &str| names(&world.path("tree").join(name));
     assert_eq!(in_tree(""), ["a", "b"]);
     assert_eq!((in_tree("a"), in_tree("b")), (vec!["new".into()], vec![]));
+    // `a/old` in one run; `old`, `a/kept`, and `b/late` and `b/away` in the other.
+    assert_eq!(world.removed.load(Ordering::Relaxed), 5);
     assert_eq!(names(&world.path("outside")), ["mine"]);
 }
 

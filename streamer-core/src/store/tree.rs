@@ -14,6 +14,7 @@ use std::io::{Read, Write as _};
 use std::os::fd::{AsFd as _, OwnedFd};
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use rustix::fs::{AtFlags, FileType, Mode, OFlags, Stat};
@@ -71,6 +72,8 @@ pub(crate) struct Shared {
     sync_tells: bool,
     /// Why a directory could not be made durable.
     unsynced_for: Mutex<Option<Errno>>,
+    /// Files of an earlier run that are not in the source any more, or not wanted.
+    removed: Arc<AtomicU64>,
     lock: Mutex<Option<File>>,
 }
 
@@ -130,11 +133,13 @@ enum Found {
 }
 
 impl TreeTarget {
-    /// Opens the tree, or makes it, and locks it.
+    /// Opens the tree, or makes it, and locks it. What an earlier run received and is not offered any more
+    /// is counted in `removed`.
     pub(crate) fn open(
         target: &Place,
         offered: &Entry,
         policy: TargetPolicy,
+        removed: Arc<AtomicU64>,
     ) -> Result<Self, StoreError> {
         let attributes = Attributes::of(offered);
         let was_complete = Self::awaits_receipt(target)?;
@@ -151,7 +156,8 @@ impl TreeTarget {
         let journal = TreeJournal::of(target)?;
         let (work, lock) = journal.take_up(part.as_ref())?;
         if policy.restart {
-            part.iter().try_for_each(Place::remove_all)?;
+            part.iter()
+                .try_for_each(|part| part.remove_all().map(drop))?;
         }
         let place = part.as_ref().unwrap_or(target);
         let is_new = place.make_directory()?;
@@ -175,6 +181,7 @@ impl TreeTarget {
             run: RandomState::new().hash_one(()),
             sync_tells,
             unsynced_for: Mutex::default(),
+            removed,
             lock: Mutex::new(Some(lock)),
         });
         let root = Arc::new(Directory {
@@ -502,6 +509,7 @@ impl TreeTarget {
         let over = std::mem::take(&mut *self.stack());
         over.iter().for_each(|directory| directory.note_complete());
         drop(over);
+        self.count_partials();
         self.sync_directories()?;
         self.note_complete()?;
         if let Some(part) = &self.part {
@@ -514,6 +522,16 @@ impl TreeTarget {
             rustix::fs::fsync(&self.shared.root).map_err(failed)?;
         }
         self.target.sync_directory()
+    }
+
+    /// Counts those of files that are not offered any more: they go with the journal.
+    fn count_partials(&self) {
+        let partials = self.shared.partials();
+        let names = names_in(&self.shared.work).unwrap_or_default();
+        let is_left =
+            |name: &&Vec<u8>| name.ends_with(PART.as_bytes()) && !partials.contains(&hash_of(name));
+        let count = names.iter().filter(is_left).count() as u64;
+        self.shared.removed.fetch_add(count, Ordering::Relaxed);
     }
 
     /// Makes the names and attributes in the tree durable.
@@ -696,7 +714,10 @@ impl Directory {
         for name in names {
             if !offered.names.contains(&hash_of(&name)) {
                 let shown = self.shared.shown(&self.path, &name);
-                Place::within(Arc::clone(opened), &name, shown).remove_all()?;
+                let place = Place::within(Arc::clone(opened), &name, shown);
+                let removed = place.remove_all()?;
+                tracing::info!(path = %place.shown().display(), "not offered any more, and removed");
+                self.shared.removed.fetch_add(removed, Ordering::Relaxed);
             }
         }
         Ok(())

@@ -243,7 +243,7 @@ impl TreeJournal {
         names.retain(|name| !is_kept(name));
         names
             .iter()
-            .try_for_each(|name| self.within(work, name).remove_all())
+            .try_for_each(|name| self.within(work, name).remove_all().map(drop))
     }
 
     fn names(&self, work: &OwnedFd) -> Result<Vec<Vec<u8>>, StoreError> {
