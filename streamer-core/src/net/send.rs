@@ -28,7 +28,7 @@ use crate::session::{Conclusion, Sender, SenderInput, SenderOutput, SessionError
 use crate::store::StoreError;
 use crate::store::filter::Filter;
 use crate::store::source::Source;
-use crate::wire::message::{EntryKind, Message, Wanted};
+use crate::wire::message::{Abort, EntryKind, Message, Wanted};
 
 /// What of a source is sent, and how it begins.
 #[derive(Debug, Clone, Default)]
@@ -320,15 +320,22 @@ impl Driver {
         SenderInput::LaneLost { lane, runs }
     }
 
-    /// Over QUIC the connection that controls carries records too, and knows why it ended.
-    async fn control_lost(&self, connection: &Connection) -> TransferError {
+    /// Over QUIC the connection that controls carries records too, and knows why it ended. A receiver that
+    /// gives up lets go of records first, and may be saying why.
+    async fn control_lost(&mut self, connection: &Connection) -> TransferError {
         let broke = TransferError::Lost("a data connection broke".to_owned());
-        match connection {
-            Connection::Quic(_) => tokio::time::timeout(FAREWELL, connection.closed())
-                .await
-                .unwrap_or(broke),
-            Connection::Tls { .. } => broke,
-        }
+        let Connection::Quic(_) = connection else {
+            return broke;
+        };
+        let told = async {
+            while let Some(Ok(message)) = self.control.incoming.recv().await {
+                if let Message::Abort(Abort { code }) = message {
+                    return SessionError::Peer(code).into();
+                }
+            }
+            connection.closed().await
+        };
+        tokio::time::timeout(FAREWELL, told).await.unwrap_or(broke)
     }
 
     fn add_lane(&mut self, lane: Lane) {
@@ -505,10 +512,56 @@ const FAREWELL: Duration = Duration::from_secs(2);
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::net::control::{read_message, write_message};
+    use crate::net::quic::Endpoint;
     use crate::net::tcp;
+    use crate::secret::TransferSecret;
     use crate::session::hello;
     use crate::wire::message::{Role, SessionId};
     use tokio::sync::oneshot;
+
+    #[tokio::test]
+    async fn who_gives_up_is_heard_also_after_the_records_were_let_go_of() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("file");
+        std::fs::write(&path, vec![7; 8 << 20]).unwrap();
+        let secret = TransferSecret::generate().unwrap();
+        let listener = Endpoint::bind("127.0.0.1:0".parse().unwrap(), &secret).unwrap();
+        let address = listener.local_addr().unwrap();
+        let dialer = Endpoint::dialer(address, &secret).unwrap();
+        let session = SessionId([7; 16]);
+        let code = ErrorCode::Terminated;
+        let receiver = async {
+            let connection = dialer.connect(address).unwrap().await.unwrap();
+            let (mut control, _said) = connection.open_bi().await.unwrap();
+            let mut greeting = hello(Role::Receiver, session, 0);
+            greeting.vacant = true;
+            let greeting = Message::Hello(greeting);
+            write_message(&mut control, &greeting).await.unwrap();
+            let mut records = connection.accept_uni().await.unwrap();
+            records.stop(0_u32.into()).unwrap();
+            // Whenever it is said: so late that the other side has noticed.
+            tokio::time::sleep(Duration::from_millis(200)).await;
+            let abort = Message::Abort(Abort { code });
+            write_message(&mut control, &abort).await.unwrap();
+            connection.closed().await
+        };
+        let sender = async {
+            let incoming = listener.accept().await.unwrap();
+            let connection = listener.admit(incoming).unwrap().await.unwrap();
+            let (says, mut hears) = connection.accept_bi().await.unwrap();
+            let greeting = read_message(&mut hears).await.ok();
+            let control = (says, hears);
+            let (link, _lanes) = Link::quic(connection.clone(), control, session, greeting);
+            let source = Source::open(&path).unwrap();
+            let (config, stop) = (SenderConfig::default(), std::future::pending());
+            let sent = send(link, source, config, Arc::default(), stop).await;
+            connection.close(0_u32.into(), &[]);
+            sent
+        };
+        let (_, sent) = tokio::join!(receiver, sender);
+        assert_eq!(sent.unwrap_err().code(), Some(code));
+    }
 
     /// The runtime of a client does not look at its tasks again after that.
     #[tokio::test]
