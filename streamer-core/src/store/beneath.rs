@@ -98,6 +98,9 @@ mod tests {
             // Another link may lead up: what follows it must not.
             (2, "a/../b"),
             (2, "a/.."),
+            // The same, however it is written.
+            (2, "a/./../b"),
+            (2, "a//../b"),
         ];
         for (depth, target) in leaving {
             assert!(!link_stays(depth, target.as_bytes()), "{target}");
