@@ -183,6 +183,11 @@ impl Callers {
             None => std::future::pending().await,
         }
     }
+
+    /// One who waits already.
+    pub(crate) fn try_next(&mut self) -> Option<Arrival> {
+        self.arrived.try_recv().ok()
+    }
 }
 
 async fn accept_quic(endpoint: Endpoint, arrivals: mpsc::Sender<Arrival>) {

@@ -3,8 +3,9 @@
 use std::pin::Pin;
 use std::time::Duration;
 
-use streamer_core::limits;
 use streamer_core::wire::message::SessionId;
+use streamer_core::{ErrorCode, limits};
+use tokio::task::JoinSet;
 use tokio::time::sleep;
 
 use crate::callers::{Arrival, Caller, Callers};
@@ -38,6 +39,23 @@ impl Lobby {
                 opens => return opens,
             }
         }
+    }
+
+    /// Tells whoever waits, and `next`, that there is nothing left to come for. Bounded in time, as each
+    /// refusal is.
+    pub(crate) async fn close(mut self, next: Option<Caller>) {
+        let mut refusals = JoinSet::new();
+        let waiting = std::iter::from_fn(|| self.callers.try_next());
+        for arrival in next.map(Arrival::Proven).into_iter().chain(waiting) {
+            match arrival {
+                Arrival::Proven(caller) if caller.hello.lane == 0 => {
+                    refusals.spawn(caller.line.refuse(ErrorCode::TransferOver));
+                }
+                // The plaintext protocol has no word for it; a lane's session is over.
+                Arrival::Proven(_) | Arrival::Plain(_) => {}
+            }
+        }
+        refusals.join_all().await;
     }
 
     /// The lanes of a session that begins. Those of any other are let go of.

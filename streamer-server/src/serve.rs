@@ -108,7 +108,7 @@ pub async fn serve(
             "UDP socket buffers are small; raise net.core.rmem_max and wmem_max"
         );
     }
-    let mut life = Life {
+    let life = Life {
         lobby: Lobby::new(Callers::spawn(
             endpoint.clone(),
             listener,
@@ -128,7 +128,6 @@ pub async fn serve(
         unmended: None,
     };
     let result = life.run(&mut notify).await;
-    drop(life);
     endpoint.close().await;
     result
 }
@@ -222,7 +221,7 @@ struct Life<P> {
 type Session = Result<Transferred, TransferError>;
 
 impl<P: Pace> Life<P> {
-    async fn run(&mut self, notify: &mut impl FnMut(Notice<'_>)) -> Result<Served, ServeError> {
+    async fn run(mut self, notify: &mut impl FnMut(Notice<'_>)) -> Result<Served, ServeError> {
         let mut caller = None;
         loop {
             let next = match caller.take() {
@@ -262,6 +261,7 @@ impl<P: Pace> Life<P> {
                         transport,
                     };
                     if is_settled {
+                        self.lobby.close(caller).await;
                         return Ok(served);
                     }
                     self.unheard = Some(served);

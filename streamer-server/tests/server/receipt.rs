@@ -2,7 +2,6 @@
 
 use std::sync::Arc;
 
-use streamer_core::Transport;
 use streamer_core::hash::Hash;
 use streamer_core::net::control::{read_message, write_message};
 use streamer_core::net::dial::{Choice, Dialled, dial};
@@ -13,10 +12,12 @@ use streamer_core::net::{Progress, Transferred, send};
 use streamer_core::session::hello;
 use streamer_core::store::source::Source;
 use streamer_core::wire::message::{
-    Answer, Complete, Decision, Done, EntryRoot, Finish, Message, Offer, Outcome, Role, SessionId,
-    Verdict,
+    Abort, Answer, Complete, Decision, Done, EntryRoot, Finish, Message, Offer, Outcome, Role,
+    SessionId, Verdict,
 };
+use streamer_core::{ErrorCode, Transport};
 use tokio::io::AsyncWriteExt as _;
+use tokio::task::JoinSet;
 use tokio::time::timeout;
 
 use crate::world::{DEADLINE, World};
@@ -40,6 +41,36 @@ async fn the_next_run_of_a_client_that_was_killed_before_the_receipt_gets_it() {
         assert_eq!(world.assert_served().await.transport, Transport::Quic);
         assert!(received.exists() && !world.path("received.part.journal").exists());
     }
+}
+
+#[tokio::test]
+async fn a_client_that_waited_hears_that_the_transfer_is_over() {
+    let mut world = World::receiving().await;
+    let mut control = almost_send(&world, Vanishes::BeforeTheReceipt).await;
+    let connector = Connector::new(&world.coordinates.secret).unwrap();
+    let mut others = JoinSet::new();
+    for session in [7, 8] {
+        let mut other = connector.connect(world.address).await.unwrap();
+        others.spawn(async move {
+            let greeting = Message::Hello(hello(Role::Sender, SessionId([session; 16]), 0));
+            write_message(&mut other, &greeting).await.unwrap();
+            let heard = read_message(&mut other).await.unwrap();
+            other.shutdown().await.unwrap();
+            heard
+        });
+    }
+    // Of two the one that came later waits: whether the first client is there is being asked.
+    let mut heard = Vec::new();
+    while let Some(message) = others.join_next().await {
+        heard.push(message.unwrap());
+        if heard.len() == 1 {
+            control.shutdown().await.unwrap();
+        }
+    }
+    let codes = [ErrorCode::Busy, ErrorCode::TransferOver];
+    let aborts = codes.map(|code| Message::Abort(Abort { code }));
+    assert_eq!(heard, aborts);
+    assert!(world.assert_served().await.transferred.is_settled);
 }
 
 #[tokio::test]

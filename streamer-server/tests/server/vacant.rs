@@ -7,7 +7,7 @@ use streamer_core::error::ErrorCode;
 use streamer_core::hash::BlockHasher;
 use streamer_core::path::RelPath;
 use streamer_core::session::ReceiverConfig;
-use streamer_core::store::partial::Leaving;
+use streamer_core::store::leaving::Leaving;
 use streamer_core::store::target::{Prepared, Target, TargetPolicy};
 use streamer_core::wire::message::{Entry, EntryKind, Timestamp};
 
