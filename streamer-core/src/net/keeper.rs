@@ -425,9 +425,6 @@ impl Files {
             false => Some(tree.sync()),
         };
         let one_by_one = are_few || !tree.sync_tells();
-        let again = |synced: &Result<(), StoreError>| {
-            synced.as_ref().map(|()| ()).map_err(StoreError::again)
-        };
         for (entry, file) in synced {
             let own = match &all {
                 Some(Err(error)) => Err(error.again()),
@@ -437,7 +434,8 @@ impl Files {
             let durable = match own {
                 // Its mode may keep even its owner out.
                 Err(error) if error.code == ErrorCode::PermissionDenied => {
-                    again(all.get_or_insert_with(|| tree.sync()))
+                    let all = all.get_or_insert_with(|| tree.sync());
+                    all.as_ref().map_err(|error| error.again()).copied()
                 }
                 own => own,
             };
