@@ -201,7 +201,14 @@ fi
 [ ! -e "$target" ] || [ -f "$target" ] || refuse "$1" 'not a regular file'
 [ ! -e "$target" ] || [ -w "$target" ] || refuse "$1" 'Permission denied'
 case $target in */*) ;; *) target=./$target ;; esac
-part=$(mktemp -- "${target%/*}/.part-XXXXXXXXXX") || exit
+if [ -e "$target" ]; then
+  fresh= part=$(mktemp -- "${target%/*}/.part-XXXXXXXXXX") || exit
+else
+  # `mktemp` makes what is closed, also where the directory's default access list opens new files.
+  # So it gives a name only, which nobody knows before the file is made and open.
+  stat -- "${target%/*}/." >/dev/null || exit
+  fresh=yes part=$(mktemp -u -- "${target%/*}/.part-XXXXXXXXXX") || exit
+fi
 part_name=${part##*/}
 export part_name
 # `timeout` passes on a signal that this group had already: the second must not end `rm`.
@@ -210,13 +217,12 @@ trap 'deaf; rm -f -- "$part"' EXIT
 trap 'deaf; exit 143' HUP INT TERM
 # Where nobody reads any more, a shell that says how a program ended dies of it, without EXIT.
 trap 'deaf; exit 141' PIPE
-fresh=
-if [ ! -e "$target" ]; then
-  # What `mktemp` makes is closed, also where the directory's default access list opens new files.
-  rm -f -- "$part" && (set -C; : >"$part") || exit
-  fresh=yes
-fi
-eval "$3" >"$part" || exit
+# Opened once: what an access list or a mask makes of it may be closed to its owner too.
+if [ -n "$fresh" ]; then set -C; elif [ ! -w "$part" ]; then chmod u+w -- "$part" || exit; fi
+exec 3>"$part" || exit
+set +C
+eval "$3" >&3 3>&- || exit
+exec 3>&-
 if [ -n "$2" ] && [ "$(stat -c %s -- "$part")" != "$2" ]; then
   refuse "$1" 'only a part of it arrived'
 fi
@@ -438,6 +444,57 @@ mod tests {
             assert_eq!(shown("shared/new"), shown("shared/plain"));
         }
         assert!(shown("shared/new").contains("mask::rw-"));
+    }
+
+    /// Who may write the directory too could put a pipe under a name that is known and free.
+    #[test]
+    fn a_name_is_never_free_once_it_can_be_known() {
+        use std::os::unix::fs::PermissionsExt;
+        let directory = tempfile::tempdir().unwrap();
+        let programs = tempfile::tempdir().unwrap();
+        let rm = programs.path().join("rm");
+        let script = "#!/bin/sh\n/bin/rm \"$@\"\nfor name; do :; done\nmkfifo -- \"$name\"\n";
+        std::fs::write(&rm, script).unwrap();
+        std::fs::set_permissions(&rm, PermissionsExt::from_mode(0o755)).unwrap();
+        let target = directory.path().join("new");
+        let line = ShellLine::new("printf").arg("x");
+        let line = line.into_file(&RemotePath::parse(target.to_str().unwrap()).unwrap(), None);
+        // Nobody reads from the pipe: without an end, to open it would last for ever.
+        let line = line.within(Duration::from_secs(5));
+        let path = std::env::var("PATH").unwrap();
+        let mut shell = Command::new("sh");
+        shell.args(["-c", line.as_str()]);
+        shell.env("PATH", format!("{}:{path}", programs.path().display()));
+        let output = shell.output().unwrap();
+        assert!(output.status.success(), "{output:?}");
+        assert_eq!(std::fs::read(&target).unwrap(), b"x");
+    }
+
+    /// By root each file can be written: as somebody else then.
+    #[test]
+    fn a_new_file_that_is_closed_to_its_owner_is_written_all_the_same() {
+        use std::os::unix::fs::{PermissionsExt, chown};
+        let directory = tempfile::tempdir().unwrap();
+        let target = directory.path().join("target");
+        let line = ShellLine::new("printf").arg("x");
+        let line = line.into_file(&RemotePath::parse(target.to_str().unwrap()).unwrap(), None);
+        let script = format!("umask 0333; {}", line.as_str());
+        for _ in 0..2 {
+            let mut shell = match rustix::process::getuid().is_root() {
+                false => Command::new("sh"),
+                true => {
+                    chown(directory.path(), Some(65534), Some(65534)).unwrap();
+                    let mut shell = Command::new("setpriv");
+                    shell.args(["--reuid=65534", "--regid=65534", "--clear-groups", "sh"]);
+                    shell
+                }
+            };
+            let output = shell.args(["-c", &script]).output().unwrap();
+            assert!(output.status.success(), "{output:?}");
+            assert_eq!(std::fs::read(&target).unwrap(), b"x");
+            // Else it could not be replaced, as the second time.
+            std::fs::set_permissions(&target, PermissionsExt::from_mode(0o644)).unwrap();
+        }
     }
 
     #[test]
