@@ -1,5 +1,7 @@
 //! Small HTTP client: JSON documents up to a bound, TLS by rustls with the system's roots.
 
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use axum::http::{Method, Request, Response, StatusCode, Uri, header};
@@ -17,6 +19,8 @@ use crate::{Secret, limits};
 #[derive(Debug)]
 pub struct HttpClient {
     client: Client<HttpsConnector<HttpConnector>, Full<Bytes>>,
+    /// Files that were asked for, each locked while it is read.
+    files: Mutex<HashMap<String, Arc<tokio::sync::Mutex<()>>>>,
 }
 
 /// Why a document could not be fetched. Never contains a header or body.
@@ -63,6 +67,7 @@ impl HttpClient {
             .build();
         Ok(Self {
             client: Client::builder(TokioExecutor::new()).build(connector),
+            files: Mutex::default(),
         })
     }
 
@@ -72,7 +77,7 @@ impl HttpClient {
     /// When there is none in time, or it is too long. Cancel-safe.
     pub async fn get(&self, url: &str, timeout: Duration) -> Result<Bytes, FetchError> {
         if let Some(path) = url.strip_prefix("file://") {
-            return tokio::time::timeout(timeout, read_file(path))
+            return tokio::time::timeout(timeout, self.file(path))
                 .await
                 .unwrap_or(Err(FetchError::Timeout(timeout)));
         }
@@ -80,6 +85,32 @@ impl HttpClient {
             .body(Full::default())
             .map_err(|_| FetchError::Malformed)?;
         self.send(request, timeout).await
+    }
+
+    /// The content of a file. Of one that does not answer, one thread at most is held up.
+    async fn file(&self, path: &str) -> Result<Bytes, FetchError> {
+        let file = {
+            let mut files = self.files.lock().unwrap_or_else(PoisonError::into_inner);
+            Arc::clone(files.entry(path.to_owned()).or_default())
+        };
+        let reading = file.lock_owned().await;
+        let failed = |source| FetchError::File {
+            path: path.to_owned(),
+            source,
+        };
+        let name = path.to_owned();
+        let read = tokio::task::spawn_blocking(move || {
+            // Held until it is read, also when nobody waits for that any more.
+            let _reading = reading;
+            read_file(&name)
+        });
+        let read = read.await.unwrap_or_else(|error| Err(error.into()));
+        let bytes = read.map_err(failed)?;
+        if bytes.len() > limits::HTTP_ANSWER_MAX_BYTES {
+            Err(FetchError::Body)
+        } else {
+            Ok(bytes.into())
+        }
     }
 
     /// The answer to a JSON document.
@@ -171,24 +202,15 @@ impl HttpClient {
     }
 }
 
-async fn read_file(path: &str) -> Result<Bytes, FetchError> {
-    use tokio::io::AsyncReadExt as _;
-    let failed = |source| FetchError::File {
-        path: path.to_owned(),
-        source,
-    };
-    let limit = limits::HTTP_ANSWER_MAX_BYTES as u64 + 1;
+/// One byte more than may be, where there is more.
+fn read_file(path: &str) -> std::io::Result<Vec<u8>> {
+    use std::io::Read as _;
     let mut bytes = Vec::new();
-    let file = tokio::fs::File::open(path).await.map_err(failed)?;
-    file.take(limit)
-        .read_to_end(&mut bytes)
-        .await
-        .map_err(failed)?;
-    if bytes.len() > limits::HTTP_ANSWER_MAX_BYTES {
-        Err(FetchError::Body)
-    } else {
-        Ok(bytes.into())
-    }
+    let limit = limits::HTTP_ANSWER_MAX_BYTES as u64 + 1;
+    std::fs::File::open(path)?
+        .take(limit)
+        .read_to_end(&mut bytes)?;
+    Ok(bytes)
 }
 
 fn chain(error: &dyn std::error::Error) -> String {
@@ -205,17 +227,30 @@ fn chain(error: &dyn std::error::Error) -> String {
 mod tests {
     use super::*;
 
-    #[tokio::test]
-    async fn a_file_that_does_not_answer_is_not_waited_for() {
+    #[test]
+    fn a_file_that_does_not_answer_is_not_waited_for() {
         let directory = tempfile::tempdir().unwrap();
-        let pipe = directory.path().join("pipe");
+        let (pipe, file) = (directory.path().join("pipe"), directory.path().join("file"));
         let made = std::process::Command::new("mkfifo").arg(&pipe).status();
         assert!(made.unwrap().success());
-        let client = HttpClient::new().unwrap();
-        let url = format!("file://{}", pipe.display());
-        let result = client.get(&url, Duration::from_millis(50)).await;
-        assert!(matches!(result, Err(FetchError::Timeout(_))), "{result:?}");
-        // Else the thread that opens it would keep the test from ending.
-        std::fs::OpenOptions::new().write(true).open(&pipe).unwrap();
+        std::fs::write(&file, "x").unwrap();
+        // Each time it is asked for the pipe could hold up one more thread: there would be none left.
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .max_blocking_threads(2)
+            .build()
+            .unwrap();
+        let read = runtime.block_on(async {
+            let client = HttpClient::new().unwrap();
+            let url = |path: &std::path::Path| format!("file://{}", path.display());
+            for _ in 0..2 {
+                let result = client.get(&url(&pipe), Duration::from_millis(50)).await;
+                assert!(matches!(result, Err(FetchError::Timeout(_))), "{result:?}");
+            }
+            client.get(&url(&file), Duration::from_secs(10)).await
+        });
+        // Nobody ever writes to the pipe.
+        runtime.shutdown_background();
+        assert_eq!(read.unwrap(), "x");
     }
 }

@@ -25,7 +25,10 @@ fn main() -> ExitCode {
         Ok(runtime) => runtime,
         Err(error) => return commands::report(&error.into()),
     };
-    match runtime.block_on(commands::run(args, inherited)) {
+    let result = runtime.block_on(commands::run(args, inherited));
+    // A thread that reads from a file system that hangs has no end.
+    runtime.shutdown_timeout(api_server::limits::CLOSE_TIMEOUT);
+    match result {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => commands::report(&error),
     }

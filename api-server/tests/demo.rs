@@ -90,6 +90,48 @@ fn files_that_were_left_open_are_not_there_for_jobs() {
     assert_eq!(reader.read(&mut [0]).unwrap(), 0);
 }
 
+/// A thread that opens it has no end, as one that reads from a file system that hangs.
+#[test]
+fn keys_that_cannot_be_read_do_not_keep_the_service_from_ending() {
+    let directory = tempfile::tempdir().unwrap();
+    let pipe = directory.path().join("jwks.json");
+    let config = directory.path().join("config.yaml");
+    let made = Command::new("mkfifo").arg(&pipe).status();
+    assert!(made.unwrap().success());
+    let yaml = format!(
+        "auth: {{authentication: {{token_url: 'http://x', public_certs: ['file://{}']}}}}\n",
+        pipe.display()
+    );
+    std::fs::write(&config, yaml).unwrap();
+    let mut command = program();
+    command
+        .args(["serve", "--port", "0", "--config"])
+        .arg(&config);
+    command.env("RUST_LOG", "info").env("NO_COLOR", "1");
+    command.stdout(Stdio::null()).stderr(Stdio::piped());
+    let mut service = Killed(command.spawn().unwrap());
+    let mut log = BufReader::new(service.0.stderr.take().unwrap());
+    let mut text = String::new();
+    while !text.contains("listening") {
+        assert!(log.read_line(&mut text).unwrap() > 0, "{text}");
+    }
+    assert!(text.contains("could not be fetched"), "{text}");
+    let pid = i32::try_from(service.0.id())
+        .ok()
+        .and_then(rustix::process::Pid::from_raw)
+        .unwrap();
+    rustix::process::kill_process(pid, rustix::process::Signal::TERM).unwrap();
+    let deadline = std::time::Instant::now() + std::time::Duration::from_secs(20);
+    let status = loop {
+        if let Some(status) = service.0.try_wait().unwrap() {
+            break status;
+        }
+        assert!(std::time::Instant::now() < deadline, "it does not end");
+        std::thread::sleep(std::time::Duration::from_millis(5));
+    };
+    assert!(status.success());
+}
+
 #[test]
 fn check_config_names_the_key() {
     let directory = tempfile::tempdir().unwrap();

@@ -110,6 +110,31 @@ fn both_spellings_and_numbers_as_strings() {
 }
 
 #[test]
+fn keys_are_in_a_file_that_can_be_read_again() {
+    let load = |url: &str| {
+        let keys = format!("{{public_certs: ['{url}'], token_url");
+        load(&AUTH.replace("{token_url", &keys))
+    };
+    for path in [
+        "/dev/fd/63",
+        "//dev//./fd/63",
+        "/dev/stdin",
+        "/proc/self/fd/63",
+        "/proc/1/task/1/fd/63",
+    ] {
+        let error = load(&format!("file://{path}")).unwrap_err();
+        assert!(
+            error.starts_with("auth.authentication.public_certs: 'file://")
+                && error.contains("left open"),
+            "{error}"
+        );
+    }
+    for url in ["file:///dev/shm/fd/1", "file:///proc", "https://x/dev/fd/3"] {
+        assert!(load(url).is_ok(), "{url}");
+    }
+}
+
+#[test]
 fn errors_name_the_key() {
     let cases = [
         ("apisRootPath: /x\n", "apisRootPath"),
@@ -418,6 +443,11 @@ fn what_can_never_work_is_refused() {
             "port: 22",
             "port: 22, known_hosts: /nonexistent",
             "clusters[0].ssh.known_hosts: /non",
+        ),
+        (
+            "port: 22",
+            "port: 22, known_hosts: /dev/fd/9",
+            "clusters[0].ssh.known_hosts: '/dev/fd/9' is a file that was left open",
         ),
         ("url: http://keys", "url: keys", "ssh_credentials.url: "),
         (

@@ -36,6 +36,10 @@ impl Config {
                 let text = format!("'{url}' is not an http, https or file URL");
                 return Err(invalid("auth.authentication.public_certs", text));
             }
+            if url.strip_prefix("file://").is_some_and(is_descriptor) {
+                let key = "auth.authentication.public_certs";
+                return Err(invalid(key, format!("'{url}' {READ_ONCE}")));
+            }
         }
         if let Some(name) = &self.auth.authentication.jwk_algorithm
             && !is_algorithm(name)
@@ -183,6 +187,10 @@ fn check_hosts(ssh: &SshConfig, key: &str) -> Result<(), ConfigError> {
     let Some(file) = &ssh.known_hosts else {
         return Ok(());
     };
+    if is_descriptor(file) {
+        let text = format!("'{file}' {READ_ONCE}");
+        return Err(invalid(format!("{key}.ssh.known_hosts"), text));
+    }
     has_known_key(&ssh.host, ssh.port, file.as_ref())
         .map(drop)
         .map_err(|error| {
@@ -271,6 +279,23 @@ fn not_zero(key: &str, amounts: &[(&str, u64)]) -> Result<(), ConfigError> {
 
 fn zero(key: String) -> ConfigError {
     invalid(key, "must be at least 1")
+}
+
+const READ_ONCE: &str =
+    "is a file that was left open for this program; name one that can be read again and again";
+
+/// Whether a file is one that is open already, as `<(…)` is: such are closed when the service begins.
+fn is_descriptor(path: &str) -> bool {
+    // As Linux reads it, also with two slashes at its front.
+    let path = normal_path(&format!("/{}", path.trim_start_matches('/')));
+    let of_process = |rest: &str| {
+        let mut parts = rest.split('/');
+        let _process = parts.next();
+        parts.any(|part| part == "fd")
+    };
+    path.starts_with("/dev/fd/")
+        || ["/dev/stdin", "/dev/stdout", "/dev/stderr"].contains(&&*path)
+        || path.strip_prefix("/proc/").is_some_and(of_process)
 }
 
 /// `.`, `..` and repeated slashes removed, textually; a leading `//` stays (POSIX).
