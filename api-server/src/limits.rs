@@ -51,6 +51,9 @@ pub const TRACING_LOG_RECORDS_MAX: usize = 4096;
 /// What those may have together, in bytes: paths of requests may be long.
 pub const TRACING_LOG_MAX_BYTES: usize = 16 * 1024 * 1024;
 
+/// How often the service's own log says how many records were lost while some still are.
+pub const TRACING_LOG_LOSS_INTERVAL: Duration = Duration::from_secs(10);
+
 /// How long the end of the service waits for the tracing log.
 pub const TRACING_LOG_FLUSH_TIMEOUT: Duration = Duration::from_secs(1);
 

@@ -4,7 +4,8 @@
 use std::io::Write;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
-use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::sync::mpsc::{Receiver, SyncSender, TryRecvError, sync_channel};
+use std::time::Instant;
 
 use axum::http::HeaderMap;
 use jiff::Timestamp;
@@ -116,14 +117,42 @@ impl TracingLog {
             && self.lines.try_send(Line::Record(line)).is_ok();
         if !queued {
             counts.waiting.fetch_sub(bytes, Ordering::Relaxed);
-            counts.lost.fetch_add(1, Ordering::Relaxed);
+            // By the thread that writes nothing is told while it waits for who reads.
+            if counts.lost.fetch_add(1, Ordering::Relaxed) == 0 {
+                tracing::warn!("the tracing log is not read: records are lost");
+            }
+        }
+    }
+}
+
+impl Counts {
+    /// Says how many were lost; after this the next one is told of at once again.
+    fn tell(&self) {
+        let lost = self.lost.swap(0, Ordering::Relaxed);
+        if lost > 0 {
+            tracing::warn!(
+                records = lost,
+                "the tracing log was read too slowly: records were lost"
+            );
         }
     }
 }
 
 /// Until the log is dropped.
 fn write_all(queue: &Receiver<Line>, mut out: Box<dyn Write + Send>, counts: &Counts) {
-    for line in queue {
+    let mut told: Option<Instant> = None;
+    loop {
+        let line = match queue.try_recv() {
+            Ok(line) => line,
+            Err(TryRecvError::Disconnected) => break,
+            Err(TryRecvError::Empty) => {
+                counts.tell();
+                match queue.recv() {
+                    Ok(line) => line,
+                    Err(_) => break,
+                }
+            }
+        };
         match line {
             Line::Record(line) => {
                 // A log that nobody reads any more must not stop the service.
@@ -131,17 +160,16 @@ fn write_all(queue: &Receiver<Line>, mut out: Box<dyn Write + Send>, counts: &Co
                 counts.waiting.fetch_sub(line.len(), Ordering::Relaxed);
             }
             Line::Mark(written) => {
+                counts.tell();
                 let _ = written.send(());
             }
         }
-        let lost = counts.lost.swap(0, Ordering::Relaxed);
-        if lost > 0 {
-            tracing::warn!(
-                records = lost,
-                "the tracing log is read too slowly: records are lost"
-            );
+        if told.is_none_or(|at| at.elapsed() >= limits::TRACING_LOG_LOSS_INTERVAL) {
+            counts.tell();
+            told = Some(Instant::now());
         }
     }
+    counts.tell();
 }
 
 impl std::fmt::Debug for TracingLog {
@@ -301,18 +329,27 @@ mod tests {
         let soon = std::time::Duration::from_secs(20);
         is_asked.recv_timeout(soon).unwrap();
         let most = limits::TRACING_LOG_RECORDS_MAX;
-        for _ in 0..most + 2 {
-            log.requesting(&request, &context);
-        }
+        let told = tempfile::NamedTempFile::new().unwrap();
+        let subscriber = tracing_subscriber::fmt()
+            .with_writer(std::sync::Mutex::new(told.reopen().unwrap()))
+            .finish();
+        tracing::subscriber::with_default(subscriber, || {
+            for _ in 0..most + 2 {
+                log.requesting(&request, &context);
+            }
+        });
         assert_eq!(log.counts.lost.load(Ordering::Relaxed), 2);
+        // Once, and while nobody reads.
+        let told = std::fs::read_to_string(told.path()).unwrap();
+        assert_eq!(told.matches("records are lost").count(), 1, "{told}");
         // Full: there is nothing to wait for.
         log.flush();
         assert_eq!(taken.load(Ordering::Relaxed), 0);
         goes.send(()).unwrap();
         drop(goes);
-        let deadline = std::time::Instant::now() + soon;
+        let deadline = Instant::now() + soon;
         while taken.load(Ordering::Relaxed) < most as u64 + 1 {
-            assert!(std::time::Instant::now() < deadline);
+            assert!(Instant::now() < deadline);
             std::thread::yield_now();
         }
         log.responding(&request, &context, None, 200);
