@@ -29,7 +29,8 @@ pub enum Check {
     },
     /// Something can be put under this path: what holds it is there and can be written.
     Place(RemotePath, Put),
-    /// There is a directory that can be written.
+    /// There is a directory. Whether it can be written is not asked: what an archive holds may belong
+    /// into directories in it that can.
     Directory(RemotePath),
 }
 

@@ -30,8 +30,8 @@ pub use wormhole::WormholeMethod;
 
 use crate::auth::Caller;
 use crate::command::{
-    self, CommandError, ReadPrivate, Readable, RemoteCommand, RemotePath, RemovePrivate, Stat,
-    StatOutput, WritableDirectory, WritePrivate,
+    self, CommandError, FailureKind, ReadPrivate, Readable, RemoteCommand, RemotePath,
+    RemovePrivate, Stat, StatOutput, WritableDirectory, WritePrivate,
 };
 use crate::executor::{Executor, RunLimits};
 use crate::model::jobs::Job;
@@ -280,9 +280,11 @@ impl Transfers {
             Err(error) => return Err(error.into()),
         };
         // Of a link, what it leads to: nothing can be put where one leads nowhere.
-        let found = found
-            .ok()
-            .filter(|found| method.takes_existing(request, found));
+        let found = match found {
+            Ok(found) => Some(found).filter(|found| method.takes_existing(request, found)),
+            Err(error) if error.is_not_found() => None,
+            Err(error) => return Err(error.into()),
+        };
         let found = found.ok_or_else(|| TransferError::TargetExists {
             path: path.as_str().to_owned(),
         })?;
@@ -305,10 +307,7 @@ impl Transfers {
                     self.source(on, path, *dereference).await?;
                 }
                 Check::Place(path, put) => self.check_place(on, path, *put).await?,
-                Check::Directory(path) => {
-                    self.check_directory(on, path).await?;
-                    self.check_writable(on, path).await?;
-                }
+                Check::Directory(path) => self.check_directory(on, path).await?,
             }
         }
         Ok(())
@@ -328,15 +327,16 @@ impl Transfers {
             self.check_writable(on, &directory),
         );
         there?;
+        let (itself, found) = (seen(itself)?, seen(found)?);
         match (itself, found) {
-            (_, Ok(found)) if found.is_directory() => match put {
+            (_, Some(found)) if found.is_directory() => match put {
                 Put::Move | Put::Copy => self.check_writable(on, path).await?,
                 // The command has the better words.
                 Put::Replace => {}
             },
             // It is written where it is, or its link leads there.
-            (Ok(_), _) if put == Put::Copy => {}
-            (Ok(itself), _) if itself.is_symlink() && put == Put::Replace => {}
+            (Some(_), _) if put == Put::Copy => {}
+            (Some(itself), _) if itself.is_symlink() && put == Put::Replace => {}
             _ => writable?,
         }
         Ok(())
@@ -485,6 +485,19 @@ impl Transfers {
             working_directory,
             logs,
         })
+    }
+}
+
+/// What is there, if anything that can be looked at. Where it could not be asked, nothing is known.
+fn seen(stat: Result<StatOutput, CommandError>) -> Result<Option<StatOutput>, CommandError> {
+    use FailureKind::{NotFound, Other, PermissionDenied};
+    match stat {
+        Ok(found) => Ok(Some(found)),
+        Err(CommandError::Failed {
+            kind: NotFound | PermissionDenied | Other,
+            ..
+        }) => Ok(None),
+        Err(error) => Err(error),
     }
 }
 

@@ -1,9 +1,9 @@
 //! Planning, and the flow against a real local scheduler with a stand-in program.
 
 use super::*;
-use crate::command::{Compress, Extract};
+use crate::command::{Compress, Extract, ShellLine};
 use crate::config::StreamerConfig;
-use crate::executor::{Accounts, LocalExecutor, UserPolicy};
+use crate::executor::{Accounts, BoxFuture, ExecError, LocalExecutor, Output, UserPolicy};
 use crate::model::files::CompressionType;
 use crate::model::jobs::Job;
 use crate::model::transfer::{ExistingTarget, TransferDirectiveRequest, TransferMethodName};
@@ -440,11 +440,6 @@ async fn what_the_user_may_not_read_or_write_is_refused_before_a_job_is_queued()
         dereference: false,
         compression: CompressionType::None,
     };
-    let extract = Extract {
-        path: at("streamer"),
-        target: at(""),
-        compression: CompressionType::None,
-    };
     let start_job = async |job| bench.transfers.start_file_job(on, job, None).await;
     let upload = bench
         .transfers
@@ -463,9 +458,6 @@ async fn what_the_user_may_not_read_or_write_is_refused_before_a_job_is_queued()
         start_job(FileJob::compress_files(&archive("new")))
             .await
             .unwrap_err(),
-        start_job(FileJob::extract_files(&extract))
-            .await
-            .unwrap_err(),
     ];
     for error in errors {
         let error = crate::error::ApiError::from(error);
@@ -473,8 +465,31 @@ async fn what_the_user_may_not_read_or_write_is_refused_before_a_job_is_queued()
         assert_eq!(status, axum::http::StatusCode::FORBIDDEN, "{message}");
         assert!(message.contains(place.to_str().unwrap()), "{message}");
     }
+    // What cannot be looked at is not there already.
+    std::fs::create_dir(place.join("hidden")).unwrap();
+    std::fs::set_permissions(place.join("hidden"), PermissionsExt::from_mode(0o700)).unwrap();
+    symlink("../hidden/file", place.join("nobody/into")).unwrap();
+    let upload = request(Operation::Receive, at("nobody/into").as_str());
+    let error = bench.transfers.start(on, upload).await.unwrap_err();
+    let error = crate::error::ApiError::from(error);
+    let message = error.message();
+    assert!(message.contains("Permission denied"), "{message}");
+
     symlink("nobody/new", place.join("link")).unwrap();
+    // Of a directory that cannot be written, one in it can.
+    std::fs::write(place.join("nobody/unpacked"), "x").unwrap();
+    let mut tar = std::process::Command::new("tar");
+    tar.current_dir(place)
+        .args(["-cf", "a.tar", "nobody/unpacked"]);
+    assert!(tar.status().unwrap().success());
+    std::fs::remove_file(place.join("nobody/unpacked")).unwrap();
+    let extract = Extract {
+        path: at("a.tar"),
+        target: at(""),
+        compression: CompressionType::None,
+    };
     for job in [
+        FileJob::extract_files(&extract),
         FileJob::copy_files(at("streamer"), at("nobody"), false),
         FileJob::compress_files(&archive("nobody/archive")),
         FileJob::compress_files(&archive("link")),
@@ -482,6 +497,63 @@ async fn what_the_user_may_not_read_or_write_is_refused_before_a_job_is_queued()
         bench
             .ended(&start_job(job).await.unwrap(), "COMPLETED")
             .await;
+    }
+}
+
+/// Is asked for one file, and does not answer.
+#[derive(Debug)]
+struct Stuck<'b> {
+    inner: &'b LocalExecutor,
+    file: String,
+}
+
+impl Executor for Stuck<'_> {
+    fn run_with_input<'a>(
+        &'a self,
+        caller: &'a Caller,
+        line: &'a ShellLine,
+        input: &'a [u8],
+        limits: RunLimits,
+    ) -> BoxFuture<'a, Result<Output, ExecError>> {
+        let text = line.as_str();
+        if text.contains("stat --dereference") && text.ends_with(&self.file) {
+            return Box::pin(async { Err(ExecError::Timeout) });
+        }
+        self.inner.run_with_input(caller, line, input, limits)
+    }
+}
+
+#[tokio::test]
+async fn a_target_that_was_not_looked_at_is_not_said_to_be_there() {
+    let bench = Bench::new().await;
+    let at = |name: &str| format!("{}/{name}", bench.directory.path().display());
+    let executor = Stuck {
+        inner: &bench.executor,
+        file: at("bob/target"),
+    };
+    let on = OnSystem {
+        executor: &executor,
+        ..bench.on_system()
+    };
+    std::fs::write(at("bob/target"), "x").unwrap();
+    let upload = request(Operation::Receive, "target");
+    let path = |name: &str| RemotePath::parse(&at(name)).unwrap();
+    let copy = FileJob::copy_files(path("streamer"), path("bob/target"), false);
+    for error in [
+        bench.transfers.start(on, upload).await.unwrap_err(),
+        bench
+            .transfers
+            .start_file_job(on, copy, None)
+            .await
+            .unwrap_err(),
+    ] {
+        assert!(
+            matches!(
+                error,
+                TransferError::Command(CommandError::Exec(ExecError::Timeout))
+            ),
+            "{error}"
+        );
     }
 }
 
