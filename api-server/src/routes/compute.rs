@@ -203,16 +203,13 @@ fn read_job(call: &Call) -> Result<JobDescriptionModel, ApiError> {
     let argument = limits::ARGUMENT_MAX_BYTES;
     let path = limits::PATH_MAX_BYTES;
     let name = text(&mut fields, &["name"], limits::JOB_NAME_MAX_BYTES);
-    let account = text(&mut fields, &["account"], argument);
+    let account = text(&mut fields, &["account"], limits::JOB_NAME_MAX_BYTES);
     let working_directory = fields.required_text(&[
         "workingDirectory",
         "working_directory",
         "current_working_directory",
     ]);
     let working_directory = fields.up_to(path, "workingDirectory", working_directory);
-    if working_directory.as_deref() == Some("") {
-        fields.error("workingDirectory", "workingDirectory should not be empty");
-    }
     let job = JobDescriptionModel {
         name,
         account,

@@ -333,9 +333,9 @@ async fn wrong_bodies_and_parameters_name_their_fields() {
             "name: String should have at most 1024 bytes",
         ),
         (
-            "workingDirectory",
-            String::new(),
-            "workingDirectory should not be empty",
+            "account",
+            "a".repeat(1025),
+            "account: String should have at most 1024 bytes",
         ),
         (
             "workingDirectory",
@@ -383,9 +383,14 @@ async fn wrong_bodies_and_parameters_name_their_fields() {
         let answer = service.post(jobs, variables(count, bytes)).await;
         assert_eq!(fields(&answer), [("job".into(), message.into())]);
     }
-    let relative = json!({"job": {"workingDirectory": "tmp", "script": "#!/bin/sh\n"}});
-    let answer = service.post(jobs, relative).await;
-    assert_eq!(answer.status, StatusCode::BAD_REQUEST, "{}", answer.json);
+    // Any text is one; it is the local system that takes absolute ones only.
+    for directory in ["tmp", ""] {
+        let job = json!({"job": {"workingDirectory": directory, "script": "#!/bin/sh\n"}});
+        let answer = service.post(jobs, job).await;
+        assert_eq!(answer.status, StatusCode::BAD_REQUEST, "{}", answer.json);
+        let message = answer.json["message"].as_str().unwrap_or_default();
+        assert!(message.contains("absolute path"), "{}", answer.json);
+    }
     // A byte order mark is no part of the text.
     let token = service.token(json!({}));
     for (text, name) in [

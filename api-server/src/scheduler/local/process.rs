@@ -46,15 +46,19 @@ pub(super) struct Running {
 /// work as the service, which may be root, and must not find them. The language that this service
 /// reads is not the user's.
 ///
-/// With `command`, `exec` does not end the shell when it cannot open a file.
+/// With `command`, what cannot open a file does not end the shell.
+///
+/// Files are emptied, then appended to, as by Slurm: two names may be of one file, where each
+/// stream would write over the other. A pipe is opened once, or who reads would find it ended.
 const LAUNCHER: &str = r#"no() { echo "$1"; exit 1; }
+empty() { [ ! -f "$1" ] || command : >"$1"; }
 cd -- "$1" || no workingDirectory
 command exec <"$2" || no standardInput
 if [ -n "$4" ]; then
-  command exec 2>"$4" || no standardError
-  command exec >"$3" || no standardOutput
+  empty "$4" && command exec 2>>"$4" || no standardError
+  empty "$3" && command exec >>"$3" || no standardOutput
 else
-  command exec >"$3" 2>&1 || no standardOutput
+  empty "$3" && command exec >>"$3" 2>&1 || no standardOutput
 fi
 unset LC_ALL
 . "$5"
@@ -122,7 +126,6 @@ impl Streams {
         let error = self.error.as_deref().map(|error| names.expand(error));
         Self {
             input: names.expand(&self.input),
-            // Opened twice, each stream would write over the other.
             error: error.filter(|error| *error != output),
             output,
         }
@@ -229,35 +232,35 @@ impl Drop for SpoolFile {
 }
 
 /// Refuses what the kernel would: it says why instead. And what is longer than Slurm takes it.
-pub(super) fn check(job: &JobDescription) -> Result<(), &'static str> {
+pub(super) fn check(job: &JobDescription) -> Result<(), String> {
     let bad_name = |name: &str| name.is_empty() || name.contains(['=', '\0']);
     if job
         .environment
         .iter()
         .any(|(k, v)| bad_name(k) || v.contains('\0'))
     {
-        return Err("a variable of the environment has an impossible name or value");
+        return Err("a variable of the environment has an impossible name or value".to_owned());
     }
     if !job.working_directory.starts_with('/') {
-        return Err("the working directory must be an absolute path");
+        return Err("the working directory must be an absolute path".to_owned());
     }
-    let names = [&job.name, &job.account].map(Option::as_ref);
+    let names = [("name", &job.name), ("account", &job.account)];
     let paths = [
-        Some(&job.working_directory),
-        job.standard_input.as_ref(),
-        job.standard_output.as_ref(),
-        job.standard_error.as_ref(),
+        ("standard input", &job.standard_input),
+        ("standard output", &job.standard_output),
+        ("standard error", &job.standard_error),
     ];
-    let names = names.into_iter().flatten();
-    let names = names.map(|name| (name, limits::JOB_NAME_MAX_BYTES));
-    let paths = paths.into_iter().flatten();
-    let paths = paths.map(|path| (path, limits::PATH_MAX_BYTES));
-    for (text, max_bytes) in names.chain(paths) {
+    let names = names.map(|(field, text)| (field, text.as_ref(), limits::JOB_NAME_MAX_BYTES));
+    let paths = paths.map(|(field, text)| (field, text.as_ref(), limits::PATH_MAX_BYTES));
+    let directory = Some(&job.working_directory);
+    let directory = ("working directory", directory, limits::PATH_MAX_BYTES);
+    for (field, text, max_bytes) in names.into_iter().chain(paths).chain([directory]) {
+        let text = text.map_or("", String::as_str);
         if text.contains('\0') {
-            return Err("a name or path contains a NUL character");
+            return Err(format!("the {field} contains a NUL character"));
         }
         if text.len() > max_bytes {
-            return Err("a name or path is too long");
+            return Err(format!("the {field} is longer than {max_bytes} bytes"));
         }
     }
     Ok(())

@@ -31,6 +31,8 @@ pub(super) struct JobRecord {
     id: u64,
     name: String,
     user: UserName,
+    /// Whom it runs as.
+    account: String,
     group_id: u32,
     charged: Option<String>,
     working_directory: String,
@@ -129,18 +131,19 @@ impl JobTable {
     }
 
     fn forget_oldest(&mut self) {
-        let ended: Vec<u64> = self
-            .jobs
-            .values()
-            .filter(|job| job.has_ended())
-            .map(|job| job.id)
-            .collect();
+        let ended = self.jobs.values().filter_map(|job| match job.state {
+            State::Ended { at, .. } => Some((at, job.id)),
+            _ => None,
+        });
+        let mut ended: Vec<(u64, u64)> = ended.collect();
+        // Jobs do not end in the order in which they came.
+        ended.sort_unstable();
         let surplus = ended.len().saturating_sub(self.max_history);
-        for id in &ended[..surplus] {
+        for (_, id) in &ended[..surplus] {
             self.jobs.remove(id);
         }
         let mut kept = 0;
-        for id in ended[surplus..].iter().rev() {
+        for (_, id) in ended[surplus..].iter().rev() {
             let Some(job) = self.jobs.get_mut(id) else {
                 continue;
             };
@@ -172,6 +175,7 @@ impl JobRecord {
             id: 0,
             name: job.name.clone().unwrap_or_default(),
             user: user.clone(),
+            account: account.name.clone(),
             group_id: account.gid,
             charged: job.account.clone(),
             working_directory: job.working_directory.clone(),
@@ -248,7 +252,7 @@ impl JobRecord {
         let names = Names {
             id: self.id,
             name: &self.name,
-            user: self.user.as_str(),
+            user: &self.account,
             host: &super::hostname().unwrap_or_default(),
         };
         let Streams {
@@ -362,27 +366,31 @@ mod tests {
                 .insert(record(), CancellationToken::new(), 2)
                 .is_none()
         );
-        table.on_ended(a, End::Cancelled, 1);
-        assert_eq!(state(&table, a), "CANCELLED");
-        table.on_ended(b, End::TimedOut, 2);
-        assert!(!table.jobs.contains_key(&a));
-        assert_eq!(state(&table, b), "TIMEOUT");
+        table.on_ended(b, End::Cancelled, 1);
+        assert_eq!(state(&table, b), "CANCELLED");
+        table.on_ended(a, End::TimedOut, 2);
+        assert!(!table.jobs.contains_key(&b));
+        assert_eq!(state(&table, a), "TIMEOUT");
     }
 
     #[test]
-    fn of_many_large_scripts_the_oldest_are_not_kept() {
+    fn of_many_large_scripts_those_of_the_last_to_end_are_kept() {
         let mut table = JobTable::new(1, 10);
-        let mut ids = Vec::new();
-        for at in 0..3 {
-            let id = insert(&mut table);
-            table.on_ended(id, End::Cancelled, at);
-            ids.push(id);
+        let ids: Vec<u64> = (0..3)
+            .map(|_| {
+                let id = insert(&mut table);
+                table.on_started(id, 0);
+                id
+            })
+            .collect();
+        for (id, at) in ids.iter().rev().zip(1..) {
+            table.on_ended(*id, End::Cancelled, at);
         }
         let bob = UserName::parse("bob").unwrap();
         let kept = |id: &u64| table.jobs[id].metadata(&bob).script.is_some();
         assert_eq!(
             ids.iter().map(kept).collect::<Vec<_>>(),
-            [false, true, true]
+            [true, true, false]
         );
     }
 

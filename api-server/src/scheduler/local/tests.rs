@@ -237,12 +237,44 @@ async fn a_script_names_its_job_and_its_files() {
     bench.ended(&bench.submit(both).await).await;
     assert_eq!(bench.file("both").await, "one\ntwo\nthree\n");
 
-    let long = job(&"x".repeat(limits::JOB_NAME_MAX_BYTES + 1));
-    let refused = bench.scheduler.submit(&bench.caller, long).await;
-    assert!(
-        matches!(refused, Err(SchedulerError::Rejected { .. })),
-        "{refused:?}"
-    );
+    let long = "x".repeat(limits::JOB_NAME_MAX_BYTES + 1);
+    let account = JobDescription {
+        account: Some(long.clone()),
+        ..job("mine")
+    };
+    for (job, field) in [(job(&long), "name"), (account, "account")] {
+        let refused = bench.scheduler.submit(&bench.caller, job).await;
+        let error = refused.unwrap_err();
+        assert!(matches!(error, SchedulerError::Rejected { .. }), "{error}");
+        let error = error.to_string();
+        assert!(error.contains(&format!("the {field} is longer")), "{error}");
+    }
+}
+
+#[tokio::test]
+async fn two_streams_of_one_file_are_in_it_whole_under_two_names() {
+    let bench = Bench::new(|_| {}).await;
+    std::fs::write(bench.directory.path().join("both"), "old, and longer\n").unwrap();
+    let mut job = bench.job("echo one; echo two >&2; echo three");
+    job.standard_output = Some("both".into());
+    job.standard_error = Some("./both".into());
+    bench.ended(&bench.submit(job).await).await;
+    assert_eq!(bench.file("both").await, "one\ntwo\nthree\n");
+}
+
+/// Who reads it would find its end where it is opened twice.
+#[tokio::test]
+async fn a_stream_may_be_a_pipe() {
+    let bench = Bench::new(|_| {}).await;
+    let pipe = bench.directory.path().join("pipe");
+    let made = std::process::Command::new("mkfifo").arg(&pipe).status();
+    assert!(made.unwrap().success());
+    let reads = tokio::task::spawn_blocking(move || std::fs::read_to_string(pipe));
+    let mut job = bench.job("echo one");
+    job.standard_output = Some("pipe".into());
+    let id = bench.submit(job).await;
+    assert_eq!(bench.ended(&id).await.status.state, "COMPLETED");
+    assert_eq!(reads.await.unwrap().unwrap(), "one\n");
 }
 
 #[tokio::test]
@@ -390,7 +422,8 @@ async fn unacceptable_jobs_are_refused_and_unstartable_ones_fail() {
 async fn what_a_job_was_submitted_with_is_shown_its_script_to_its_user_only() {
     let bench = Bench::new(|_| {}).await;
     let mut job = bench.job("true");
-    job.standard_output = Some("out-%j".into());
+    job.standard_output = Some("out-%u-%j".into());
+    std::fs::create_dir(bench.directory.path().join("sub")).unwrap();
     let at = bench.directory.path().display();
     job.standard_error = Some(format!("{at}/sub/../err-%j"));
     let id = bench.submit(job).await;
@@ -401,11 +434,15 @@ async fn what_a_job_was_submitted_with_is_shown_its_script_to_its_user_only() {
         shown.unwrap().remove(0)
     };
     let text = id.as_str();
+    // The job runs as this one, whoever asked for it, and named its file.
+    let account = &bench.scheduler.accounts.service().name;
+    let output = format!("out-{account}-{text}");
+    assert!(bench.directory.path().join(output).exists());
     let mut expected = JobMetadataModel {
         job_id: text.to_owned(),
         script: Some("#!/bin/sh\ntrue\n".into()),
         standard_input: Some("/dev/null".into()),
-        standard_output: Some(format!("{at}/out-{text}")),
+        standard_output: Some(format!("{at}/out-{account}-{text}")),
         standard_error: Some(format!("{at}/sub/../err-{text}")),
     };
     assert_eq!(metadata(&bench.caller, &id).await, expected);
