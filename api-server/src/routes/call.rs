@@ -236,44 +236,63 @@ fn is_json(headers: &HeaderMap) -> bool {
     kind == "application/json" || (kind.starts_with("application/") && kind.ends_with("+json"))
 }
 
-/// Where in the text the error is, in characters, as Python says it: a word that is none of JSON's
-/// is wrong where it begins, as is a string without an end; what is missing is so at the end.
+/// Where in the text the error is, in characters, as Python says it: a word or number that is none
+/// of JSON's is wrong where that shows at first, a string that does not end where it begins, and
+/// what is missing at the end.
 fn offset(bytes: &[u8], error: &serde_json::Error) -> usize {
     let at = if error.is_eof() {
         bytes.len()
     } else {
         let lines = bytes.split_inclusive(|b| *b == b'\n');
-        let before: usize = lines
-            .take(error.line().saturating_sub(1))
-            .map(<[u8]>::len)
-            .sum();
-        (before + error.column().saturating_sub(1)).min(bytes.len())
+        let before = lines.take(error.line().saturating_sub(1)).map(<[u8]>::len);
+        // Columns count from 1: 0 is the end of the line before.
+        let end = before.sum::<usize>() + error.column();
+        end.saturating_sub(1).min(bytes.len())
     };
-    let open = if error.is_eof() {
-        open_string(bytes)
-    } else {
-        None
-    };
-    let at = open.unwrap_or_else(|| {
-        let word = bytes[..at].iter().rev();
-        at - word.take_while(|b| b.is_ascii_alphabetic()).count()
+    let at = wrong_string(bytes, at).unwrap_or_else(|| {
+        let before = bytes[..at].iter().rev();
+        let of_word = |b: &&u8| b.is_ascii_alphabetic() || b".+-".contains(*b);
+        let word = at - before.take_while(of_word).count();
+        match &bytes[word..at] {
+            b"true" | b"false" | b"null" => at,
+            _ => word,
+        }
     });
     String::from_utf8_lossy(&bytes[..at]).chars().count()
 }
 
-/// Where a string begins that does not end.
-fn open_string(bytes: &[u8]) -> Option<usize> {
-    let (mut open, mut escaped) = (None, false);
-    for (at, byte) in bytes.iter().enumerate() {
-        match (open, byte) {
-            (Some(_), _) if escaped => escaped = false,
-            (Some(_), b'\\') => escaped = true,
-            (Some(_), b'"') => open = None,
-            (None, b'"') => open = Some(at),
-            _ => {}
-        }
+/// Where the string is wrong that an error at `end` is in.
+fn wrong_string(bytes: &[u8], end: usize) -> Option<usize> {
+    let mut at = 0;
+    while at < end {
+        at = match bytes[at] {
+            b'"' => match string_end(bytes, at) {
+                Ok(end) => end,
+                Err(wrong) => return Some(wrong),
+            },
+            _ => at + 1,
+        };
     }
-    open
+    None
+}
+
+/// What is behind the string that begins here, or where that is wrong.
+fn string_end(bytes: &[u8], begin: usize) -> Result<usize, usize> {
+    let mut at = begin + 1;
+    loop {
+        at += match &bytes[at..] {
+            [] | [b'\\'] => return Err(begin),
+            [b'"', ..] => return Ok(at + 1),
+            // Something must follow, too.
+            [b'\\', b'u', digits @ ..] => match digits.get(..5) {
+                Some([four @ .., _]) if four.iter().all(u8::is_ascii_hexdigit) => 6,
+                _ => return Err(at + 1),
+            },
+            [b'\\', byte, ..] if b"\"\\/bfnrt".contains(byte) => 2,
+            [b'\\' | ..=0x1f, ..] => return Err(at),
+            _ => 1,
+        };
+    }
 }
 
 #[cfg(test)]
@@ -300,6 +319,22 @@ mod tests {
             ("{\"a\":tru}", 5),
             ("1 2", 2),
             ("{\"\u{fc}\":nope}", 5),
+            ("{\"a\":\"xyz\n\"}", 9),
+            ("{\"a\":\"x\ty\"}", 7),
+            ("{\"a\":tru\n}", 5),
+            ("{\"a\":\"x\\q\"}", 7),
+            ("{\"a\":\"x\\\\\\\n\"}", 9),
+            ("{\"a\":\"\\u12\"}", 7),
+            ("{\"a\":\"\\u12", 7),
+            ("{\"a\":\"\\u1234", 7),
+            ("{\"a\":\"\\\"\\u00e4\" 1}", 16),
+            ("[null\"\"]", 5),
+            ("{\"a\":true", 9),
+            ("{\"a\":1.}", 6),
+            ("{\"a\":1.5e+}", 8),
+            ("{\"a\":-}", 5),
+            ("[1.", 2),
+            ("[1-2]", 2),
         ] {
             let error = serde_json::from_str::<Value>(text).unwrap_err();
             assert_eq!(offset(text.as_bytes(), &error), expected, "{text}");

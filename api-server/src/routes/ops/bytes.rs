@@ -124,23 +124,34 @@ fn file_name(field: &Field<'_>) -> Result<String, ApiError> {
     }
 }
 
-/// The parameter `filename` of a Content-Disposition. In quotes, `\\` and `\"` stand for their second
-/// character, as the reference reads them; the library that reads forms knows the latter only.
+/// The parameter `filename` of a Content-Disposition, the last one. In quotes, `\\` and `\"` stand for
+/// their second character, as the reference reads them; the library that reads forms knows the latter
+/// only. As there, of a path of Windows, which old browsers send, it is the name.
 fn file_name_in(disposition: &[u8]) -> Option<Vec<u8>> {
     let mut rest = after(disposition, b';')?;
-    loop {
-        let end = rest.iter().position(|b| matches!(b, b'=' | b';'))?;
+    let mut name = None;
+    while let Some(end) = rest.iter().position(|b| matches!(b, b'=' | b';')) {
         let (key, marked) = rest.split_at(end);
         rest = &marked[1..];
         if marked[0] == b';' {
             continue;
         }
-        let (value, next) = parameter(rest.trim_ascii_start())?;
+        let Some((value, next)) = parameter(rest.trim_ascii_start()) else {
+            break;
+        };
         if key.trim_ascii().eq_ignore_ascii_case(b"filename") {
-            return Some(value);
+            name = Some(value);
         }
         rest = next;
     }
+    let name = name?;
+    Some(match &*name {
+        [_, b':', b'\\', ..] | [b'\\', b'\\', ..] => {
+            let behind = name.rsplit(|b| *b == b'\\').next();
+            behind.unwrap_or_default().to_vec()
+        }
+        _ => name,
+    })
 }
 
 /// The value at the beginning, and what is behind its semicolon.
@@ -224,7 +235,15 @@ mod tests {
                 r#"form-data; filename="ends\\"; name="file""#,
                 Some(r"ends\"),
             ),
-            (r#"form-data; filename="C:\x""#, Some(r"C:\x")),
+            (r#"form-data; filename="C:\dir\x""#, Some("x")),
+            (r#"form-data; filename="C:\\dir\\x""#, Some("x")),
+            (r"form-data; filename=C:\x", Some("x")),
+            (r#"form-data; filename="\\\\host\\share\\x""#, Some("x")),
+            (r#"form-data; filename="\\x""#, Some(r"\x")),
+            (r#"form-data; filename="C:\""#, None),
+            (r#"form-data; filename="C:\\""#, Some("")),
+            (r#"form-data; filename="a"; filename="b""#, Some("b")),
+            (r#"form-data; filename="a"; x="open"#, Some("a")),
             ("form-data; FileName = plain ; name=file", Some("plain")),
             (r#"form-data; x="; filename=no"; filename=yes"#, Some("yes")),
             (r#"form-data; flag; filename="""#, Some("")),
