@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use crate::harness::{World, client, json, run};
+use crate::harness::{World, client, run};
 
 const MIB: usize = 1 << 20;
 
@@ -42,9 +42,9 @@ fn a_limited_transfer_takes_its_time_in_both_directions() {
     }
 }
 
-/// No bytes for seconds, on connections that are watched for silence.
+/// The first block takes longer than one that was sent is waited for, and comes in small pieces.
 #[test]
-fn a_transfer_that_is_slower_than_every_patience_is_long_is_not_lost_once() {
+fn a_slow_transfer_is_not_taken_for_one_that_does_not_arrive() {
     std::thread::scope(|scope| {
         for verb in ["receive", "send"] {
             for transport in ["quic", "tls"] {
@@ -56,14 +56,14 @@ fn a_transfer_that_is_slower_than_every_patience_is_long_is_not_lost_once() {
 
 fn slow(verb: &'static str, transport: &str) {
     let world = World::new();
-    let moved = world.moved(verb, 35 * 64 * 1024);
+    let moved = world.moved(verb, 33 * 12 * 1024);
     let (endpoint, coordinates) = moved.endpoint(&world);
-    let options = ["--transport", transport, "--limit-rate", "64KiB"];
+    let options = ["--transport", transport, "--limit-rate", "12KiB"];
     let mut client = moved.client(&coordinates, &options);
-    client.wait_for(|line| json(line)["bytes_moved"].as_u64() > Some(MIB as u64));
+    client.wait_for(|line| line.contains("transferring"));
     let summary = moved.assert_moved(endpoint, client);
     assert_eq!(summary["retries"], 0, "{summary}");
-    assert!(summary["seconds"].as_f64().unwrap() > 33.0, "{summary}");
+    assert!(summary["seconds"].as_f64().unwrap() > 31.0, "{summary}");
 }
 
 #[test]

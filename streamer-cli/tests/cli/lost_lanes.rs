@@ -77,6 +77,7 @@ fn swallowed(verb: &'static str) {
     let (tcp, udp, coordinates) = swallowing_tcp(&coordinates);
     let mut client = moved.client(&coordinates, &[]);
     for _ in 0..2 {
+        client.wait_for(|line| line.contains("connected"));
         client.wait_for(|line| line.contains("\"lost\""));
     }
     udp.open();

@@ -3,6 +3,7 @@
 
 use std::io::{self, Read as _, Write as _};
 use std::net::{Shutdown, TcpStream};
+use std::sync::Arc;
 use std::time::Duration;
 
 use rustix::io::Errno;
@@ -10,6 +11,7 @@ use rustix::net::RecvFlags;
 use socket2::SockRef;
 use tokio::sync::oneshot;
 
+use crate::net::stall::Arrivals;
 use crate::net::tls_channel::Channel;
 
 /// A connection after its handshake, whose calls block.
@@ -18,6 +20,8 @@ pub(crate) struct BlockingTls {
     socket: TcpStream,
     /// Read from the socket at a time, at most.
     read_bytes: usize,
+    /// Where what is read is counted.
+    arrivals: Option<Arc<Arrivals>>,
 }
 
 /// Whoever drops it wakes the thread that waits for the connection, with an error, and the one
@@ -71,6 +75,7 @@ impl BlockingTls {
             channel,
             socket,
             read_bytes: READ_BYTES,
+            arrivals: None,
         };
         Ok((this, hang_up, hung_up))
     }
@@ -79,6 +84,11 @@ impl BlockingTls {
     /// once; then nothing is read for long, and all that the peer sees is a window that is shut.
     pub(crate) fn read_little(&mut self, bytes: usize) {
         self.read_bytes = bytes.clamp(1, READ_BYTES);
+    }
+
+    /// From now on, counts what is read from the socket: on a slow path a piece takes long.
+    pub(crate) fn count(&mut self, arrivals: Arc<Arrivals>) {
+        self.arrivals = Some(arrivals);
     }
 
     /// Whether bytes are here, or are about to be.
@@ -133,6 +143,9 @@ impl BlockingTls {
         if read == 0 {
             // Without a farewell: somebody else may have ended it.
             return Err(io::ErrorKind::UnexpectedEof.into());
+        }
+        if let Some(arrivals) = &self.arrivals {
+            arrivals.on_bytes(read);
         }
         let arrived = self.channel.arrived(read);
         if arrived.is_err() {

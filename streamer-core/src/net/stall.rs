@@ -28,6 +28,14 @@ impl Arrivals {
     pub(crate) fn on_written(&self) {
         self.unwritten.fetch_sub(1, Ordering::Relaxed);
     }
+
+    /// Work of this side, which a slow disk may draw out.
+    pub(crate) fn during<T>(&self, work: impl FnOnce() -> T) -> T {
+        self.on_filled();
+        let done = work();
+        self.on_written();
+        done
+    }
 }
 
 /// A [`StallWatch`] and a [`LossWatch`] with a clock.

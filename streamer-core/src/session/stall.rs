@@ -85,8 +85,9 @@ pub const GLANCE: Duration = Duration::from_secs(5);
 const OWED: Duration = Duration::from_secs(240);
 
 /// For the same before any block arrived: what is on the way may take connections and swallow what they
-/// carry, and the other transport may pass. Sooner than a lane is given up on which nothing comes.
-const FIRST_OWED: Duration = Duration::from_secs(15);
+/// carry, and the other transport may pass. Longer than a lane is given on which nothing
+/// comes, which is dialled again in smaller packets.
+const FIRST_OWED: Duration = Duration::from_secs(20);
 
 /// Data connections that are lost before a block comes, at least, until the session counts as lost.
 const LOSSES: u32 = 8;
@@ -143,8 +144,8 @@ mod tests {
             has_proven: false,
             ..SIGHT
         };
-        assert!(!silent_at(14, first(true)));
-        assert!(silent_at(15, first(true)));
+        assert!(!silent_at(19, first(true)));
+        assert!(silent_at(20, first(true)));
         assert!(!silent_at(240, first(false)));
     }
 

@@ -62,7 +62,6 @@ impl Pack {
             let payload = piece.min(left.saturating_sub(TRAILER_BYTES));
             sink.pass(inlet.limit.as_deref(), payload).await?;
             stream.extend(&mut self.buffer, piece).await?;
-            inlet.arrivals.on_bytes(piece);
             left -= piece;
         }
         self.files.push((header.entry, file));

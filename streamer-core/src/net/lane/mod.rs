@@ -110,7 +110,7 @@ pub(crate) async fn receive_lane(
                     stream = connection.accept_uni() => {
                         // The end of the connection is told elsewhere.
                         let Ok(stream) = stream else { break };
-                        let stream = RecordStream::quic(stream);
+                        let stream = RecordStream::quic(stream, Arc::clone(&inlet.arrivals));
                         streams.spawn(receive_records(stream, inlet.clone()));
                     }
                     Some(ended) = streams.join_next() => match ended {
@@ -141,6 +141,7 @@ async fn receive_here(
     if inlet.limit.is_some() {
         stream.read_little(inlet.piece_bytes());
     }
+    stream.count(Arc::clone(&inlet.arrivals));
     let runtime = Handle::current();
     let (heard, first) = oneshot::channel();
     let mut thread = tokio::task::spawn_blocking(move || {
@@ -209,7 +210,7 @@ fn ended(result: Result<(), End>) -> Result<(), ErrorCode> {
 fn write_all(mut full: mpsc::Receiver<Step>, empty: &mpsc::Sender<Vec<u8>>, inlet: &Inlet) {
     let mut writer = Writer::default();
     while let Some(step) = full.blocking_recv().filter(|_| !inlet.open.is_closed()) {
-        let (used, event) = writer.take(step);
+        let (used, event) = inlet.arrivals.during(|| writer.take(step));
         if let Some(used) = used {
             inlet.arrivals.on_written();
             // Never full: buffers only go round.
@@ -222,7 +223,7 @@ fn write_all(mut full: mpsc::Receiver<Step>, empty: &mpsc::Sender<Vec<u8>>, inle
 }
 
 async fn receive_all(stream: &mut RecordStream, inlet: &Inlet, sink: &mut Sink) -> Result<(), End> {
-    let Inlet { open, arrivals, .. } = inlet;
+    let open = &inlet.open;
     let most = inlet.piece_bytes() as u64;
     let mut pack = Pack::default();
     loop {
@@ -248,7 +249,7 @@ async fn receive_all(stream: &mut RecordStream, inlet: &Inlet, sink: &mut Sink) 
             }
             None => {
                 // An entry that failed here meanwhile: the sender did not know yet.
-                stream.skip(header.rest(), arrivals).await?;
+                stream.skip(header.rest()).await?;
                 continue;
             }
         };
@@ -258,7 +259,7 @@ async fn receive_all(stream: &mut RecordStream, inlet: &Inlet, sink: &mut Sink) 
         };
         if !file.wants(block) {
             // A repetition must not touch what is proven.
-            stream.skip(header.rest(), arrivals).await?;
+            stream.skip(header.rest()).await?;
             continue;
         }
         let mut offset = header.offset;
@@ -286,7 +287,7 @@ const BUFFER_BYTES: usize = 256 << 10;
 
 /// Longest wait for what the sender says first, of the size of the largest packet that it will send. A
 /// path that loses it loses all of them, and tells nobody.
-const FIRST_RECORD: Duration = Duration::from_secs(20);
+const FIRST_RECORD: Duration = Duration::from_secs(10);
 
 const _: () = assert!(BUFFER_BYTES <= PEEK_BYTES, "it is looked at in one piece");
 

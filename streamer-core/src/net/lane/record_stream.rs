@@ -3,6 +3,7 @@
 use std::collections::VecDeque;
 use std::future::poll_fn;
 use std::pin::pin;
+use std::sync::Arc;
 use std::task::Poll;
 
 use bytes::{Buf as _, Bytes};
@@ -23,15 +24,17 @@ pub(super) enum RecordStream {
     Quic {
         stream: quinn::RecvStream,
         pending: VecDeque<Bytes>,
+        arrivals: Arc<Arrivals>,
     },
     Tls(Box<BlockingTls>),
 }
 
 impl RecordStream {
-    pub(super) fn quic(stream: quinn::RecvStream) -> Self {
+    pub(super) fn quic(stream: quinn::RecvStream, arrivals: Arc<Arrivals>) -> Self {
         Self::Quic {
             stream,
             pending: VecDeque::new(),
+            arrivals,
         }
     }
 
@@ -40,8 +43,12 @@ impl RecordStream {
         match self {
             Self::Tls(stream) => stream.has_buffered(),
             Self::Quic { pending, .. } if !pending.is_empty() => true,
-            Self::Quic { stream, pending } => {
-                let mut more = pin!(read_chunks(stream, pending));
+            Self::Quic {
+                stream,
+                pending,
+                arrivals,
+            } => {
+                let mut more = pin!(read_chunks(stream, pending, arrivals));
                 let now = poll_fn(|context| Poll::Ready(more.as_mut().poll(context))).await;
                 now.is_ready()
             }
@@ -79,9 +86,14 @@ impl RecordStream {
     pub(super) async fn extend(&mut self, buffer: &mut Vec<u8>, length: usize) -> Result<(), End> {
         let end = buffer.len() + length;
         match self {
-            Self::Quic { stream, pending } => {
+            Self::Quic {
+                stream,
+                pending,
+                arrivals,
+            } => {
                 while buffer.len() < end {
-                    let chunk = next_chunk(stream, pending, end - buffer.len()).await?;
+                    let most = end - buffer.len();
+                    let chunk = next_chunk(stream, pending, arrivals, most).await?;
                     buffer.extend_from_slice(&chunk);
                 }
             }
@@ -95,12 +107,11 @@ impl RecordStream {
         Ok(())
     }
 
-    pub(super) async fn skip(&mut self, mut length: u64, arrivals: &Arrivals) -> Result<(), End> {
+    pub(super) async fn skip(&mut self, mut length: u64) -> Result<(), End> {
         let mut scratch = Vec::new();
         while length > 0 {
             let step = length.min(BUFFER_BYTES as u64);
             self.fill(&mut scratch, step as usize).await?;
-            arrivals.on_bytes(step as usize);
             length -= step;
         }
         Ok(())
@@ -111,6 +122,7 @@ impl RecordStream {
 pub(super) async fn next_chunk(
     stream: &mut quinn::RecvStream,
     pending: &mut VecDeque<Bytes>,
+    arrivals: &Arrivals,
     most: usize,
 ) -> Result<Bytes, End> {
     loop {
@@ -123,7 +135,7 @@ pub(super) async fn next_chunk(
             }
             continue;
         }
-        read_chunks(stream, pending).await?;
+        read_chunks(stream, pending, arrivals).await?;
     }
 }
 
@@ -131,6 +143,7 @@ pub(super) async fn next_chunk(
 pub(super) async fn read_chunks(
     stream: &mut quinn::RecvStream,
     pending: &mut VecDeque<Bytes>,
+    arrivals: &Arrivals,
 ) -> Result<(), End> {
     let mut chunks: [Bytes; CHUNKS] = std::array::from_fn(|_| Bytes::new());
     let read = stream
@@ -138,7 +151,8 @@ pub(super) async fn read_chunks(
         .await
         .map_err(|_| End::Broken)?;
     let count = read.ok_or(End::Broken)?;
-    pending.extend(chunks.into_iter().take(count));
+    let chunks = chunks.into_iter().take(count);
+    pending.extend(chunks.inspect(|chunk| arrivals.on_bytes(chunk.len())));
     Ok(())
 }
 

@@ -81,7 +81,6 @@ impl Sink {
             ) => {
                 stream.peek(length).map_err(|_| End::Broken)?;
                 pass(limit.as_deref(), Some(hung_up), length).await?;
-                arrivals.on_bytes(length);
                 arrivals.on_filled();
                 // Where they were decrypted: nothing is copied between socket and file.
                 let bytes = stream.peek(length).map_err(|_| End::Broken)?;
@@ -94,7 +93,6 @@ impl Sink {
                 let mut buffer = self.buffer().await?;
                 stream.fill(&mut buffer, length).await?;
                 self.pass(limit.as_deref(), length).await?;
-                arrivals.on_bytes(length);
                 arrivals.on_filled();
                 self.put(Step::Bytes { buffer, offset }, inlet).await
             }
@@ -105,7 +103,7 @@ impl Sink {
         match self {
             Self::Thread { full, .. } => full.send(step).await.map_err(|_| End::Broken),
             Self::Here { writer, buffer, .. } => {
-                let (used, event) = writer.take(step);
+                let (used, event) = inlet.arrivals.during(|| writer.take(step));
                 if let Some(used) = used {
                     inlet.arrivals.on_written();
                     *buffer = used;
