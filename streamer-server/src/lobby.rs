@@ -41,19 +41,24 @@ impl Lobby {
         }
     }
 
-    /// Tells whoever waits, and `next`, that there is nothing left to come for. Bounded in time, as each
-    /// refusal is.
-    pub(crate) async fn close(mut self, next: Option<Caller>) {
+    /// Tells whoever waits, and `next`, why there is nothing left to come for. Bounded in time, as each
+    /// refusal is and the number of those who wait.
+    pub(crate) async fn close(mut self, next: Option<Caller>, code: ErrorCode) {
         let mut refusals = JoinSet::new();
-        let waiting = std::iter::from_fn(|| self.callers.try_next());
-        for arrival in next.map(Arrival::Proven).into_iter().chain(waiting) {
+        let mut waiting = next.map(Arrival::Proven);
+        for _ in 0..HEARD_AT_THE_END {
+            let Some(arrival) = waiting.take().or_else(|| self.callers.try_next()) else {
+                break;
+            };
             match arrival {
                 Arrival::Proven(caller) if caller.hello.lane == 0 => {
-                    refusals.spawn(caller.line.refuse(ErrorCode::TransferOver));
+                    refusals.spawn(caller.line.refuse(code));
                 }
                 // The plaintext protocol has no word for it; a lane's session is over.
                 Arrival::Proven(_) | Arrival::Plain(_) => {}
             }
+            // There is room now for one who waited to be heard.
+            tokio::task::yield_now().await;
         }
         refusals.join_all().await;
     }
@@ -119,6 +124,9 @@ impl Lobby {
 fn is_succeeded(heir: Option<&Caller>, caller: &Caller) -> bool {
     heir.is_none_or(|heir| heir.hello.session == caller.hello.session)
 }
+
+/// Most callers who hear why nobody is served any more.
+const HEARD_AT_THE_END: usize = 64;
 
 /// Between two looks at who has left.
 const GLANCE: Duration = Duration::from_secs(1);

@@ -22,7 +22,7 @@ use streamer_core::store::target::{Target, TargetPolicy};
 use streamer_core::websocket::bearer::BearerCheck;
 use streamer_core::wire::message::Role;
 use streamer_core::{Coordinates, Operation, Transport, limits};
-use tokio::time::{Instant as TokioInstant, sleep_until, timeout};
+use tokio::time::{Instant as TokioInstant, sleep, sleep_until, timeout};
 
 use crate::admission::{Admission, admission, is_alive};
 use crate::bind::{BindError, Bound, bind};
@@ -222,7 +222,23 @@ type Session = Result<Transferred, TransferError>;
 
 impl<P: Pace> Life<P> {
     async fn run(mut self, notify: &mut impl FnMut(Notice<'_>)) -> Result<Served, ServeError> {
-        let mut caller = None;
+        let mut waiting = None;
+        let result = self.serve_all(&mut waiting, notify).await;
+        let code = match &result {
+            Err(ServeError::Stopped(code)) => *code,
+            Err(ServeError::Store(error)) => error.code,
+            Ok(_) | Err(_) => ErrorCode::TransferOver,
+        };
+        self.lobby.close(waiting, code).await;
+        result
+    }
+
+    /// Serves until nothing is left to be served. Who waits for its turn then is left in `caller`.
+    async fn serve_all(
+        &mut self,
+        caller: &mut Option<Caller>,
+        notify: &mut impl FnMut(Notice<'_>),
+    ) -> Result<Served, ServeError> {
         loop {
             let next = match caller.take() {
                 Some(caller) => Arrival::Proven(caller),
@@ -249,7 +265,7 @@ impl<P: Pace> Life<P> {
                 Arrival::Plain(link) => (self.serve_plain(*link, notify).await, None),
             };
             self.set_busy(false);
-            caller = replaced_by;
+            *caller = replaced_by;
             match session {
                 Ok(transferred) => {
                     let (sessions, elapsed) = (self.sessions, started.elapsed());
@@ -261,7 +277,6 @@ impl<P: Pace> Life<P> {
                         transport,
                     };
                     if is_settled {
-                        self.lobby.close(caller).await;
                         return Ok(served);
                     }
                     self.unheard = Some(served);
@@ -347,6 +362,8 @@ impl<P: Pace> Life<P> {
                     None => rests = true,
                 },
                 () = self.pace.room(), if rests => rests = false,
+                // Whether its connection is lost, it hears in a turn as well.
+                () = sleep(ASK_TURN), if rests && contender.is_some() => rests = false,
                 arrival = self.lobby.next() => {
                     let caller = match arrival {
                         Arrival::Proven(caller) => caller,
@@ -504,6 +521,9 @@ fn refuse_plain(link: PlainLink, ours: Role, notify: &mut impl FnMut(Notice<'_>)
         link.refuse(ErrorCode::Busy, ours),
     )));
 }
+
+/// Between two turns of a session that rests, while another client waits for its place.
+const ASK_TURN: Duration = Duration::from_millis(250);
 
 /// Longest time for telling a caller that it is not served.
 const REFUSAL: Duration = Duration::from_secs(2);

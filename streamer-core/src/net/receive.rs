@@ -85,10 +85,10 @@ pub async fn receive(
     connection.hang_up();
     let was_heard = driver.leave(&connection, &result).await;
     let is_settled = result.is_ok() && was_heard;
-    driver.tally.removed(driver.target.removed());
     let Driver {
         keeper,
-        tally,
+        target,
+        mut tally,
         lane_count: lanes,
         writing,
         writers,
@@ -105,6 +105,7 @@ pub async fn receive(
         }
     };
     let conclusion = result?;
+    tally.removed(target.removed());
     let (root, tree, failures) = tally.finish();
     Ok(Transferred {
         conclusion,

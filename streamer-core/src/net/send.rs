@@ -28,7 +28,7 @@ use crate::session::{Conclusion, Sender, SenderInput, SenderOutput, SessionError
 use crate::store::StoreError;
 use crate::store::filter::Filter;
 use crate::store::source::Source;
-use crate::wire::message::{Abort, EntryKind, Message, Wanted};
+use crate::wire::message::{EntryKind, Message, Wanted};
 
 /// What of a source is sent, and how it begins.
 #[derive(Debug, Clone, Default)]
@@ -210,7 +210,7 @@ impl Driver {
                     return Err(TransferError::Lost("there is no data connection".into()));
                 }
                 Some(lane) = self.lanes.join_next() => match lane {
-                    Ok(0) => return Err(self.control_lost(connection).await),
+                    Ok(0) => return self.control_lost(connection).await,
                     Ok(lane) => {
                         // Another one may be on its way.
                         let none_left = self.lanes.is_empty();
@@ -322,20 +322,24 @@ impl Driver {
 
     /// Over QUIC the connection that controls carries records too, and knows why it ended. A receiver that
     /// gives up lets go of records first, and may be saying why.
-    async fn control_lost(&mut self, connection: &Connection) -> TransferError {
+    /// Or it may have been content.
+    async fn control_lost(&mut self, connection: &Connection) -> Result<Conclusion, TransferError> {
         let broke = TransferError::Lost("a data connection broke".to_owned());
         let Connection::Quic(_) = connection else {
-            return broke;
+            return Err(broke);
         };
         let told = async {
             while let Some(Ok(message)) = self.control.incoming.recv().await {
-                if let Message::Abort(Abort { code }) = message {
-                    return SessionError::Peer(code).into();
+                self.feed(SenderInput::Message(message))?;
+                if let Some(conclusion) = self.do_outputs()? {
+                    return Ok(conclusion);
                 }
             }
-            connection.closed().await
+            Err(connection.closed().await)
         };
-        tokio::time::timeout(FAREWELL, told).await.unwrap_or(broke)
+        tokio::time::timeout(FAREWELL, told)
+            .await
+            .unwrap_or(Err(broke))
     }
 
     fn add_lane(&mut self, lane: Lane) {
@@ -366,6 +370,14 @@ impl Driver {
     }
 
     fn do_outputs(&mut self) -> Result<Option<Conclusion>, SessionError> {
+        let mut again = Vec::new();
+        let result = self.take_outputs(&mut again);
+        self.queue.push_all_first(again);
+        result
+    }
+
+    /// What the receiver misses comes before all other, in its order: it is put into `again`.
+    fn take_outputs(&mut self, again: &mut Vec<Work>) -> Result<Option<Conclusion>, SessionError> {
         while let Some(output) = self.session.poll_output() {
             match output {
                 SenderOutput::Send(message) => {
@@ -386,7 +398,15 @@ impl Driver {
                     self.checked.insert(held.entry);
                     self.queue_work(held.entry, Task::Check(held));
                 }
-                SenderOutput::SendBlocks { entry, run } => self.queue_blocks(entry, run),
+                SenderOutput::SendBlocks { entry, run } => {
+                    if let Some(file) = self.offered.get(&entry) {
+                        let pieces = pieces(entry, file, run);
+                        match self.is_repeating {
+                            true => again.extend(pieces),
+                            false => pieces.for_each(|work| self.queue.push(work)),
+                        }
+                    }
+                }
                 SenderOutput::Seal { entry } => self.seal(entry)?,
                 SenderOutput::Release { entry, failure } => {
                     let file = self.offered.remove(&entry);
@@ -402,27 +422,6 @@ impl Driver {
             }
         }
         Ok(None)
-    }
-
-    /// Cuts a run into pieces of work, so that lanes can share it: whoever is free takes the
-    /// next one. They get smaller, so that no slow lane holds the end back. What the receiver
-    /// misses comes before all other: it does not wait long for that.
-    fn queue_blocks(&self, entry: u32, run: BlockRun) {
-        let Some(file) = self.offered.get(&entry) else {
-            return;
-        };
-        let (mut first, mut left) = (run.first, run.count);
-        let pieces = std::iter::from_fn(|| {
-            let count = (left > 0).then(|| (left / WORK_PIECES).clamp(1, WORK_BLOCKS))?;
-            let (task, file) = (Task::Send(BlockRun { first, count }), Arc::clone(file));
-            first += count;
-            left -= count;
-            Some(Work { entry, file, task })
-        });
-        match self.is_repeating {
-            true => self.queue.push_all_first(pieces.collect()),
-            false => pieces.for_each(|work| self.queue.push(work)),
-        }
     }
 
     fn queue_work(&self, entry: u32, task: Task) {
@@ -495,6 +494,19 @@ async fn next_batch(manifest: Option<&mut Manifest>) -> Option<Result<Batch, Sto
 }
 
 /// Events between the reader and the driver.
+/// Cuts a run into pieces of work, so that lanes can share it: whoever is free takes the next one. They
+/// get smaller, so that no slow lane holds the end back.
+fn pieces(entry: u32, file: &Arc<OfferedFile>, run: BlockRun) -> impl Iterator<Item = Work> {
+    let (mut first, mut left) = (run.first, run.count);
+    std::iter::from_fn(move || {
+        let count = (left > 0).then(|| (left / WORK_PIECES).clamp(1, WORK_BLOCKS))?;
+        let (task, file) = (Task::Send(BlockRun { first, count }), Arc::clone(file));
+        first += count;
+        left -= count;
+        Some(Work { entry, file, task })
+    })
+}
+
 const EVENT_QUEUE: usize = 1024;
 
 /// Blocks that a lane takes at a time, at most.
@@ -542,7 +554,7 @@ mod tests {
             records.stop(0_u32.into()).unwrap();
             // Whenever it is said: so late that the other side has noticed.
             tokio::time::sleep(Duration::from_millis(200)).await;
-            let abort = Message::Abort(Abort { code });
+            let abort = Message::Abort(crate::wire::message::Abort { code });
             write_message(&mut control, &abort).await.unwrap();
             connection.closed().await
         };

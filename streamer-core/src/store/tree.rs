@@ -64,7 +64,7 @@ pub(crate) struct Shared {
     opened: Mutex<VecDeque<(RelPath, Arc<OwnedFd>)>>,
     /// Directories that are over and not durable; `None` when there are too many to name.
     unsynced: Mutex<Option<Vec<RelPath>>>,
-    /// Hashes of the names of partials that were opened: of files that did not succeed they stay.
+    /// Hashes of the names of partials of what is offered: of files that did not succeed they stay.
     partials: Mutex<HashSet<u64>>,
     /// Tells the files of one session from those of every other.
     pub(crate) run: u64,
@@ -254,6 +254,7 @@ impl TreeTarget {
                         let file = SmallFile::new(parent, name, number, *size, attributes, replace);
                         Located::Small(file)
                     } else {
+                        self.shared.keep_partial(&offered.path);
                         Located::Large(LargePlace {
                             parent,
                             offered: offered.clone(),
@@ -269,6 +270,7 @@ impl TreeTarget {
     /// Something is offered that is refused, or cannot be sent: what is here of it from an
     /// earlier run stays.
     pub(crate) fn note_refused(&self, path: &RelPath) {
+        self.shared.keep_partial(path);
         // It stands for something in it that has no name here.
         if let Some(within) = self.stack().iter().find(|within| within.path == *path) {
             within.note_unnamed();
@@ -497,7 +499,13 @@ impl TreeTarget {
         };
         let partials = self.shared.partials();
         let keep = |part: &[u8]| partials.contains(&hash_of(part));
-        self.journal.clear_away(&self.shared.work, keep, unlock)
+        // Those of files that are not offered any more go with the journal.
+        let names = names_in(&self.shared.work).unwrap_or_default();
+        let is_left = |name: &&Vec<u8>| name.ends_with(PART.as_bytes()) && !keep(name);
+        let left = names.iter().filter(is_left).count() as u64;
+        self.journal.clear_away(&self.shared.work, keep, unlock)?;
+        self.shared.removed.fetch_add(left, Ordering::Relaxed);
+        Ok(())
     }
 
     /// Gives the tree its name, once everything in it has its own, and makes all durable. The
@@ -509,7 +517,6 @@ impl TreeTarget {
         let over = std::mem::take(&mut *self.stack());
         over.iter().for_each(|directory| directory.note_complete());
         drop(over);
-        self.count_partials();
         self.sync_directories()?;
         self.note_complete()?;
         if let Some(part) = &self.part {
@@ -522,16 +529,6 @@ impl TreeTarget {
             rustix::fs::fsync(&self.shared.root).map_err(failed)?;
         }
         self.target.sync_directory()
-    }
-
-    /// Counts those of files that are not offered any more: they go with the journal.
-    fn count_partials(&self) {
-        let partials = self.shared.partials();
-        let names = names_in(&self.shared.work).unwrap_or_default();
-        let is_left =
-            |name: &&Vec<u8>| name.ends_with(PART.as_bytes()) && !partials.contains(&hash_of(name));
-        let count = names.iter().filter(is_left).count() as u64;
-        self.shared.removed.fetch_add(count, Ordering::Relaxed);
     }
 
     /// Makes the names and attributes in the tree durable.
@@ -596,6 +593,11 @@ impl TreeTarget {
     }
 }
 
+/// In a journal, of the file with this path.
+fn partial_name(path: &RelPath) -> String {
+    format!("{}{PART}", Hash::of(path.as_bytes()))
+}
+
 impl LargePlace {
     /// Opens the partial, or makes it.
     ///
@@ -607,7 +609,7 @@ impl LargePlace {
             |error| StoreError::target(error, "create", &beneath::shown(&shared.path, path));
         let name = path.split_last().map_or(&b""[..], |(_, name)| name);
         let target = self.parent.place(name).map_err(failed)?;
-        let work_name = format!("{}{PART}", Hash::of(path.as_bytes()));
+        let work_name = partial_name(path);
         shared.partials().insert(hash_of(work_name.as_bytes()));
         let shown = target.shown().to_owned();
         let part = Place::within(Arc::clone(&shared.work), work_name.as_bytes(), shown);
@@ -637,6 +639,16 @@ impl Shared {
 
     pub(crate) fn shown(&self, directory: &RelPath, name: &[u8]) -> PathBuf {
         beneath::shown(&self.path, directory).join(OsStr::from_bytes(name))
+    }
+
+    /// Of what is offered a partial stays, unless it succeeds.
+    fn keep_partial(&self, path: &RelPath) {
+        let name = partial_name(path);
+        // Of most that is refused there is none.
+        let found = rustix::fs::statat(&self.work, &name, AtFlags::SYMLINK_NOFOLLOW);
+        if found.is_ok() {
+            self.partials().insert(hash_of(name.as_bytes()));
+        }
     }
 
     fn partials(&self) -> MutexGuard<'_, HashSet<u64>> {

@@ -148,7 +148,8 @@ impl Walk {
         };
         if level.path.is_root() && tree_journal::is_left_in(&level.directory, name.to_bytes()) {
             let shown = self.tree.shown(&path);
-            tracing::warn!(
+            // Whoever asks for no warnings hears it too: files may be missing here.
+            tracing::error!(
                 journal = %shown.display(),
                 "not sent: it is of a transfer into this directory that is not over, or not complete"
             );

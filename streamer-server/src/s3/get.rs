@@ -225,10 +225,10 @@ impl Fetch {
         self.file
             .sync_all()
             .map_err(|error| failed(&self.partial, "sync", error))?;
-        // First: what it says is true of the partial only.
-        self.journal_place.remove()?;
         self.partial.rename_to(&self.target, true)?;
-        Ok(self.target.sync_directory()?)
+        self.target.sync_directory()?;
+        // Of a partial that is not there any more, the next run believes nothing.
+        Ok(self.journal_place.remove()?)
     }
 }
 
