@@ -22,7 +22,7 @@ use streamer_core::store::target::{Target, TargetPolicy};
 use streamer_core::websocket::bearer::BearerCheck;
 use streamer_core::wire::message::Role;
 use streamer_core::{Coordinates, Operation, Transport, limits};
-use tokio::time::{Instant as TokioInstant, sleep, sleep_until, timeout};
+use tokio::time::{Instant as TokioInstant, sleep_until, timeout};
 
 use crate::admission::{Admission, admission, is_alive};
 use crate::bind::{BindError, Bound, bind};
@@ -362,8 +362,6 @@ impl<P: Pace> Life<P> {
                     None => rests = true,
                 },
                 () = self.pace.room(), if rests => rests = false,
-                // Whether its connection is lost, it hears in a turn as well.
-                () = sleep(ASK_TURN), if rests && contender.is_some() => rests = false,
                 arrival = self.lobby.next() => {
                     let caller = match arrival {
                         Arrival::Proven(caller) => caller,
@@ -521,9 +519,6 @@ fn refuse_plain(link: PlainLink, ours: Role, notify: &mut impl FnMut(Notice<'_>)
         link.refuse(ErrorCode::Busy, ours),
     )));
 }
-
-/// Between two turns of a session that rests, while another client waits for its place.
-const ASK_TURN: Duration = Duration::from_millis(250);
 
 /// Longest time for telling a caller that it is not served.
 const REFUSAL: Duration = Duration::from_secs(2);

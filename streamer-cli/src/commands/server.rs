@@ -70,6 +70,7 @@ pub(crate) async fn server(output: &Arc<Output>, args: ServerArgs) -> ExitStatus
         None => status.finish(State::Done, None),
         failure => status.finish(State::Failed, failure),
     }
+    announce::unsaid(&printer);
     match served {
         Ok(Served {
             transferred,

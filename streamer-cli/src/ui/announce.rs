@@ -82,19 +82,32 @@ pub(crate) fn status(printer: &Printer, state: &'static str, text: &str) {
 /// The same of what may be missed by who does not read: an endpoint goes on, and strangers to its reader
 /// may make it say much.
 fn news(printer: &Printer, state: &'static str, text: &str) {
-    let line = |state, text: &str| match printer.is_json() {
+    printer.news(&line(printer, state, text), |count| {
+        line(printer, "left_out", &left_out(count))
+    });
+}
+
+/// Says how many of those were left out, before the last words of an endpoint.
+pub(crate) fn unsaid(printer: &Printer) {
+    match printer.unsaid() {
+        0 => {}
+        count => status(printer, "left_out", &left_out(count)),
+    }
+}
+
+fn left_out(count: u64) -> String {
+    format!("{count} lines about clients are left out")
+}
+
+fn line(printer: &Printer, state: &'static str, text: &str) -> String {
+    match printer.is_json() {
         true => Printer::json_text(&Status {
             message_type: "status",
             state,
             message: Some(text),
         }),
         false => text.to_owned(),
-    };
-    let left_out = |count| {
-        let text = format!("{count} lines about clients are left out");
-        line("left_out", &text)
-    };
-    printer.news(&line(state, text), left_out);
+    }
 }
 
 #[derive(Serialize)]

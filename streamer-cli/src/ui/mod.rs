@@ -142,6 +142,11 @@ impl Printer {
         self.output.news(stream, line, left_out);
     }
 
+    /// How many lines of news were left out and not told of; they are, from now on.
+    fn unsaid(&self) -> u64 {
+        self.output.unsaid()
+    }
+
     /// Something that has to be known, asked for or not: on stderr, or as JSON.
     pub(crate) fn warning(&self, text: &str) {
         match self.json {

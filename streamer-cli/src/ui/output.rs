@@ -152,6 +152,11 @@ impl Output {
         self.line(stream, text);
     }
 
+    /// How many lines of news were left out since the last one.
+    pub(crate) fn unsaid(&self) -> u64 {
+        std::mem::take(&mut self.shared.lock().unsaid)
+    }
+
     /// How many lines of a kind that can be spared were left out before this one; `None` when this one
     /// has to be as well, and is counted.
     fn spare(&self, left_out: impl Fn(&mut State) -> &mut u64) -> Option<u64> {

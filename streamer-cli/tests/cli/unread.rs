@@ -270,8 +270,12 @@ fn an_endpoint_whose_pipe_is_not_read_answers_clients_and_takes_the_next() {
         reader.read_to_string(&mut text).unwrap();
         assert_eq!(endpoint.code(), Some(0));
         second.wait().assert(0, &[]);
-        let is_lost = |line: &str| json(line)["state"] == "lost";
-        assert_eq!(text.lines().filter(|line| is_lost(line)).count(), 1);
+        // What is said of clients may be left out while nobody reads, and is counted then.
+        let count = |state: &str| {
+            let states = text.lines().map(|line| json(line)["state"].clone());
+            states.filter(|found| *found == state).count()
+        };
+        assert!(count("lost") == 1 || count("left_out") == 1, "{text}");
     }
 }
 
