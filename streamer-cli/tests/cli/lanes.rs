@@ -48,17 +48,21 @@ fn a_slow_transfer_is_not_taken_for_one_that_does_not_arrive() {
     std::thread::scope(|scope| {
         for verb in ["receive", "send"] {
             for transport in ["quic", "tls"] {
-                scope.spawn(move || slow(verb, transport));
+                // Slower than that, all of it arrives at once and waits for the limit.
+                for kib in [4, 12] {
+                    scope.spawn(move || slow(verb, transport, kib));
+                }
             }
         }
     });
 }
 
-fn slow(verb: &'static str, transport: &str) {
+fn slow(verb: &'static str, transport: &str, kib: usize) {
     let world = World::new();
-    let moved = world.moved(verb, 33 * 12 * 1024);
+    let moved = world.moved(verb, 33 * kib * 1024);
     let (endpoint, coordinates) = moved.endpoint(&world);
-    let options = ["--transport", transport, "--limit-rate", "12KiB"];
+    let rate = format!("{kib}KiB");
+    let options = ["--transport", transport, "--limit-rate", &rate];
     let mut client = moved.client(&coordinates, &options);
     client.wait_for(|line| line.contains("transferring"));
     let summary = moved.assert_moved(endpoint, client);

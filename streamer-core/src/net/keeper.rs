@@ -300,7 +300,12 @@ impl Finder {
             }
             Ok(Some(Located::Present)) => found(entry, Preparation::NoData),
             Ok(None) => self.prepare_file(entry, offered),
-            Err(error) => failed(entry, During::Prepare, error),
+            Err(error) => {
+                if let Some(tree) = self.files.tree.get() {
+                    tree.keep_partial(&offered.path);
+                }
+                failed(entry, During::Prepare, error)
+            }
         })
     }
 

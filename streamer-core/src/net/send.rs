@@ -493,7 +493,6 @@ async fn next_batch(manifest: Option<&mut Manifest>) -> Option<Result<Batch, Sto
     manifest?.recv().await
 }
 
-/// Events between the reader and the driver.
 /// Cuts a run into pieces of work, so that lanes can share it: whoever is free takes the next one. They
 /// get smaller, so that no slow lane holds the end back.
 fn pieces(entry: u32, file: &Arc<OfferedFile>, run: BlockRun) -> impl Iterator<Item = Work> {
@@ -507,6 +506,7 @@ fn pieces(entry: u32, file: &Arc<OfferedFile>, run: BlockRun) -> impl Iterator<I
     })
 }
 
+/// Events between the reader and the driver.
 const EVENT_QUEUE: usize = 1024;
 
 /// Blocks that a lane takes at a time, at most.

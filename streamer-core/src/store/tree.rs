@@ -267,6 +267,11 @@ impl TreeTarget {
         }
     }
 
+    /// Something is offered whose place cannot be used now: what arrived of it in an earlier run stays.
+    pub(crate) fn keep_partial(&self, path: &RelPath) {
+        self.shared.keep_partial(path);
+    }
+
     /// Something is offered that is refused, or cannot be sent: what is here of it from an
     /// earlier run stays.
     pub(crate) fn note_refused(&self, path: &RelPath) {

@@ -60,7 +60,7 @@ impl Pack {
             let piece = left.min(inlet.piece_bytes());
             // The hash behind the file is none of its bytes.
             let payload = piece.min(left.saturating_sub(TRAILER_BYTES));
-            sink.pass(inlet.limit.as_deref(), payload).await?;
+            sink.pass(inlet, payload).await?;
             stream.extend(&mut self.buffer, piece).await?;
             left -= piece;
         }

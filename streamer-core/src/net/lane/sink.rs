@@ -7,7 +7,6 @@ use super::record_stream::{End, RecordStream};
 use super::{Event, Inlet};
 use crate::net::blocking_tls::HungUp;
 use crate::net::keeper::OpenFiles;
-use crate::net::limit::RateLimit;
 
 /// What hashes and writes.
 pub(super) enum Sink {
@@ -26,16 +25,12 @@ pub(super) enum Sink {
 
 impl Sink {
     /// As [`pass`].
-    pub(super) async fn pass(
-        &mut self,
-        limit: Option<&RateLimit>,
-        bytes: usize,
-    ) -> Result<(), End> {
+    pub(super) async fn pass(&mut self, inlet: &Inlet, bytes: usize) -> Result<(), End> {
         let hung_up = match self {
             Self::Thread { .. } => None,
             Self::Here { hung_up, .. } => Some(hung_up),
         };
-        pass(limit, hung_up, bytes).await
+        pass(inlet, hung_up, bytes).await
     }
 
     /// Waits until the first entry is found. A thread's socket does not wake it while it waits
@@ -69,9 +64,7 @@ impl Sink {
         offset: u64,
         inlet: &Inlet,
     ) -> Result<(), End> {
-        let Inlet {
-            arrivals, limit, ..
-        } = inlet;
+        let arrivals = &inlet.arrivals;
         match (stream, &mut *self) {
             (
                 RecordStream::Tls(stream),
@@ -80,7 +73,7 @@ impl Sink {
                 },
             ) => {
                 stream.peek(length).map_err(|_| End::Broken)?;
-                pass(limit.as_deref(), Some(hung_up), length).await?;
+                pass(inlet, Some(hung_up), length).await?;
                 arrivals.on_filled();
                 // Where they were decrypted: nothing is copied between socket and file.
                 let bytes = stream.peek(length).map_err(|_| End::Broken)?;
@@ -92,7 +85,7 @@ impl Sink {
             (stream, _) => {
                 let mut buffer = self.buffer().await?;
                 stream.fill(&mut buffer, length).await?;
-                self.pass(limit.as_deref(), length).await?;
+                self.pass(inlet, length).await?;
                 arrivals.on_filled();
                 self.put(Step::Bytes { buffer, offset }, inlet).await
             }
@@ -117,23 +110,25 @@ impl Sink {
 /// Waits for the limit: what is not read yet holds the sender back, by flow control. A thread's
 /// socket does not wake it while it waits here.
 pub(super) async fn pass(
-    limit: Option<&RateLimit>,
+    inlet: &Inlet,
     hung_up: Option<&mut HungUp>,
     bytes: usize,
 ) -> Result<(), End> {
-    match (limit, hung_up) {
-        (None, _) => Ok(()),
-        (Some(limit), None) => {
-            limit.pass(bytes).await;
-            Ok(())
-        }
+    let Some(limit) = &inlet.limit else {
+        return Ok(());
+    };
+    match hung_up {
+        None => limit.pass(bytes).await,
         // Only here: events have to be told.
-        (Some(limit), Some(hung_up)) => tokio::select! {
+        Some(hung_up) => tokio::select! {
             biased;
-            _ = hung_up => Err(End::Broken),
-            () = limit.pass(bytes) => Ok(()),
+            _ = hung_up => return Err(End::Broken),
+            () = limit.pass(bytes) => {}
         },
     }
+    // Much may have come at once, of which a low limit takes its time.
+    inlet.arrivals.on_bytes(bytes);
+    Ok(())
 }
 
 pub(super) async fn tell(event: Option<Event>, inlet: &Inlet) -> Result<(), End> {
