@@ -202,8 +202,13 @@ impl<'a> Worker<'a> {
 
     /// The same endpoint once more, for a client that has not been told.
     fn revived(&self, verb: &str, secret: &str, mut client: Process) {
-        // The proof of a named file is kept until the receipt was heard.
-        let is_proof_kept = beside(&self.target, ".part.journal").exists();
+        // The proof of a named file is kept until the receipt was heard; of a tree, an empty directory may
+        // be left then.
+        let mut proof = beside(&self.target, ".part.journal");
+        if proof.is_dir() {
+            proof.push("complete");
+        }
+        let is_proof_kept = proof.exists();
         if self.target.exists() && !(is_proof_kept && client.is_running()) {
             return client.wait().assert(0, &[]);
         }
