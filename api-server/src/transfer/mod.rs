@@ -205,7 +205,7 @@ impl Transfers {
     /// How the transfer of a job stands.
     ///
     /// # Errors
-    /// When there is no such job, it is no transfer, or the system cannot be asked. Cancel-safe.
+    /// When there is no such job, or the system cannot be asked. Cancel-safe.
     pub async fn state(
         &self,
         on: OnSystem<'_>,
@@ -217,9 +217,6 @@ impl Transfers {
         };
         let (jobs, file) = tokio::join!(on.scheduler.job(on.caller, id), self.run(on, &file));
         let job = jobs?.into_iter().next().ok_or(SchedulerError::NotFound)?;
-        if ![OUTGRESS, INGRESS].contains(&&*job.name) && !file_job::is_named(&job.name) {
-            return Err(SchedulerError::NotFound.into());
-        }
         let file = match file {
             // Of somebody else's job nothing is known here.
             Ok(text) if job.user == on.caller.name().as_str() => state::JobFile::parse(&text),

@@ -580,25 +580,6 @@ async fn what_is_no_file_is_neither_source_nor_target() {
     }
 }
 
-#[tokio::test]
-async fn a_job_that_is_no_transfer_is_none() {
-    let bench = Bench::new().await;
-    let job = JobDescription {
-        working_directory: bench.directory.path().display().to_string(),
-        script: Script::Text("#!/bin/sh\n".into()),
-        ..JobDescription::default()
-    };
-    let id = bench.scheduler.submit(&bench.caller, job).await.unwrap();
-    let state = bench.transfers.state(bench.on_system(), &id).await;
-    assert!(matches!(
-        state,
-        Err(TransferError::Scheduler(SchedulerError::NotFound))
-    ));
-    let (job, _) = bench.start(Operation::Receive, "new").await.unwrap();
-    let id = JobId::parse(&job.job_id).unwrap();
-    assert!(bench.transfers.state(bench.on_system(), &id).await.is_ok());
-}
-
 /// As by the Python service: Slurm would refuse one that it does not know.
 #[tokio::test]
 async fn an_account_that_the_directives_do_not_name_is_not_charged() {
