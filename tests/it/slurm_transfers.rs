@@ -1,7 +1,9 @@
 //! Transfers by streamer on a real Slurm, as real users.
 
 use std::ffi::OsStr;
+use std::fs::Permissions;
 use std::os::unix::ffi::OsStrExt as _;
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 use std::process::Command;
 
@@ -193,13 +195,22 @@ fn on_slurm_files_are_moved_copied_packed_and_deleted_by_jobs_that_end_as_their_
     assert_eq!(service.ended(&answer.json)["jobState"], "COMPLETED");
     assert!(logs(&answer.json).contains("Files were successfully deleted."));
     assert!(!moved.exists());
-    // Nobody may write there, but the checks cannot know.
+    // Nobody may write there, which is known at once.
     let locked = home.join("locked");
     std::fs::create_dir(&locked).unwrap();
-    let (ended, job) = run(
-        "cp",
-        json!({"path": packed, "targetPath": locked.join("x")}),
-    );
+    let body = json!({"path": packed, "targetPath": locked.join("x")});
+    let route = format!("/filesystem/{}/transfer/cp", service.system());
+    let answer = service.call("POST", &route, body);
+    assert_eq!(answer.status, 403, "{}", answer.text);
+    // What is in it may not be read, which the checks do not know.
+    let mixed = home.join("mixed");
+    std::fs::create_dir(&mixed).unwrap();
+    service.give(&mixed);
+    let closed = mixed.join("closed");
+    std::fs::write(&closed, "x").unwrap();
+    std::fs::set_permissions(&closed, Permissions::from_mode(0o600)).unwrap();
+    let body = json!({"path": mixed, "targetPath": home.join("copy")});
+    let (ended, job) = run("cp", body);
     assert_eq!(
         (&ended["jobState"], &ended["state"]),
         (&json!("FAILED"), &json!("failed"))
