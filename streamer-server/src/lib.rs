@@ -17,5 +17,5 @@ mod serve;
 
 pub use bind::{BindError, Bound, bind};
 pub use config::{Config, ConfigError};
-pub use pace::Pace;
+pub use pace::{Pace, drive};
 pub use serve::{Notice, ServeError, Served, serve};

@@ -35,7 +35,7 @@ impl<P: Pace> Pace for Arc<P> {
 
 /// Drives a session until it is over, or until it has to rest: then `None`. It gets one turn in any case, in
 /// which it greets, and which tells of no more than a session has open. Cancel-safe: `session` is kept.
-pub(crate) async fn drive<T>(
+pub async fn drive<T>(
     mut session: Pin<&mut impl Future<Output = T>>,
     pace: &impl Pace,
 ) -> Option<T> {

@@ -6,11 +6,10 @@ use std::fmt;
 use std::io::{self, Write};
 use std::pin::pin;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
-use std::task::Poll;
 use std::time::{Duration, Instant};
 
 use streamer_core::net::stop::{Stop, stopped};
-use streamer_server::Pace;
+use streamer_server::{Pace, drive};
 use tokio::sync::Notify;
 
 use crate::ui::progress::View;
@@ -181,13 +180,7 @@ impl Output {
         let mut work = pin!(work);
         loop {
             self.room().await;
-            // One turn has an end, and tells of no more than a session has open.
-            let turn = std::future::poll_fn(|context| match work.as_mut().poll(context) {
-                Poll::Ready(result) => Poll::Ready(Some(result)),
-                Poll::Pending if self.is_full() => Poll::Ready(None),
-                Poll::Pending => Poll::Pending,
-            });
-            if let Some(result) = turn.await {
+            if let Some(result) = drive(work.as_mut(), self).await {
                 return result;
             }
         }
