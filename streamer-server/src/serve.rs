@@ -434,7 +434,7 @@ impl<P: Pace> Life<P> {
         async move {
             match file {
                 EndpointFile::Source(source) => match source.one_file() {
-                    Ok(source) => ws::send::send(link, source, &path, progress, stop).await,
+                    Ok(_) => ws::send::send(link, source, &path, progress, stop).await,
                     // Of this client; another one may speak what can carry a tree.
                     Err(error) => {
                         let _ = timeout(REFUSAL, link.refuse(error.code, Role::Sender)).await;

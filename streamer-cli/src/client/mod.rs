@@ -460,8 +460,8 @@ async fn run_plain(
     let (progress, stop) = (Arc::clone(progress), stopped(stop));
     match local {
         Local::Source(source, _) => {
-            let source = source.one_file()?;
-            ws::send::send(link, source, path, progress, stop).await
+            source.one_file()?;
+            ws::send::send(link, source.clone(), path, progress, stop).await
         }
         Local::Target(target, _) => {
             let config = ReceiverConfig::default();

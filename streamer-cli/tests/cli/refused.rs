@@ -261,6 +261,27 @@ fn a_source_that_changed_between_two_runs() {
 }
 
 #[test]
+fn a_source_that_changed_before_anybody_came_is_sent_as_it_is_then() {
+    for options in [&["--allow-websocket"][..], &[]] {
+        let world = World::new();
+        let (source, target) = (world.file("source", 1000), world.path("target"));
+        let (endpoint, coordinates) = world.endpoint(options, "send", &source);
+        // As editors save, and many programs write results.
+        let new = world.file("new", 2000);
+        std::fs::rename(&new, &source).unwrap();
+        let plaintext = ["--transport", "ws"];
+        let mine = if options.is_empty() {
+            &[][..]
+        } else {
+            &plaintext
+        };
+        run(client(&coordinates, mine, "receive", &target)).assert(0, &[]);
+        endpoint.wait().assert(0, &[]);
+        assert_eq!(std::fs::read(&target).unwrap(), bytes(2000));
+    }
+}
+
+#[test]
 fn an_endpoint_that_nobody_calls() {
     let world = World::new();
     let exit = run(world.server(&["--wait-timeout", "1"], "send", &world.file("source", 1)));

@@ -8,12 +8,14 @@ use crate::limits;
 use crate::store::StoreError;
 use crate::store::filter::Filter;
 use crate::store::source::Source;
-use crate::store::walk::{SourceTree, Walk};
+use crate::store::walk::Walk;
 use crate::wire::message::Entry;
 
 /// Entries that come next, and whether they are the last.
 #[derive(Debug)]
 pub(crate) struct Batch {
+    /// Of which they are.
+    pub(crate) source: Source,
     pub(crate) entries: Vec<Entry>,
     pub(crate) last: bool,
 }
@@ -21,45 +23,48 @@ pub(crate) struct Batch {
 /// The manifest, in batches.
 pub(crate) type Manifest = mpsc::Receiver<Result<Batch, StoreError>>;
 
-/// Starts reading. Dropping the manifest ends it.
-pub(crate) fn read(source: &Source, filter: Option<Filter>) -> Manifest {
+/// Starts reading `source`, as it is now. Dropping the manifest ends it.
+pub(crate) fn read(source: Source, filter: Option<Filter>) -> Manifest {
     let (batches, manifest) = mpsc::channel(BATCHES_AHEAD);
-    match source {
+    tokio::task::spawn_blocking(move || {
+        if let Err(error) = read_into(&batches, &source, filter) {
+            let _ = batches.blocking_send(Err(error));
+        }
+    });
+    manifest
+}
+
+type Batches = mpsc::Sender<Result<Batch, StoreError>>;
+
+fn read_into(batches: &Batches, source: &Source, filter: Option<Filter>) -> Result<(), StoreError> {
+    let source = source.renewed()?;
+    match &source {
         Source::File(file) => {
             let entries = vec![file.entry()];
-            // Local invariant: the channel is new and has room.
-            let _ = batches.try_send(Ok(Batch {
+            let _ = batches.blocking_send(Ok(Batch {
+                source,
                 entries,
                 last: true,
             }));
         }
-        Source::Tree(tree) => {
-            let tree = Arc::clone(tree);
-            tokio::task::spawn_blocking(move || walk(tree, filter, &batches));
-        }
+        Source::Tree(tree) => walk(Walk::new(Arc::clone(tree), filter)?, &source, batches),
     }
-    manifest
+    Ok(())
 }
 
-fn walk(
-    tree: Arc<SourceTree>,
-    filter: Option<Filter>,
-    batches: &mpsc::Sender<Result<Batch, StoreError>>,
-) {
-    let mut walk = match Walk::new(tree, filter) {
-        Ok(walk) => walk,
-        Err(error) => {
-            let _ = batches.blocking_send(Err(error));
-            return;
-        }
-    };
+fn walk(mut walk: Walk, source: &Source, batches: &Batches) {
     // Between two that a filter wants there may be millions.
     let mut walk = std::iter::from_fn(|| walk.next_unless(|| batches.is_closed())).peekable();
     let mut size = FIRST_BATCH;
     loop {
         let entries: Vec<Entry> = walk.by_ref().take(size).collect();
         let last = walk.peek().is_none();
-        let sent = batches.blocking_send(Ok(Batch { entries, last }));
+        let source = source.clone();
+        let sent = batches.blocking_send(Ok(Batch {
+            source,
+            entries,
+            last,
+        }));
         if last || sent.is_err() {
             return;
         }

@@ -284,7 +284,7 @@ impl Driver {
             self.progress.on_offered(1, bytes);
             let entry = self.tally.offered(number, entry.clone());
             if let EntryKind::File { .. } = entry.kind {
-                let file = OfferedFile::new(self.source.clone(), entry);
+                let file = OfferedFile::new(source.clone(), entry);
                 self.offered.insert(number, Arc::new(file));
             }
         }
@@ -391,7 +391,7 @@ impl Driver {
                     self.wants_manifest = true;
                     if self.manifest.is_none() {
                         let filter = self.filter.take();
-                        self.manifest = Some(manifest::read(&self.source, filter));
+                        self.manifest = Some(manifest::read(self.source.clone(), filter));
                     }
                 }
                 SenderOutput::CheckHeld(held) => {

@@ -1,4 +1,4 @@
-//! The source of a transfer: opened once, read by blocks, watched for change.
+//! The source of a transfer: opened, read by blocks, watched for change.
 
 use std::fs::{File, Metadata};
 use std::os::unix::fs::{FileExt as _, MetadataExt as _};
@@ -40,6 +40,31 @@ impl Source {
         } else {
             Self::File(Arc::new(SourceFile::open(path)?))
         })
+    }
+
+    /// What has its name now: this, unless it was changed or replaced since it was opened, which may be
+    /// days ago.
+    ///
+    /// # Errors
+    /// When it is missing, cannot be read, or is neither file nor directory any more.
+    pub(crate) fn renewed(&self) -> Result<Self, StoreError> {
+        let failed = |error| StoreError::source(error, "read", self.path());
+        let now = std::fs::metadata(self.path()).map_err(failed)?;
+        let is_same = match self {
+            Self::File(file) => is_unchanged(&file.opened, &now),
+            Self::Tree(tree) => tree.is(&now)?,
+        };
+        match is_same {
+            true => Ok(self.clone()),
+            false => Self::open(self.path()),
+        }
+    }
+
+    fn path(&self) -> &Path {
+        match self {
+            Self::File(file) => &file.path,
+            Self::Tree(tree) => tree.path(),
+        }
     }
 
     /// The file, where it is one: all that the plaintext protocol can carry.
@@ -268,6 +293,14 @@ fn modified(metadata: &Metadata) -> Timestamp {
     }
 }
 
+fn is_unchanged(opened: &Metadata, now: &Metadata) -> bool {
+    let seen = |metadata: &Metadata| {
+        let (place, times) = ((metadata.dev(), metadata.ino()), touched(metadata));
+        (place, times, metadata.len(), modified(metadata))
+    };
+    now.is_file() && seen(opened) == seen(now)
+}
+
 /// When the file last changed in any way: `st_ctime`, which the system alone sets.
 fn touched(metadata: &Metadata) -> (i64, i64) {
     (metadata.ctime(), metadata.ctime_nsec())
@@ -326,6 +359,38 @@ mod tests {
         let bytes: Vec<u8> = (0..size).map(|i| (i % 253) as u8).collect();
         std::fs::write(&path, &bytes).unwrap();
         (dir, path, bytes)
+    }
+
+    #[test]
+    fn whatever_was_changed_or_replaced_is_opened_anew_and_nothing_else() {
+        let is_same = |source: &Source, renewed: &Source| match (source, renewed) {
+            (Source::File(one), Source::File(other)) => Arc::ptr_eq(one, other),
+            (Source::Tree(one), Source::Tree(other)) => Arc::ptr_eq(one, other),
+            _ => false,
+        };
+        let (dir, path, bytes) = file_of(10);
+        let source = Source::open(&path).unwrap();
+        assert!(is_same(&source, &source.renewed().unwrap()));
+        std::fs::write(&path, [&bytes[..], b"more"].concat()).unwrap();
+        let appended = source.renewed().unwrap();
+        assert!(!is_same(&source, &appended));
+        assert_eq!(appended.one_file().unwrap().plan().size(), 14);
+        // As a program does that never leaves half a file.
+        let other = dir.path().join("other");
+        std::fs::write(&other, [0; 14]).unwrap();
+        std::fs::rename(&other, &path).unwrap();
+        assert!(!is_same(&appended, &appended.renewed().unwrap()));
+        let tree = Source::open(dir.path()).unwrap();
+        std::fs::write(&other, "more").unwrap();
+        assert!(is_same(&tree, &tree.renewed().unwrap()));
+        std::fs::remove_file(&path).unwrap();
+        let code = source.renewed().unwrap_err().code;
+        assert_eq!(code, ErrorCode::SourceMissing);
+        std::fs::create_dir(&path).unwrap();
+        let inside = Source::open(&path).unwrap();
+        std::fs::rename(&path, dir.path().join("moved")).unwrap();
+        std::fs::create_dir(&path).unwrap();
+        assert!(!is_same(&inside, &inside.renewed().unwrap()));
     }
 
     #[test]

@@ -5,7 +5,9 @@
 
 use std::collections::VecDeque;
 use std::ffi::CString;
+use std::fs::Metadata;
 use std::os::fd::{AsFd as _, OwnedFd};
+use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -44,6 +46,16 @@ impl SourceTree {
     /// Where it is.
     pub fn path(&self) -> &Path {
         &self.path
+    }
+
+    /// Whether it is this directory that was found.
+    ///
+    /// # Errors
+    /// When it cannot be read any more.
+    pub(crate) fn is(&self, found: &Metadata) -> Result<bool, StoreError> {
+        let failed = |error| StoreError::source(error, "read", &self.path);
+        let opened = rustix::fs::fstat(&self.root).map_err(failed)?;
+        Ok((opened.st_dev, opened.st_ino) == (found.dev(), found.ino()))
     }
 
     /// Opens something in it, never through a symlink, and never waiting for a pipe.

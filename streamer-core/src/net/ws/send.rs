@@ -24,12 +24,12 @@ use crate::session::Conclusion;
 use crate::session::stall::ANYTHING;
 use crate::store::StoreError;
 use crate::store::leaving::Leaving;
-use crate::store::source::SourceFile;
+use crate::store::source::{Source, SourceFile};
 use crate::websocket::message::{Eof, Init};
 use crate::websocket::{Ending, Sender};
 use crate::wire::message::{Receipt, Role};
 
-/// Sends `source`, which is at `path`, over `link`, and waits until the peer closes.
+/// Sends the one file that is `source`, which is at `path`, over `link`, and waits until the peer closes.
 ///
 /// The protocol knows no receipt: that the peer closed without an error after the end of the
 /// file is all that is known. Not cancel-safe. `stop` ends it early with the given code.
@@ -39,19 +39,16 @@ use crate::wire::message::{Receipt, Role};
 /// about the file is reported in the returned failures.
 pub async fn send(
     link: PlainLink,
-    source: Arc<SourceFile>,
+    source: Source,
     path: &Path,
     progress: Arc<Progress>,
     stop: impl Future<Output = ErrorCode>,
 ) -> Result<Transferred, TransferError> {
     progress.on_session();
-    let size = source.plan().size();
-    progress.on_offered(1, size);
     let path: PathBuf = path.to_owned();
     let (mut say, mut from) = link.socket.split();
-    let reader = Reader::spawn(source);
     let result = tokio::select! {
-        result = run(&mut say, &mut from, reader, size, &progress) => result,
+        result = run(&mut say, &mut from, source, &progress) => result,
         code = stop => Err(Ending::Ours(code).into()),
     };
     if result.is_ok() {
@@ -66,10 +63,14 @@ pub async fn send(
 async fn run(
     say: &mut Say,
     from: &mut Hear,
-    reader: Reader,
-    size: u64,
+    source: Source,
     progress: &Progress,
 ) -> Result<Transferred, Failure> {
+    let opened = spawn_blocking(move || source.renewed()?.one_file());
+    let file = opened.await.map_err(broken)??;
+    let size = file.plan().size();
+    progress.on_offered(1, size);
+    let reader = Reader::spawn(file);
     let mut machine = Sender::default();
     let (mut root, mut deadline) = (None, Instant::now());
     let speaking = speak(say, reader, size, progress);
@@ -124,7 +125,11 @@ async fn speak(
     size: u64,
     progress: &Progress,
 ) -> Result<Hash, Failure> {
-    let Reader { mut pieces, thread } = reader;
+    let Reader {
+        mut pieces,
+        thread,
+        leaving: _leaving,
+    } = reader;
     let init = Init { file_bytes: size }.encode().into_bytes();
     tell(say, Message::binary(init)).await?;
     while let Some(piece) = pieces.recv().await {
@@ -149,11 +154,24 @@ async fn tell(say: &mut Say, message: Message) -> Result<(), Failure> {
 struct Reader {
     pieces: mpsc::Receiver<Bytes>,
     thread: JoinHandle<Result<([u8; 32], Hash), StoreError>>,
+    leaving: EndsWithIt,
+}
+
+/// Dropped, nobody waits for the reader any more.
+#[derive(Default)]
+struct EndsWithIt(Leaving);
+
+impl Drop for EndsWithIt {
+    fn drop(&mut self) {
+        self.0.set();
+    }
 }
 
 impl Reader {
     fn spawn(source: Arc<SourceFile>) -> Self {
         let (queue, pieces) = mpsc::channel(MESSAGE_QUEUE);
+        let ends = EndsWithIt::default();
+        let leaving = ends.0.clone();
         let thread = spawn_blocking(move || {
             let plan = source.plan();
             let mut hasher = InOrderHasher::new(plan);
@@ -172,8 +190,12 @@ impl Reader {
             for (block, hash) in (0..).zip(hashes) {
                 source.put_hash(block, hash);
             }
-            Ok((sha256, source.seal(&Leaving::default())?))
+            Ok((sha256, source.seal(&leaving)?))
         });
-        Self { pieces, thread }
+        Self {
+            pieces,
+            thread,
+            leaving: ends,
+        }
     }
 }
