@@ -106,8 +106,7 @@ impl Transfer {
     /// Bytes in place, and bytes in all as far as known.
     fn progress(&self) -> (u64, u64) {
         let now = self.progress.snapshot();
-        let there = now.moved_bytes.saturating_add(now.resumed_bytes);
-        (there.min(now.total_bytes), now.total_bytes)
+        (now.present_bytes(), now.total_bytes)
     }
 }
 

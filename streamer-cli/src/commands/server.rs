@@ -47,7 +47,7 @@ pub(crate) async fn server(output: &Arc<Output>, args: ServerArgs) -> ExitStatus
         args.status_file.as_deref(),
         Box::new(move || {
             let now = counted.snapshot();
-            (now.moved_bytes + now.resumed_bytes, now.total_bytes)
+            (now.present_bytes(), now.total_bytes)
         }),
     );
     let notify = |notice: Notice<'_>| {

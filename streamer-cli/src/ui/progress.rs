@@ -26,7 +26,8 @@ pub(crate) struct Ticker {
 #[derive(Debug, Clone, Default)]
 struct Caption {
     text: String,
-    is_connected: bool,
+    /// Bytes move: a bar says more than words.
+    over: Option<Transport>,
 }
 
 impl Ticker {
@@ -65,7 +66,13 @@ impl Ticker {
         } else if matches!(notice, Notice::Lost(_) | Notice::Unheard) {
             self.printer.note(&text);
         } else {
-            self.caption(text, matches!(notice, Notice::Connected(..)));
+            self.caption(
+                text,
+                match notice {
+                    Notice::Connected(_, transport) => Some(*transport),
+                    _ => None,
+                },
+            );
         }
     }
 
@@ -74,7 +81,7 @@ impl Ticker {
         let (text, state) = match news {
             News::State(state) => (state.to_string(), Some(*state)),
             // The time that is left has changed.
-            News::Again(state) => return self.caption(state.to_string(), false),
+            News::Again(state) => return self.caption(state.to_string(), None),
             News::Unknown(error) => (
                 format!("how the job stands is unknown: {}", chain(error)),
                 None,
@@ -90,13 +97,13 @@ impl Ticker {
         } else if !self.has_bar || state.is_none() {
             self.printer.note(&text);
         } else {
-            self.caption(text, false);
+            self.caption(text, None);
         }
     }
 
-    fn caption(&self, text: String, is_connected: bool) {
+    fn caption(&self, text: String, over: Option<Transport>) {
         let mut caption = self.caption.lock().unwrap_or_else(PoisonError::into_inner);
-        *caption = Caption { text, is_connected };
+        *caption = Caption { text, over };
     }
 
     pub(crate) fn finish(self) {
@@ -170,23 +177,26 @@ impl View {
     fn draw(&mut self, now: Snapshot) {
         let caption = &self.caption;
         // Not held while something is drawn.
-        let Caption { text, is_connected } = caption
+        let Caption { text, over } = caption
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
             .clone();
-        self.bar.set_message(match now.entries > 1 && is_connected {
-            true => format!("{} of {} files", now.entries_done, now.entries),
-            false => text,
+        let is_bar = over.is_some() && now.total_bytes > 0;
+        self.bar.set_message(match over {
+            Some(_) if now.entries > 1 => {
+                format!("{} of {} files", now.entries_done, now.entries)
+            }
+            // Short: one line of 80 columns holds all of it.
+            Some(transport) if is_bar => format!("over {transport}"),
+            _ => text,
         });
-        let moved = now.resumed_bytes.saturating_add(now.moved_bytes);
-        let is_known = now.total_bytes > 0;
         // Each of these may draw, and a bar for no bytes is a full one.
-        if !is_known {
+        if !is_bar {
             self.restyle(false);
         }
         self.bar.set_length(now.total_bytes);
-        self.bar.set_position(moved.min(now.total_bytes));
-        if is_known {
+        self.bar.set_position(now.present_bytes());
+        if is_bar {
             self.restyle(true);
         }
     }
@@ -219,7 +229,7 @@ fn waiting_style() -> ProgressStyle {
 
 fn style() -> ProgressStyle {
     ProgressStyle::with_template(
-        "{msg} {bar:30} {percent:>3}% {binary_bytes}/{binary_total_bytes} {binary_bytes_per_sec} ETA {eta}",
+        "{msg} {wide_bar} {percent:>3}% {binary_bytes}/{binary_total_bytes} {binary_bytes_per_sec} ETA {eta}",
     )
     // Local invariant: the template is a constant that a test parses.
     .unwrap_or_else(|_| ProgressStyle::default_bar())
@@ -253,15 +263,13 @@ impl StatusLine {
     fn new(now: Snapshot, before: Snapshot, passed: Duration) -> Self {
         let moved = now.moved_bytes.saturating_sub(before.moved_bytes);
         let rate = moved as f64 / passed.as_secs_f64();
-        let left = now
-            .total_bytes
-            .saturating_sub(now.resumed_bytes + now.moved_bytes);
+        let left = now.total_bytes.saturating_sub(now.present_bytes());
         Self {
             message_type: "status",
             state: "transferring",
             bytes_total: now.total_bytes,
             bytes_moved: now.moved_bytes,
-            bytes_resumed: now.resumed_bytes,
+            bytes_resumed: now.held_bytes(),
             bytes_per_second: rate,
             entries_total: now.entries,
             entries_done: now.entries_done,

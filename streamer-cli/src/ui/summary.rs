@@ -63,7 +63,7 @@ impl Summary {
         let skipped = transferred.tree.is_none() && transferred.root.is_none();
         let bytes_moved = match skipped {
             true => 0,
-            false => receipt.bytes.saturating_sub(moved.resumed_bytes),
+            false => receipt.bytes.saturating_sub(moved.held_bytes()),
         };
         Self {
             message_type: "summary",

@@ -12,6 +12,7 @@ use crate::wire::message::Entry;
 pub struct Progress {
     total_bytes: AtomicU64,
     moved_bytes: AtomicU64,
+    moved_before_bytes: AtomicU64,
     resumed_bytes: AtomicU64,
     entries: AtomicU64,
     entries_done: AtomicU64,
@@ -49,12 +50,28 @@ pub struct Snapshot {
     pub total_bytes: u64,
     /// Bytes that crossed the network in this run: sent, or received and proven.
     pub moved_bytes: u64,
-    /// Bytes that an earlier run had moved.
+    /// Those of them that had moved before this session began.
+    pub moved_before_bytes: u64,
+    /// Bytes that were there when this session began: moved by an earlier run, or session.
     pub resumed_bytes: u64,
     /// Entries offered so far.
     pub entries: u64,
     /// Entries in place.
     pub entries_done: u64,
+}
+
+impl Snapshot {
+    /// Bytes that are there now, as far as known.
+    pub fn present_bytes(&self) -> u64 {
+        let moved = self.moved_bytes.saturating_sub(self.moved_before_bytes);
+        let present = self.resumed_bytes.saturating_add(moved);
+        present.min(self.total_bytes)
+    }
+
+    /// Bytes that an earlier run had moved.
+    pub fn held_bytes(&self) -> u64 {
+        self.resumed_bytes.saturating_sub(self.moved_before_bytes)
+    }
 }
 
 impl Progress {
@@ -72,6 +89,7 @@ impl Progress {
         Snapshot {
             total_bytes: read(&self.total_bytes),
             moved_bytes: read(&self.moved_bytes),
+            moved_before_bytes: read(&self.moved_before_bytes),
             resumed_bytes: read(&self.resumed_bytes),
             entries: read(&self.entries),
             entries_done: read(&self.entries_done),
@@ -88,6 +106,8 @@ impl Progress {
         ] {
             counter.store(0, Ordering::Relaxed);
         }
+        let moved = self.moved_bytes.load(Ordering::Relaxed);
+        self.moved_before_bytes.store(moved, Ordering::Relaxed);
     }
 
     pub(crate) fn on_offered(&self, entries: u64, bytes: u64) {
@@ -117,5 +137,30 @@ impl Progress {
 impl fmt::Debug for Progress {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_tuple("Progress").field(&self.snapshot()).finish()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_session_finds_of_the_one_before_is_counted_once() {
+        let progress = Progress::default();
+        progress.on_session();
+        progress.on_offered(1, 100);
+        progress.on_resumed(20);
+        progress.on_moved(50);
+        let first = progress.snapshot();
+        assert_eq!((first.present_bytes(), first.held_bytes()), (70, 20));
+        // Five bytes that were sent got lost with the connection.
+        progress.on_session();
+        progress.on_offered(1, 100);
+        progress.on_resumed(65);
+        let second = progress.snapshot();
+        assert_eq!((second.present_bytes(), second.held_bytes()), (65, 15));
+        progress.on_moved(35);
+        let end = progress.snapshot();
+        assert_eq!((end.present_bytes(), end.moved_bytes), (100, 85));
     }
 }
