@@ -517,7 +517,7 @@ const FAREWELL: Duration = Duration::from_secs(5);
 
 /// Longest wait for a file system once somebody asks to stop. With the farewell, and what a program
 /// grants its threads in the end, it is less than the 30 s after which Slurm kills.
-const PUT_AWAY: Duration = Duration::from_secs(15);
+pub(super) const PUT_AWAY: Duration = Duration::from_secs(15);
 
 #[cfg(test)]
 mod tests {

@@ -13,6 +13,7 @@ use tokio_tungstenite::tungstenite::protocol::Message;
 use crate::error::ErrorCode;
 use crate::hash::{Hash, root_of};
 use crate::net::progress::Progress;
+use crate::net::receive::PUT_AWAY;
 use crate::net::ws::in_order::InOrderHasher;
 use crate::net::ws::{
     Failure, Hear, INIT_TIMEOUT, MESSAGE_QUEUE, PlainLink, broken, conclude, hear, input, leave,
@@ -58,7 +59,8 @@ pub async fn receive(
         result = receiving.run(&mut from) => result,
         code = stop => Err(Ending::Ours(code).into()),
     };
-    receiving.put_away().await;
+    // Whoever asks to stop does not wait for a disk that hangs.
+    let _ = timeout(PUT_AWAY, receiving.put_away()).await;
     let why = result.as_ref().err().and_then(Failure::farewell);
     leave(&mut say, &mut from, why.map(|code| (code, Role::Receiver))).await;
     conclude(result, &path, "accept")
@@ -234,13 +236,12 @@ impl Writer {
     }
 }
 
-/// Proves every block, and gives the file its name.
+/// Gives the file its name, or leaves nothing of it.
 fn name(file: &PartialFile, hashes: &[Hash]) -> Result<Hash, StoreError> {
     let root = root_of(hashes);
-    for (block, hash) in (0..).zip(hashes) {
-        file.prove(block, *hash)?;
-    }
-    file.finish(root)?;
+    // Nothing for the journal: whoever sends it again is another source to it.
+    file.put_hashes(hashes);
+    file.finish(root).inspect_err(|_| file.discard())?;
     // There is no receipt in this protocol.
     file.settle()?;
     Ok(root)
@@ -267,5 +268,53 @@ fn transferred(bytes: u64, root: Option<Hash>) -> Transferred {
         tree: None,
         lanes: 1,
         is_settled: true,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::*;
+    use crate::limits::BLOCK_MIN_BYTES;
+    use crate::store::target::TargetPolicy;
+
+    const SIZE: u64 = BLOCK_MIN_BYTES + 5;
+
+    /// A file of zeros that is all there but for its name.
+    fn written(path: &Path) -> Arc<PartialFile> {
+        let target = Target::new(path, TargetPolicy::default());
+        let prepared = target.prepare(&entry_of(SIZE), &Leaving::default());
+        let Ok(Prepared::File(file, _)) = prepared else {
+            panic!("not prepared")
+        };
+        file.write_all_at(&[0; SIZE as usize], 0).unwrap();
+        file
+    }
+
+    fn hashes(file: &PartialFile) -> Vec<Hash> {
+        let mut hasher = InOrderHasher::new(file.plan());
+        hasher.update(&[0; SIZE as usize]);
+        hasher.finish().1
+    }
+
+    #[test]
+    fn whoever_sends_a_file_again_whose_name_could_not_be_given_is_not_taken_for_another_source() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("target");
+        let names = || std::fs::read_dir(dir.path()).unwrap().count();
+        let file = written(&path);
+        std::fs::write(&path, "taken").unwrap();
+        let error = name(&file, &hashes(&file)).unwrap_err();
+        assert_eq!((error.code, names()), (ErrorCode::TargetExists, 1));
+        std::fs::remove_file(&path).unwrap();
+        // Killed before it could remove anything.
+        let file = written(&path);
+        file.put_hashes(&hashes(&file));
+        drop(file);
+        assert_eq!(names(), 2);
+        let file = written(&path);
+        name(&file, &hashes(&file)).unwrap();
+        assert_eq!(names(), 1);
     }
 }

@@ -264,6 +264,13 @@ impl PartialFile {
         Ok(())
     }
 
+    /// Takes the hashes of all blocks, of a transfer that is not resumed: they are not noted in the journal.
+    pub fn put_hashes(&self, hashes: &[Hash]) {
+        for (slot, hash) in self.hashes().iter_mut().zip(hashes) {
+            *slot = Some(*hash);
+        }
+    }
+
     /// Compares the root, makes the file durable and gives it its name, unless it has it from
     /// an earlier run. The journal stays until `settle`, so that whoever missed
     /// the receipt can ask once more.
@@ -387,9 +394,15 @@ impl PartialFile {
 
     /// Gives up a partial that cannot be resumed: nothing is in it.
     pub fn discard_if_useless(&self) {
+        if self.hashes().iter().all(Option::is_none) {
+            self.discard();
+        }
+    }
+
+    /// Removes what has not got its name.
+    pub fn discard(&self) {
         let is_named = self.named.load(Ordering::Acquire);
-        let is_empty = self.hashes().iter().all(Option::is_none);
-        if !is_named && is_empty && self.check_ours().is_ok() {
+        if !is_named && self.check_ours().is_ok() {
             // Best effort: the error that led here is the one to report.
             let removed = self.places.part.remove();
             let _ = removed.and_then(|()| self.places.journal.remove());
