@@ -260,6 +260,13 @@ pub(crate) fn prepare(stream: &TcpStream) -> io::Result<()> {
     Ok(())
 }
 
+/// The same for one that carries data.
+pub(crate) fn prepare_lane(stream: &TcpStream) -> io::Result<()> {
+    prepare(stream)?;
+    sockopt::set_tcp_user_timeout(stream, LANE_IDLE_TIMEOUT.as_millis() as u32)?;
+    Ok(())
+}
+
 impl AsyncRead for TlsStream {
     fn poll_read(
         self: Pin<&mut Self>,

@@ -24,7 +24,7 @@ use tokio_tungstenite::{WebSocketStream, accept_hdr_async_with_config, client_as
 
 use crate::error::{ErrorCode, Fault};
 use crate::limits;
-use crate::net::tcp::prepare;
+use crate::net::tcp::prepare_lane;
 use crate::net::{TransferError, Transferred};
 use crate::session::{Conclusion, SessionError};
 use crate::store::StoreError;
@@ -70,7 +70,7 @@ pub async fn accept(
     bearer: &BearerCheck,
     busy: &AtomicBool,
 ) -> io::Result<PlainLink> {
-    prepare(&stream)?;
+    prepare_lane(&stream)?;
     let peer = stream.peer_addr()?;
     #[expect(
         clippy::result_large_err,
@@ -121,7 +121,7 @@ enum ConnectError {
 /// Asks the endpoint at the other end to let us in, in plaintext. Compression is not offered.
 async fn connect(stream: TcpStream, bearer: &str) -> Result<PlainLink, ConnectError> {
     let failed = |_| ConnectError::Failed;
-    prepare(&stream).map_err(failed)?;
+    prepare_lane(&stream).map_err(failed)?;
     let peer = stream.peer_addr().map_err(failed)?;
     let mut request = format!("ws://{peer}/")
         .into_client_request()
