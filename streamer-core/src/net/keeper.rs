@@ -368,11 +368,13 @@ impl Finder {
 impl Files {
     /// Names what is finished until it is told to leave, then puts the rest away.
     fn name_all(&self, names: &WorkQueue<Name>) {
+        let mut is_synced = false;
         while let Some(work) = names.pop_all() {
             let mut finished = Vec::new();
             for work in work {
                 match work {
                     Name::Finish { entry, root } => {
+                        is_synced = false;
                         let file = self.open.lock().remove(&entry);
                         finished.extend(file.map(|file| (entry, file, root)));
                     }
@@ -380,6 +382,7 @@ impl Files {
                         self.name(std::mem::take(&mut finished));
                         // A file was synced before it got its name, and its directory after.
                         let synced = self.tree.get().map_or(Ok(()), TreeTarget::finish);
+                        is_synced = synced.is_ok();
                         self.tell(Event::Synced(synced));
                     }
                     Name::Leave { is_settled } => {
@@ -387,7 +390,7 @@ impl Files {
                         if is_settled {
                             self.settle();
                         }
-                        return self.put_all_away();
+                        return self.put_all_away(is_synced);
                     }
                 }
             }
@@ -472,10 +475,15 @@ impl Files {
         }
     }
 
-    fn put_all_away(&self) {
+    /// What is not finished stays, durable. When all `is_synced` nothing is left to be made so, and to wait
+    /// for what others write to this file system would only keep the user waiting.
+    fn put_all_away(&self, is_synced: bool) {
         let left: Vec<_> = self.open.lock().drain().collect();
         for (_, file) in &left {
             file.put_away();
+        }
+        if is_synced && left.is_empty() {
+            return;
         }
         if let Some(tree) = self.tree.get()
             && let Err(error) = tree.sync()
