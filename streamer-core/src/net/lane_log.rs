@@ -48,6 +48,11 @@ impl LaneLog {
         runs.collect()
     }
 
+    /// Whether the lane is lost.
+    pub(crate) fn is_closed(&self) -> bool {
+        self.lock().is_none()
+    }
+
     fn lock(&self) -> MutexGuard<'_, Option<BTreeMap<u32, Vec<BlockRun>>>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }

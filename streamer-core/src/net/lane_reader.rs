@@ -218,10 +218,11 @@ impl LaneReader {
                 Some(work) => work,
                 None => {
                     self.flush()?;
-                    let Some(work) = queue.pop() else {
-                        return Ok(());
-                    };
-                    work
+                    match queue.pop_unless(|| self.log.is_closed()) {
+                        Some(work) => work,
+                        None if self.log.is_closed() => return Err(Stop::Lost),
+                        None => return Ok(()),
+                    }
                 }
             };
             self.work(work, queue)?;

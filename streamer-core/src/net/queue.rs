@@ -43,9 +43,14 @@ impl<T> WorkQueue<T> {
 
     /// Waits for work; `None` once the queue is closed. Work that is left then is dropped.
     pub(crate) fn pop(&self) -> Option<T> {
+        self.pop_unless(|| false)
+    }
+
+    /// The same; `None` also when `is_over` says so, which is asked at first and whenever it is woken.
+    pub(crate) fn pop_unless(&self, is_over: impl Fn() -> bool) -> Option<T> {
         let mut inner = self.lock();
         loop {
-            if inner.closed {
+            if inner.closed || is_over() {
                 return None;
             }
             if let Some(work) = inner.work.pop_front() {
@@ -99,6 +104,13 @@ impl<T> WorkQueue<T> {
         Some(all)
     }
 
+    /// Lets every thread ask whether it is over.
+    pub(crate) fn wake_all(&self) {
+        // Whoever looks holds the lock until it waits: nobody misses this in between.
+        drop(self.lock());
+        self.changed.notify_all();
+    }
+
     /// Lets every thread leave.
     pub(crate) fn close(&self) {
         self.lock().closed = true;
@@ -120,7 +132,26 @@ impl<T> WorkQueue<T> {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::atomic::{AtomicBool, Ordering};
+
     use super::*;
+
+    #[test]
+    fn whoever_waits_leaves_once_it_is_over_and_takes_nothing_with_it() {
+        let (queue, is_over) = (WorkQueue::new(), AtomicBool::new(false));
+        std::thread::scope(|scope| {
+            let waits = scope.spawn(|| queue.pop_unless(|| is_over.load(Ordering::Relaxed)));
+            while queue.lock().waiting == 0 {
+                std::thread::yield_now();
+            }
+            is_over.store(true, Ordering::Relaxed);
+            queue.wake_all();
+            assert_eq!(waits.join().unwrap(), None);
+        });
+        queue.push(1);
+        assert_eq!(queue.pop_unless(|| true), None);
+        assert_eq!(queue.pop(), Some(1));
+    }
 
     #[test]
     fn what_comes_first_keeps_its_order() {

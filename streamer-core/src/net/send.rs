@@ -271,7 +271,11 @@ impl Driver {
 
     fn on_batch(&mut self, batch: Result<Batch, StoreError>) -> Result<(), TransferError> {
         self.wants_manifest = false;
-        let Batch { entries, last } = match batch {
+        let Batch {
+            source,
+            entries,
+            last,
+        } = match batch {
             Ok(batch) => batch,
             Err(error) => {
                 let _ = self.feed(SenderInput::Stop(error.code));
@@ -317,6 +321,8 @@ impl Driver {
         fit_send_windows(&self.quic_lanes);
         let log = self.logs.remove(&lane);
         let runs = log.map_or_else(Vec::new, |log| log.close());
+        // Its thread may wait for work, for hours.
+        self.queue.wake_all();
         SenderInput::LaneLost { lane, runs }
     }
 
