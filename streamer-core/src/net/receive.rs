@@ -264,7 +264,9 @@ impl Driver {
 
     /// Nothing more comes from it, and what came waits to be heard.
     fn on_lane_ended(&mut self, lane: u16) -> Result<(), TransferError> {
-        if self.watch.on_lost() {
+        // While files are hashed nothing can come, for hours.
+        let is_owed = self.session.unhashed_bytes() == 0;
+        if is_owed && self.watch.on_lost() {
             let reason = "data connections break one after another, and nothing arrives";
             return Err(TransferError::Lost(reason.to_owned()));
         }
