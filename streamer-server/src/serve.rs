@@ -74,6 +74,13 @@ pub struct Served {
     pub transport: Transport,
 }
 
+impl Served {
+    /// Entries that did not arrive.
+    fn failed(&self) -> u32 {
+        self.transferred.conclusion.receipt.failed
+    }
+}
+
 /// Binds, announces, serves one transfer, leaves.
 ///
 /// `stop` ends it early, with the code to tell the client: what arrived is made durable. A session rests while
@@ -275,6 +282,11 @@ impl<P: Pace> Life<P> {
                         sessions,
                         elapsed,
                         transport,
+                    };
+                    let served = match self.unheard.take() {
+                        // What was complete stays so, whatever is found by who comes after it.
+                        Some(earlier) if earlier.failed() < served.failed() => earlier,
+                        _ => served,
                     };
                     if is_settled {
                         return Ok(served);

@@ -11,9 +11,10 @@ use streamer_core::net::tcp::{Connector, TlsStream};
 use streamer_core::net::{Progress, Transferred, send};
 use streamer_core::session::hello;
 use streamer_core::store::source::Source;
+use streamer_core::store::walk::Walk;
 use streamer_core::wire::message::{
-    Abort, Answer, Complete, Decision, Done, EntryRoot, Finish, Message, Offer, Outcome, Role,
-    SessionId, Verdict,
+    Abort, Answer, Complete, Decision, Done, Entry, EntryRoot, Finish, Message, Offer, Outcome,
+    Role, SessionId, Verdict,
 };
 use streamer_core::{ErrorCode, Transport};
 use tokio::io::AsyncWriteExt as _;
@@ -74,6 +75,22 @@ async fn a_client_that_waited_hears_that_the_transfer_is_over() {
 }
 
 #[tokio::test]
+async fn a_transfer_that_is_complete_stays_so_whatever_the_next_client_brings() {
+    let mut world = World::receiving().await;
+    let tree = world.path("tree");
+    std::fs::create_dir(&tree).unwrap();
+    std::fs::write(tree.join("file"), "").unwrap();
+    let source = Source::open(&tree).unwrap();
+    drop(almost_send_all(&world, &source, Vanishes::BeforeTheReceipt).await);
+    std::fs::write(tree.join("file"), "of another size").unwrap();
+    let sent = send_as(&world, SessionId([8; 16]), source).await;
+    assert_eq!(sent.conclusion.failures[0].code, ErrorCode::TargetExists);
+    let served = world.assert_served().await.transferred;
+    assert_eq!(served.conclusion.receipt.entries, 2);
+    assert!(served.conclusion.failures.is_empty());
+}
+
+#[tokio::test]
 async fn a_receipt_that_nobody_hears_is_success_all_the_same() {
     let mut world = World::receiving().await;
     drop(almost_send(&world, Vanishes::BeforeTheReceipt).await);
@@ -131,13 +148,26 @@ async fn a_client_that_has_everything_and_vanishes_is_waited_for_no_longer_than_
 
 /// Sends an empty file as far as that, and reads on until the endpoint has done its part.
 async fn almost_send(world: &World, vanishes: Vanishes) -> TlsStream {
+    almost_send_all(world, &source(world), vanishes).await
+}
+
+/// The same with whatever holds nothing but empty files.
+async fn almost_send_all(world: &World, source: &Source, vanishes: Vanishes) -> TlsStream {
     let connector = Connector::new(&world.coordinates.secret).unwrap();
     let mut control = connector.connect(world.address).await.unwrap();
-    let entries = vec![source(world).one_file().unwrap().entry()];
-    let complete = EntryRoot {
-        entry: 0,
-        root: Hash::of(&[]),
+    let entries: Vec<Entry> = match source {
+        Source::File(file) => vec![file.entry()],
+        Source::Tree(tree) => Walk::new(Arc::clone(tree), None).unwrap().collect(),
     };
+    let count = u32::try_from(entries.len()).unwrap();
+    let files = (0..)
+        .zip(&entries)
+        .filter(|(_, entry)| entry.plan().is_some());
+    let roots = files.map(|(entry, _)| EntryRoot {
+        entry,
+        root: Hash::of(&[]),
+    });
+    let roots = roots.collect();
     let exchange = [
         (
             Message::Hello(hello(Role::Sender, SessionId([9; 16]), 0)),
@@ -151,19 +181,14 @@ async fn almost_send(world: &World, vanishes: Vanishes) -> TlsStream {
             }),
             "Answer",
         ),
-        (
-            Message::Complete(Complete {
-                roots: vec![complete],
-            }),
-            "Done",
-        ),
+        (Message::Complete(Complete { roots }), "Done"),
     ];
     for (message, answer) in exchange {
         write_message(&mut control, &message).await.unwrap();
         assert_eq!(read_message(&mut control).await.unwrap().name(), answer);
     }
     if vanishes == Vanishes::BeforeTheReceipt {
-        let finish = Message::Finish(Finish { entries: 1 });
+        let finish = Message::Finish(Finish { entries: count });
         write_message(&mut control, &finish).await.unwrap();
         // Its half of the connection ends without a word: whether the receipt came is not said.
         assert_eq!(read_message(&mut control).await.unwrap().name(), "Receipt");
@@ -181,6 +206,10 @@ fn source(world: &World) -> Source {
 }
 
 async fn send_again(world: &World, session: SessionId) -> Transferred {
+    send_as(world, session, source(world)).await
+}
+
+async fn send_as(world: &World, session: SessionId, source: Source) -> Transferred {
     let dialled = dial(&world.coordinates, Choice::Quic, DEADLINE).await;
     let Dialled::Quic {
         endpoint,
@@ -193,7 +222,7 @@ async fn send_again(world: &World, session: SessionId) -> Transferred {
     let (link, _lanes) = Link::quic(connection, control, session, None);
     let progress = Arc::<Progress>::default();
     let never = std::future::pending();
-    let sent = send::send(link, source(world), Default::default(), progress, never).await;
+    let sent = send::send(link, source, Default::default(), progress, never).await;
     endpoint.close().await;
     sent.unwrap()
 }
