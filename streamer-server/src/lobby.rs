@@ -105,8 +105,9 @@ impl Lobby {
         }
     }
 
-    /// More than a session may have are dropped, which closes them: their client dials others.
-    fn keep(&mut self, lane: Caller) {
+    /// Keeps a lane for a session that may begin. More than a session may have are dropped, which closes
+    /// them: their client dials others.
+    pub(crate) fn keep(&mut self, lane: Caller) {
         self.let_go();
         if self.early_lanes.len() < limits::LANES_MAX {
             self.early_lanes.push(lane);

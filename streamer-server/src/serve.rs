@@ -383,9 +383,13 @@ impl<P: Pace> Life<P> {
                         }
                     };
                     if caller.hello.lane > 0 {
-                        if caller.hello.session == served {
+                        let session = caller.hello.session;
+                        let is_next = |next: &Caller| next.hello.session == session;
+                        if session == served {
                             // More than a session may have are dropped, which closes them.
                             let _ = lanes.try_send(caller.into_lane());
+                        } else if contender.as_ref().is_some_and(is_next) {
+                            self.lobby.keep(caller);
                         }
                         continue;
                     }
