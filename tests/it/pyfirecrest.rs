@@ -191,7 +191,7 @@ fn our_package_raises_what_failed_and_returns_what_was_verified() {
     let demo = Demo::start();
     let here = file::directory();
     let source = demo.home().join("source.bin");
-    file::random(&source, (3 << 20) + 1);
+    file::random(&source, (256 << 20) + 1);
     let transfer = demo.transfer("download", &source);
     let receive = |target: &Path, coordinates: &str| {
         let mut python = Environment::Ours.program("python");
@@ -207,8 +207,16 @@ fn our_package_raises_what_failed_and_returns_what_was_verified() {
     assert!(said.contains("raised: CoordinatesError 11 "), "{said}");
 
     let copy = here.path().join("copy");
+    let mut failing = Environment::Ours.program("python");
+    failing
+        .arg(script("our_package.py"))
+        .arg(&copy)
+        .arg("failing");
+    let said = text(&fed(&mut failing, &transfer.coordinates));
+    assert!(said.contains("raised: nobody reads this"), "{said}");
+    // Nobody writes it any more.
     let said = receive(&copy, &transfer.coordinates);
-    assert!(said.contains("done: 3145729 "), "{said}");
+    assert!(said.contains("done: 268435457 "), "{said}");
     assert!(!said.contains(" ws "), "{said}");
     assert_eq!(file::sha256(&copy), file::sha256(&source));
     assert_eq!(demo.ended(&transfer.job)["status"]["state"], "COMPLETED");

@@ -1,4 +1,5 @@
-"""Receives by our package; argument: the target. The coordinates are read from standard input.
+"""Receives by our package; arguments: the target, and a word for a reporter that fails. The
+coordinates are read from standard input.
 
 Prints the result, or the exception and what it says about itself.
 """
@@ -32,6 +33,13 @@ class Reporter:
         self.progressed += 1
 
 
+class Failing(Reporter):
+    """As on a terminal that is closed."""
+
+    def progress(self, current, total, prefix="", suffix="", length=40):
+        raise BrokenPipeError("nobody reads this")
+
+
 async def main():
     try:
         config = streamer_client.set_coordinates(sys.stdin.read())
@@ -39,11 +47,17 @@ async def main():
         config.target = sys.argv[1]
         config.wait = 10
         reporter = Reporter()
+        if len(sys.argv) > 2:
+            reporter = Failing()
+            # Before all is there.
+            streamer_client._PROGRESS_SECONDS = 0.001
         result = await streamer_client.client_receive(config, reporter)
         assert reporter.progressed > 0
         print("done:", result.bytes, result.transport, result.blake3)
     except streamer_client.StreamerError as error:
         print("raised:", type(error).__name__, error.exit_code, error.hint, "|", error)
+    except BrokenPipeError as error:
+        print("raised:", error)
 
 
 asyncio.run(main())
