@@ -1,16 +1,20 @@
 //! The side that gets the bytes.
 
+mod entries;
+mod losses;
+
 use std::collections::{BTreeMap, VecDeque};
 
-use crate::blocks::{BlockPlan, BlockSet};
+use self::entries::{Pending, Phase};
+use self::losses::Loss;
+use crate::blocks::BlockPlan;
 use crate::error::{ErrorCode, ProtocolError};
 use crate::hash::Hash;
 use crate::limits;
 use crate::session::{Conclusion, FIRST_ENTRY, SessionError, check_control, check_hello, hello};
 use crate::wire::message::{
-    Abort, Again, Answer, Complete, Decision, Done, Entry, EntryFailure, EntryKind, EntryRoot,
-    EntryRun, Finish, Held, Hello, LaneBlocks, Message, Offer, Outcome, Receipt, Role, SessionId,
-    Verdict, Wanted,
+    Abort, Complete, Entry, EntryFailure, EntryKind, Finish, Hello, Message, Offer, Receipt, Role,
+    SessionId, Wanted,
 };
 
 /// State machine of the receiver. See the module for how to drive it.
@@ -180,40 +184,6 @@ struct Transferring {
     entries: BTreeMap<u32, Pending>,
     /// The lane that the sender has lost.
     loss: Option<Loss>,
-}
-
-#[derive(Debug, Clone)]
-struct Loss {
-    lane: u16,
-    /// Of each entry, the blocks that it had been given and that had not arrived.
-    blocks: BTreeMap<u32, BlockSet>,
-    /// All of them are named.
-    is_told: bool,
-}
-
-#[derive(Debug, Clone)]
-struct Pending {
-    plan: Option<BlockPlan>,
-    phase: Phase,
-    /// Why it fails, whatever is found: known before the target was looked at.
-    failure: Option<ErrorCode>,
-}
-
-#[derive(Debug, Clone)]
-enum Phase {
-    Preparing,
-    /// As before, but its verdict was said beforehand: all of it may come at any time.
-    Expected {
-        root: Option<Hash>,
-    },
-    Receiving {
-        proven: BlockSet,
-        /// Blocks that were proven before: the sender hashes its own.
-        held: u64,
-        retries: u32,
-        root: Option<Hash>,
-    },
-    Finishing,
 }
 
 impl Receiver {
@@ -445,234 +415,9 @@ impl Receiver {
         Ok(())
     }
 
-    fn on_prepared(&mut self, entry: u32, preparation: Preparation) {
-        let Some(pending) = self.pending(entry) else {
-            return;
-        };
-        // The verdict on what is expected was said beforehand, and its root may be known.
-        let (is_said, root) = match pending.phase {
-            Phase::Preparing => (false, None),
-            Phase::Expected { root } => (true, root),
-            Phase::Receiving { .. } | Phase::Finishing => return,
-        };
-        let preparation = match pending.failure {
-            Some(code) => Preparation::Refused(code),
-            None => preparation,
-        };
-        let decision = match (preparation, pending.plan) {
-            (Preparation::Data(held), Some(plan)) => match proven_blocks(plan, &held) {
-                Some(proven) => {
-                    pending.phase = Phase::Receiving {
-                        held: proven.len(),
-                        proven,
-                        retries: 0,
-                        root,
-                    };
-                    // Held blocks that were not there when the verdict was said come all the
-                    // same, and are let pass.
-                    if !is_said {
-                        self.announce(entry, &held);
-                    }
-                    Decision::Send
-                }
-                None => Decision::Refuse(ErrorCode::Internal),
-            },
-            (Preparation::Data(_), None) | (Preparation::Noted, _) => {
-                Decision::Refuse(ErrorCode::Internal)
-            }
-            (Preparation::NoData, _) => Decision::NoData,
-            (Preparation::Refused(code), _) => Decision::Refuse(code),
-        };
-        if is_said {
-            // Anything else than what was said comes as an outcome.
-            return match decision {
-                Decision::Send => self.finish_entry_if_complete(entry),
-                Decision::NoData => self.conclude(entry, Some(ErrorCode::TargetExists)),
-                Decision::Refuse(code) => self.conclude(entry, Some(code)),
-            };
-        }
-        self.answer(Verdict { entry, decision });
-        match decision {
-            Decision::Send => {}
-            Decision::NoData => self.forget(entry, None),
-            Decision::Refuse(code) => self.forget(entry, Some(code)),
-        }
-    }
-
-    /// Tells the sender what is held, in messages within their bound.
-    fn announce(&mut self, entry: u32, held: &[(u64, Vec<Hash>)]) {
-        for (first, hashes) in held {
-            let mut first_block = *first;
-            for hashes in hashes.chunks(limits::HELD_MAX_HASHES) {
-                let held = Held {
-                    entry,
-                    first_block,
-                    hashes: hashes.to_vec(),
-                };
-                self.outputs
-                    .push_back(ReceiverOutput::Send(Message::Held(held)));
-                first_block += hashes.len() as u64;
-            }
-        }
-    }
-
-    /// Adds a verdict to the answer that is still waiting to be sent, or starts one.
-    fn answer(&mut self, verdict: Verdict) {
-        if let Some(ReceiverOutput::Send(Message::Answer(answer))) = self.outputs.back_mut()
-            && answer.verdicts.len() < limits::BATCH_MAX_ENTRIES
-        {
-            return answer.verdicts.push(verdict);
-        }
-        let answer = Message::Answer(Answer {
-            verdicts: vec![verdict],
-        });
-        self.outputs.push_back(ReceiverOutput::Send(answer));
-    }
-
-    fn on_proven(&mut self, entry: u32, block: u64) {
-        let Some(pending) = self.pending(entry) else {
-            return;
-        };
-        if let Phase::Receiving { proven, .. } = &mut pending.phase {
-            proven.insert(block);
-            self.finish_entry_if_complete(entry);
-        }
-    }
-
-    fn on_damaged(&mut self, entry: u32, block: u64) {
-        let Some(pending) = self.pending(entry) else {
-            return;
-        };
-        let exists = pending.plan.is_some_and(|plan| block < plan.count());
-        let (
-            Phase::Receiving {
-                retries, proven, ..
-            },
-            true,
-        ) = (&mut pending.phase, exists)
-        else {
-            return;
-        };
-        proven.remove(block);
-        *retries += 1;
-        if *retries > limits::ENTRY_MAX_REPEATS {
-            return self.suspend(entry, ErrorCode::HashMismatch);
-        }
-        let again = Message::Again(Again { entry, block });
-        self.outputs.push_back(ReceiverOutput::Send(again));
-    }
-
     fn on_complete(&mut self, complete: &Complete) -> Result<(), SessionError> {
         let mut roots = complete.roots.iter();
         roots.try_for_each(|root| self.on_root(*root))
-    }
-
-    fn on_root(
-        &mut self,
-        EntryRoot {
-            entry,
-            root: theirs,
-        }: EntryRoot,
-    ) -> Result<(), SessionError> {
-        let Some(pending) = self.pending(entry) else {
-            return self.check_past(entry);
-        };
-        match &mut pending.phase {
-            Phase::Receiving {
-                root: root @ None, ..
-            }
-            | Phase::Expected { root: root @ None } => *root = Some(theirs),
-            _ => return Err(ProtocolError::Misbehaved("completed an entry out of order").into()),
-        }
-        self.finish_entry_if_complete(entry);
-        Ok(())
-    }
-
-    fn finish_entry_if_complete(&mut self, entry: u32) {
-        let Some(pending) = self.pending(entry) else {
-            return;
-        };
-        if let Phase::Receiving {
-            proven,
-            root: Some(root),
-            ..
-        } = &pending.phase
-            && proven.is_full()
-        {
-            let root = *root;
-            pending.phase = Phase::Finishing;
-            self.outputs
-                .push_back(ReceiverOutput::Finish { entry, root });
-        }
-    }
-
-    fn on_lane_lost(&mut self, lost: &LaneBlocks) -> Result<(), SessionError> {
-        let State::Transferring(transfer) = &mut self.state else {
-            return Ok(());
-        };
-        let misbehaved = |what| Err(ProtocolError::Misbehaved(what).into());
-        let loss = transfer.loss.get_or_insert_with(|| Loss {
-            lane: lost.lane,
-            blocks: BTreeMap::new(),
-            is_told: false,
-        });
-        if lost.lane == 0 || loss.lane != lost.lane || loss.is_told {
-            return misbehaved("lost the control stream, or two lanes at once");
-        }
-        for EntryRun { entry, run } in lost.runs.iter().copied() {
-            if entry >= transfer.offered {
-                return misbehaved("lost blocks of what was not offered");
-            }
-            // Whoever is over, or has everything, lacks nothing.
-            let Some(pending) = transfer.entries.get(&entry) else {
-                continue;
-            };
-            let (plan, proven) = match (&pending.phase, pending.plan) {
-                (Phase::Receiving { proven, .. }, Some(plan)) => (plan, Some(proven)),
-                (Phase::Expected { .. }, Some(plan)) => (plan, None),
-                (Phase::Finishing, _) => continue,
-                _ => return misbehaved("lost blocks before the verdict"),
-            };
-            if run.count == 0 || run.blocks().end > plan.count() {
-                return misbehaved("lost no block, or one beyond the end");
-            }
-            let doubted = loss.blocks.entry(entry);
-            let doubted = doubted.or_insert_with(|| BlockSet::new(plan));
-            let is_proven = |block| proven.is_some_and(|proven| proven.contains(block));
-            for block in run.blocks().filter(|block| !is_proven(*block)) {
-                doubted.insert(block);
-            }
-        }
-        if lost.last {
-            loss.is_told = true;
-            let lane = lost.lane;
-            self.outputs.push_back(ReceiverOutput::DropLane { lane });
-        }
-        Ok(())
-    }
-
-    /// Says what is missing, now that nothing more comes from the lane.
-    fn on_lane_dropped(&mut self, lane: u16) {
-        let State::Transferring(transfer) = &mut self.state else {
-            return;
-        };
-        let is_it = |loss: &mut Loss| loss.is_told && loss.lane == lane;
-        let Some(loss) = transfer.loss.take_if(is_it) else {
-            return;
-        };
-        let mut runs = Vec::new();
-        for (entry, doubted) in &loss.blocks {
-            let missing = match transfer.entries.get(entry).map(|pending| &pending.phase) {
-                Some(Phase::Receiving { proven, .. }) => doubted.without(proven),
-                Some(Phase::Expected { .. }) => doubted.runs(),
-                Some(Phase::Preparing | Phase::Finishing) | None => continue,
-            };
-            let missing = missing.into_iter();
-            runs.extend(missing.map(|run| EntryRun { entry: *entry, run }));
-        }
-        let batches = LaneBlocks::batches(lane, &runs).into_iter();
-        let messages = batches.map(Message::Missing);
-        self.outputs.extend(messages.map(ReceiverOutput::Send));
     }
 
     fn on_failed(&mut self, failure: EntryFailure) -> Result<(), SessionError> {
@@ -683,57 +428,6 @@ impl Receiver {
             Some(_) => self.suspend(failure.entry, failure.code),
         }
         Ok(())
-    }
-
-    fn suspend(&mut self, entry: u32, code: ErrorCode) {
-        let Some(pending) = self.pending(entry) else {
-            return;
-        };
-        let is_prepared = !matches!(pending.phase, Phase::Preparing);
-        if pending.failure.is_none() {
-            pending.failure = Some(code);
-            self.outputs.push_back(ReceiverOutput::Suspend { entry });
-        }
-        // Whoever looks at targets may be far from this one: its answer frees the place.
-        if is_prepared {
-            self.conclude(entry, Some(code));
-        }
-    }
-
-    fn conclude(&mut self, entry: u32, failure: Option<ErrorCode>) {
-        self.forget(entry, failure);
-        let outcome = Outcome { entry, failure };
-        if let Some(ReceiverOutput::Send(Message::Done(done))) = self.outputs.back_mut()
-            && done.outcomes.len() < limits::BATCH_MAX_ENTRIES
-        {
-            return done.outcomes.push(outcome);
-        }
-        let done = Message::Done(Done {
-            outcomes: vec![outcome],
-        });
-        self.outputs.push_back(ReceiverOutput::Send(done));
-    }
-
-    fn forget(&mut self, entry: u32, failure: Option<ErrorCode>) {
-        let State::Transferring(transfer) = &mut self.state else {
-            return;
-        };
-        let Some(pending) = transfer.entries.remove(&entry) else {
-            return;
-        };
-        self.totals.count(pending.plan, failure.is_some());
-        if let Some(code) = failure
-            && self.failures.len() < limits::RECEIPT_MAX_FAILURES
-        {
-            self.failures.push(EntryFailure { entry, code });
-        }
-        let release = ReceiverOutput::Release { entry, failure };
-        // In front of what is still waiting to be sent, so that messages can grow.
-        match self.outputs.pop_back() {
-            Some(last @ ReceiverOutput::Send(_)) => self.outputs.extend([release, last]),
-            Some(other) => self.outputs.extend([other, release]),
-            None => self.outputs.push_back(release),
-        }
     }
 
     fn on_finish(&mut self, finish: Finish) -> Result<(), SessionError> {
@@ -787,30 +481,4 @@ impl Receiver {
             _ => Err(ProtocolError::Misbehaved("named an entry that was not offered").into()),
         }
     }
-
-    fn phase(&self, entry: u32) -> Option<&Phase> {
-        match &self.state {
-            State::Transferring(transfer) => transfer.entries.get(&entry).map(|p| &p.phase),
-            _ => None,
-        }
-    }
-
-    fn pending(&mut self, entry: u32) -> Option<&mut Pending> {
-        match &mut self.state {
-            State::Transferring(transfer) => transfer.entries.get_mut(&entry),
-            _ => None,
-        }
-    }
-}
-
-/// The blocks of these runs; `None` when one is there twice or beyond the end of the file.
-fn proven_blocks(plan: BlockPlan, held: &[(u64, Vec<Hash>)]) -> Option<BlockSet> {
-    let mut proven = BlockSet::new(plan);
-    for (first, hashes) in held {
-        let end = first.checked_add(hashes.len() as u64)?;
-        if !(*first..end).all(|block| proven.insert(block)) {
-            return None;
-        }
-    }
-    Some(proven)
 }
