@@ -1,17 +1,21 @@
 //! Finds the endpoint that coordinates lead to.
 
+mod attempt;
+mod error;
+
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
-use std::fmt;
 use std::io;
 use std::net::SocketAddr;
-use std::pin::pin;
 use std::time::Duration;
 
-use futures_util::future::{Either, select};
 use tokio::task::JoinSet;
-use tokio::time::{Instant, sleep_until, timeout};
+use tokio::time::{Instant, sleep_until};
 
+pub(in crate::net) use self::attempt::{ATTEMPT_TIMEOUT, AttemptError, try_tls};
+use self::attempt::{try_near, try_quic, wait_for};
+use self::error::Failures;
+pub use self::error::{DialError, Reason};
 use crate::coordinates::{Coordinates, Transport};
 use crate::dial_plan::{DialPlan, PORT_STAGGER, Round};
 use crate::net::quic::{BindError, Endpoint};
@@ -199,13 +203,6 @@ struct Attempt {
     result: Result<Dialled, AttemptError>,
 }
 
-pub(super) enum AttemptError {
-    /// Somebody answered who is not our endpoint.
-    Stranger,
-    Silent,
-    Local(String),
-}
-
 /// Of addresses.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 enum Family {
@@ -371,247 +368,14 @@ impl Dialers {
 }
 
 /// With the scope that a link-local address has.
-pub(super) fn at_port(mut host: SocketAddr, port: u16) -> SocketAddr {
+pub(in crate::net) fn at_port(mut host: SocketAddr, port: u16) -> SocketAddr {
     host.set_port(port);
     host
 }
 
-/// A timer would wait to the end of a millisecond, also for what is due.
-async fn wait_for(at: Instant) {
-    if at > Instant::now() {
-        sleep_until(at).await;
-    }
-}
-
-/// Over QUIC, or over TLS where `near` finds it the better one. Both are dialled at once: TCP
-/// first, since the keys of QUIC take longer to make than its packet to send.
-async fn try_quic(
-    endpoint: Endpoint,
-    near: impl Future<Output = Option<Dialled>>,
-    peer: SocketAddr,
-) -> Result<Dialled, AttemptError> {
-    let near = pin!(near);
-    let quic = pin!(connect_quic(endpoint.clone(), peer));
-    // Of a connection that is dropped the endpoint is told.
-    let (connected, near) = match select(near, quic).await {
-        Either::Left((Some(dialled), _)) => return Ok(dialled),
-        Either::Left((None, quic)) => (quic.await, None),
-        Either::Right((connected, near)) => (connected, Some(near)),
-    };
-    let connection = connected?;
-    if is_cheaper_over_tcp(connection.min_rtt())
-        && let Some(near) = near
-        && let Some(dialled) = near.await
-    {
-        connection.close(quinn::VarInt::from_u32(0), &[]);
-        return Ok(dialled);
-    }
-    Ok(Dialled::Quic {
-        endpoint,
-        connection,
-    })
-}
-
-async fn connect_quic(
-    endpoint: Endpoint,
-    peer: SocketAddr,
-) -> Result<quinn::Connection, AttemptError> {
-    let connecting = endpoint
-        .connect(peer)
-        .map_err(|error| AttemptError::Local(error.to_string()))?;
-    match timeout(ATTEMPT_TIMEOUT, connecting).await {
-        Ok(Ok(connection)) => Ok(connection),
-        Ok(Err(quinn::ConnectionError::TransportError(_))) => Err(AttemptError::Stranger),
-        Ok(Err(_)) | Err(_) => Err(AttemptError::Silent),
-    }
-}
-
-/// Over TLS, where the path is so short that TCP is the cheaper one: `None` where it is not, or
-/// TCP does not get through. So many spare connections are begun with it, and given up with it.
-async fn try_near(connector: Option<Connector>, peer: SocketAddr, spare: u16) -> Option<Dialled> {
-    let connector = connector?;
-    let mut begun = JoinSet::new();
-    for _ in 0..spare.min(MAX_SPARE) {
-        begun.spawn(connect_near(connector.clone(), peer));
-    }
-    // Goes first: what is spawned waits for its turn.
-    let stream = connect_near(connector.clone(), peer).await?;
-    Some(Dialled::Tls {
-        stream: Box::new(stream),
-        connector,
-        preferred: true,
-        spare: begun,
-    })
-}
-
-async fn connect_near(connector: Connector, peer: SocketAddr) -> Option<TlsStream> {
-    let socket = timeout(NEAR, connector.open(peer)).await.ok()?.ok()?;
-    let handshake = timeout(PREFER_WAIT, connector.shake_hands(socket));
-    handshake.await.ok()?.ok()
-}
-
-pub(super) async fn try_tls(
-    connector: Connector,
-    peer: SocketAddr,
-) -> Result<Dialled, AttemptError> {
-    match timeout(ATTEMPT_TIMEOUT, connector.connect(peer)).await {
-        Ok(Ok(stream)) => Ok(Dialled::Tls {
-            connector,
-            stream: Box::new(stream),
-            preferred: false,
-            spare: JoinSet::new(),
-        }),
-        Ok(Err(error)) if error.kind() == io::ErrorKind::InvalidData => Err(AttemptError::Stranger),
-        Ok(Err(_)) | Err(_) => Err(AttemptError::Silent),
-    }
-}
-
-#[derive(Default)]
-struct Failures {
-    stranger: Option<SocketAddr>,
-    local: Option<String>,
-}
-
-impl Failures {
-    fn note(&mut self, peer: SocketAddr, error: AttemptError) {
-        match error {
-            AttemptError::Stranger => self.stranger = Some(peer),
-            AttemptError::Local(what) => self.local = Some(what),
-            AttemptError::Silent => {}
-        }
-    }
-
-    fn into_error(
-        self,
-        hosts: &[SocketAddr],
-        coordinates: &Coordinates,
-        wait: Duration,
-    ) -> DialError {
-        // Where the endpoint has several ports to choose from, others may have the rest of them.
-        let is_alone = coordinates.ports.first() == coordinates.ports.last();
-        if let Some(peer) = self.stranger.filter(|_| is_alone) {
-            return DialError::Stranger { peer };
-        }
-        let shown: Vec<String> = hosts
-            .iter()
-            .take(4)
-            .map(|host| host.ip().to_string())
-            .collect();
-        let more = hosts.len().saturating_sub(shown.len());
-        let mut tried = shown.join(", ");
-        if more > 0 {
-            tried.push_str(&format!(" and {more} more"));
-        }
-        let ports = coordinates.ports;
-        let reason = match (self.local, self.stranger) {
-            (_, Some(peer)) => Reason::Others(peer),
-            (Some(what), None) => Reason::Local(what),
-            (None, None) => Reason::Silent,
-        };
-        DialError::Unreachable {
-            tried,
-            ports: ports.to_string(),
-            wait,
-            reason,
-        }
-    }
-}
-
-/// Nobody was found.
-#[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum DialError {
-    /// No name in the coordinates has an address.
-    #[error("cannot resolve '{name}'")]
-    Resolve {
-        /// The last one tried.
-        name: String,
-        /// Why.
-        source: io::Error,
-    },
-    /// No socket.
-    #[error("cannot open a socket")]
-    Bind(#[from] BindError),
-    /// Nobody answered.
-    #[error("no endpoint answered on {tried}, ports {ports}, within {} s: {reason}", wait.as_secs())]
-    Unreachable {
-        /// Addresses.
-        tried: String,
-        /// Range of ports.
-        ports: String,
-        /// For how long.
-        wait: Duration,
-        /// What was seen last.
-        reason: Reason,
-    },
-    /// Somebody answered who does not hold the secret.
-    #[error("{peer} answered, but does not hold the secret of these coordinates")]
-    Stranger {
-        /// Who.
-        peer: SocketAddr,
-    },
-}
-
-impl DialError {
-    /// Nobody answered at any of these in time, or only a stranger.
-    pub(super) fn unreachable(
-        hosts: &[SocketAddr],
-        stranger: Option<SocketAddr>,
-        coordinates: &Coordinates,
-        wait: Duration,
-    ) -> Self {
-        let failures = Failures {
-            stranger,
-            local: None,
-        };
-        failures.into_error(hosts, coordinates, wait)
-    }
-}
-
-/// Why nobody answered, as far as can be told.
-#[derive(Debug)]
-pub enum Reason {
-    /// No answer of any kind.
-    Silent,
-    /// Packets could not be sent.
-    Local(String),
-    /// Another endpoint answered there, at least.
-    Others(SocketAddr),
-}
-
-impl fmt::Display for Reason {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Silent => f.write_str("no answer"),
-            Self::Local(what) => f.write_str(what),
-            Self::Others(peer) => write!(f, "another one answered at {peer}, this one nowhere"),
-        }
-    }
-}
-
-/// Whether TCP moves more for the same processor time, and cannot lose much on the way: on a
-/// short path, since the kernel and the network card cut and join packets for TCP. On longer
-/// ones QUIC's congestion control is the better one.
-fn is_cheaper_over_tcp(round_trip: Duration) -> bool {
-    round_trip < NEAR
-}
-
-/// A machine on the same campus, or in the next town.
-const NEAR: Duration = Duration::from_millis(10);
-
-/// For TLS to shake hands on a near path.
-const PREFER_WAIT: Duration = Duration::from_millis(250);
-
 /// What TLS grants QUIC, which costs less on the way to the same speed: longer than most round
 /// trips, shorter than anybody's patience.
 const HEAD_START: Duration = Duration::from_millis(250);
-
-/// For one handshake: several round trips of the longest paths, and one lost packet.
-pub(super) const ATTEMPT_TIMEOUT: Duration = Duration::from_secs(3);
-
-/// Connections that are opened before it is known whether they are wanted: the endpoint keeps
-/// few strangers waiting.
-const MAX_SPARE: u16 = 4;
 
 /// Attempts under way at a time.
 const MAX_ATTEMPTS: usize = 256;
@@ -763,11 +527,5 @@ mod tests {
             "{dialled:?}"
         );
         assert!(begun.elapsed() >= wait, "given up early");
-    }
-
-    #[test]
-    fn tcp_is_preferred_on_short_paths_only() {
-        assert!(is_cheaper_over_tcp(Duration::from_micros(300)));
-        assert!(!is_cheaper_over_tcp(Duration::from_millis(15)));
     }
 }
