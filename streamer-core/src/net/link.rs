@@ -8,14 +8,13 @@ use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::{mpsc, oneshot, watch};
-use tokio::task::JoinSet;
 use tokio::time::Instant;
 
 use crate::coordinates::Transport;
 use crate::error::ErrorCode;
 use crate::limits;
 use crate::net::TransferError;
-use crate::net::control::{self, ControlError};
+use crate::net::control::ControlError;
 use crate::net::limit::RateLimit;
 use crate::net::tcp::{Pulse, TlsStream};
 use crate::session::SessionError;
@@ -242,112 +241,8 @@ pub enum Carrier {
     Tls(Box<TlsStream>),
 }
 
-/// The control stream, read and written by tasks of their own, since neither may be
-/// interrupted within a message.
-#[derive(Debug)]
-pub(crate) struct ControlTasks {
-    pub(crate) incoming: mpsc::Receiver<Result<Message, ControlError>>,
-    outgoing: Option<mpsc::Sender<Message>>,
-    reader: JoinSet<()>,
-    writer: JoinSet<()>,
-}
-
-impl ControlTasks {
-    pub(crate) fn spawn(
-        send: Box<dyn AsyncWrite + Send + Unpin>,
-        receive: Box<dyn AsyncRead + Send + Unpin>,
-        greeting: Option<Message>,
-    ) -> Self {
-        let (incoming_tx, incoming) = mpsc::channel(CONTROL_QUEUE_MESSAGES);
-        let (outgoing, outgoing_rx) = mpsc::channel(CONTROL_QUEUE_MESSAGES);
-        let (mut reader, mut writer) = (JoinSet::new(), JoinSet::new());
-        reader.spawn(read_all(receive, incoming_tx, greeting));
-        writer.spawn(write_all(send, outgoing_rx));
-        Self {
-            incoming,
-            outgoing: Some(outgoing),
-            reader,
-            writer,
-        }
-    }
-
-    /// Where messages go; drop it before [`drain`](Self::drain).
-    pub(crate) fn outgoing(&self) -> Option<mpsc::Sender<Message>> {
-        self.outgoing.clone()
-    }
-
-    /// Sends what is left and ends our half of the stream; returns when the peer has ended
-    /// its half, or the connection is gone: whether it ended it in good order and did not give up.
-    /// The caller bounds the time.
-    pub(crate) async fn drain(&mut self, messages: impl IntoIterator<Item = Message>) -> bool {
-        if let Some(outgoing) = self.outgoing.take() {
-            for message in messages {
-                if outgoing.send(message).await.is_err() {
-                    break;
-                }
-            }
-        }
-        let (mut ended_well, mut gave_up) = (false, false);
-        while let Some(message) = self.incoming.recv().await {
-            ended_well = matches!(message, Err(ControlError::Ended));
-            gave_up |= matches!(message, Ok(Message::Abort(_)));
-        }
-        self.reader.join_next().await;
-        self.writer.join_next().await;
-        ended_well && !gave_up
-    }
-
-    /// Ends our half of the stream in good order. The caller bounds the time.
-    pub(crate) async fn end(&mut self) {
-        self.outgoing = None;
-        self.writer.join_next().await;
-    }
-}
-
-async fn read_all(
-    mut stream: Box<dyn AsyncRead + Send + Unpin>,
-    incoming: mpsc::Sender<Result<Message, ControlError>>,
-    greeting: Option<Message>,
-) {
-    if let Some(greeting) = greeting
-        && incoming.send(Ok(greeting)).await.is_err()
-    {
-        return;
-    }
-    loop {
-        let result = control::read_message(&mut stream).await;
-        let failed = result.is_err();
-        if incoming.send(result).await.is_err() || failed {
-            return;
-        }
-    }
-}
-
-async fn write_all(
-    mut stream: Box<dyn AsyncWrite + Send + Unpin>,
-    mut outgoing: mpsc::Receiver<Message>,
-) {
-    while let Some(message) = outgoing.recv().await {
-        // A broken stream is noticed by the reader.
-        if control::write_message(&mut stream, &message).await.is_err() {
-            return;
-        }
-    }
-    let _ = tokio::io::AsyncWriteExt::shutdown(&mut stream).await;
-}
-
-/// Waits for room for one more message; `None` when the stream is gone. Cancel-safe.
-pub(crate) async fn reserve(
-    outgoing: Option<&mpsc::Sender<Message>>,
-) -> Option<mpsc::Permit<'_, Message>> {
-    outgoing?.reserve().await.ok()
-}
-
 /// Longest wait for the first of the connections that carry data.
 const FIRST_LANE: Duration = Duration::from_secs(60);
-
-/// Messages waiting in each direction. Those of a session are few: the window bounds them.
-const CONTROL_QUEUE_MESSAGES: usize = 64;
 
 #[cfg(test)]
 mod tests {
@@ -355,6 +250,7 @@ mod tests {
     use tokio::time::{sleep, timeout};
 
     use super::*;
+    use crate::net::control;
     use crate::blocks::BlockRun;
     use crate::net::send::SenderConfig;
     use crate::net::{Transferred, receive, send};

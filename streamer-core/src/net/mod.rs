@@ -6,6 +6,7 @@ mod buffer;
 mod congestion;
 mod connection_id;
 pub mod control;
+mod conversation;
 
 pub mod dial;
 pub mod error;

@@ -7,16 +7,16 @@ use std::time::Duration;
 
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinSet;
-use tokio::time::{Instant, sleep, sleep_until};
+use tokio::time::sleep;
 
 use crate::error::ErrorCode;
 use crate::limits;
 use crate::net::control::ControlError;
+use crate::net::conversation::Conversation;
 use crate::net::keeper::{During, Keeper, OpenFiles};
 use crate::net::lane::{Event, Inlet, receive_lane};
 use crate::net::limit::RateLimit;
-use crate::net::link::{Carrier, Connection, ControlTasks, Lane, Link, reserve};
-use crate::net::outbox::Outbox;
+use crate::net::link::{Carrier, Connection, Lane, Link};
 use crate::net::progress::Progress;
 use crate::net::quic::fit_receive_windows;
 use crate::net::stall::{Arrivals, Watch};
@@ -51,15 +51,19 @@ pub async fn receive(
 ) -> Result<Transferred, TransferError> {
     progress.on_session();
     let connection = link.connection;
-    let control = ControlTasks::spawn(link.control_send, link.control_receive, link.greeting);
+    let conversation = Conversation::begin(
+        link.control_send,
+        link.control_receive,
+        link.greeting,
+        connection.first_lane_due(),
+    );
     let (events_tx, events) = mpsc::channel(EVENT_QUEUE);
     let (writing, writers) = mpsc::channel(1);
     let open = Arc::new(OpenFiles::new(config.vacant));
     let keeper = Keeper::spawn(target.clone(), Arc::clone(&open), events_tx.clone());
     let mut driver = Driver {
         session: Receiver::new(link.session, config),
-        control,
-        outbox: Outbox::default(),
+        conversation,
         events,
         events_tx,
         keeper,
@@ -131,8 +135,7 @@ async fn hopeless(stop: &mut Stopper<impl Future<Output = ErrorCode>>) {
 
 struct Driver {
     session: Receiver,
-    control: ControlTasks,
-    outbox: Outbox,
+    conversation: Conversation,
     events: mpsc::Receiver<Event>,
     events_tx: mpsc::Sender<Event>,
     keeper: Keeper,
@@ -166,30 +169,15 @@ impl Driver {
         mut new_lanes: mpsc::Receiver<Lane>,
         stop: &mut Stopper<impl Future<Output = ErrorCode>>,
     ) -> Result<Conclusion, TransferError> {
-        let outgoing = self.control.outgoing();
-        let (mut starved, mut mute) = (connection.first_lane_due(), None);
-        let greeting_due = Instant::now() + limits::GREETING_PATIENCE;
         loop {
             if let Some(conclusion) = self.do_outputs()? {
                 return Ok(conclusion);
             }
             // Each arm is cancel-safe: channels, a reservation, and futures that are kept.
             let input = tokio::select! {
-                permit = reserve(outgoing.as_ref()), if mute.is_none() && !self.outbox.is_empty() => {
-                    match (permit, self.outbox.pop()) {
-                        (Some(permit), Some(message)) => permit.send(message),
-                        // What the peer has said may tell why.
-                        _ => mute = Some(Instant::now() + FAREWELL),
-                    }
-                    continue;
-                }
-                () = sleep_until(mute.unwrap_or_else(Instant::now)), if mute.is_some() => {
-                    return Err(TransferError::Lost("nothing can be sent any more".into()));
-                }
-                message = self.control.incoming.recv() => match message {
-                    Some(Ok(message)) => ReceiverInput::Message(message),
-                    Some(Err(error)) => return Err(self.on_unreadable(connection, error)),
-                    None => return Err(TransferError::Lost("the control stream ended".into())),
+                heard = self.conversation.next(self.session.is_greeted()) => match heard? {
+                    Ok(message) => ReceiverInput::Message(message),
+                    Err(error) => return Err(self.on_unreadable(connection, error)),
                 },
                 Some(event) = self.events.recv() => {
                     self.watch.on_input();
@@ -198,27 +186,21 @@ impl Driver {
                 }
                 Some(lane) = new_lanes.recv() => {
                     if self.add_lane(lane) {
-                        starved = None;
+                        self.conversation.on_lane();
                     }
                     continue;
                 }
-                () = sleep_until(starved.unwrap_or_else(Instant::now)), if starved.is_some() => {
-                    return Err(TransferError::Lost("there is no data connection".into()));
-                }
                 Some(lane) = self.lanes.join_next() => match lane {
                     Ok((number, Ok(()))) => {
-                        // The sender may be telling why, or another one be on its way.
-                        let none_left = self.lanes.is_empty();
-                        starved = none_left.then(|| Instant::now() + STARVED);
+                        if self.lanes.is_empty() {
+                            self.conversation.on_no_lane();
+                        }
                         self.on_lane_ended(number)?;
                         continue;
                     }
                     Ok((_, Err(code))) => return Err(self.give_up(code)),
                     Err(_) => return Err(self.give_up(ErrorCode::Internal)),
                 },
-                () = sleep_until(greeting_due), if !self.session.is_greeted() => {
-                    return Err(TransferError::Lost("the other side does not greet".into()));
-                }
                 () = connection.cut() => return Err(connection.closed().await),
                 code = stop.asked() => ReceiverInput::Stop(code),
                 () = self.watch.glance() => {
@@ -363,7 +345,7 @@ impl Driver {
         while let Some(output) = self.session.poll_output() {
             match output {
                 ReceiverOutput::Send(message) => {
-                    if let Err(error) = self.outbox.push(message) {
+                    if let Err(error) = self.conversation.say(message) {
                         let _ = self.give_up(error.code());
                         return Err(error.into());
                     }
@@ -489,10 +471,9 @@ impl Driver {
     ) -> bool {
         self.keeper.leave();
         self.open.close();
-        let farewell = self.outbox.take();
         // Bounded: the peer may be gone.
         let ended_well = tokio::time::timeout(FAREWELL, async {
-            let ended_well = self.control.drain(farewell).await;
+            let ended_well = self.conversation.finish().await;
             match (result, connection) {
                 (Ok(_), Connection::Quic(_)) => connection.ends_well().await,
                 _ => ended_well,
@@ -510,9 +491,6 @@ impl Driver {
 
 /// Events between threads and the driver.
 const EVENT_QUEUE: usize = 1024;
-
-/// Longest wait for another connection when none is left, or for the reason.
-const STARVED: Duration = Duration::from_secs(10);
 
 /// Longest wait for the peer to take our last message and close.
 const FAREWELL: Duration = Duration::from_secs(5);

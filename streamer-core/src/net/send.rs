@@ -6,18 +6,17 @@ use std::time::Duration;
 
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
-use tokio::time::{Instant, sleep_until};
 
 use crate::blocks::BlockRun;
 use crate::error::ErrorCode;
 use crate::limits;
 use crate::net::control::ControlError;
+use crate::net::conversation::Conversation;
 use crate::net::lane_log::LaneLog;
 use crate::net::lane_reader::{Event, OfferedFile, Task, Work, send_lane};
 use crate::net::limit::RateLimit;
-use crate::net::link::{Carrier, Connection, ControlTasks, Lane, Link, reserve};
+use crate::net::link::{Carrier, Connection, Lane, Link};
 use crate::net::manifest::{self, Batch, Manifest};
-use crate::net::outbox::Outbox;
 use crate::net::progress::Progress;
 use crate::net::queue::WorkQueue;
 use crate::net::quic::fit_send_windows;
@@ -64,12 +63,16 @@ pub async fn send(
         Some(_) => Sender::new(link.session, config.restart),
         None => Sender::dialer(link.session, config.restart),
     };
-    let control = ControlTasks::spawn(link.control_send, link.control_receive, link.greeting);
+    let conversation = Conversation::begin(
+        link.control_send,
+        link.control_receive,
+        link.greeting,
+        connection.first_lane_due(),
+    );
     let (events_tx, events) = mpsc::channel(EVENT_QUEUE);
     let mut driver = Driver {
         session,
-        control,
-        outbox: Outbox::default(),
+        conversation,
         events,
         events_tx,
         queue: Arc::new(WorkQueue::new()),
@@ -97,12 +100,11 @@ pub async fn send(
     // Nobody hears the end of a broken stream; one in good order would say that a receipt came.
     let is_lost = result.as_ref().is_err_and(TransferError::is_lost);
     if result.is_err() && !is_lost {
-        let farewell = driver.outbox.take();
         // Bounded: the peer may be gone.
-        let _ = tokio::time::timeout(FAREWELL, driver.control.drain(farewell)).await;
+        let _ = tokio::time::timeout(FAREWELL, driver.conversation.finish()).await;
     } else if let (false, Connection::Tls { .. }) = (is_lost, &connection) {
         // What tells the receiver that its receipt was heard.
-        let _ = tokio::time::timeout(FAREWELL, driver.control.end()).await;
+        let _ = tokio::time::timeout(FAREWELL, driver.conversation.end()).await;
     }
     connection.close(reason);
     // A task that is only told to end is dropped when the runtime next looks: until then its thread
@@ -130,8 +132,7 @@ pub async fn send(
 
 struct Driver {
     session: Sender,
-    control: ControlTasks,
-    outbox: Outbox,
+    conversation: Conversation,
     events: mpsc::Receiver<Event>,
     events_tx: mpsc::Sender<Event>,
     queue: Arc<WorkQueue<Work>>,
@@ -165,31 +166,16 @@ impl Driver {
         stop: impl Future<Output = ErrorCode>,
     ) -> Result<Conclusion, TransferError> {
         tokio::pin!(stop);
-        let outgoing = self.control.outgoing();
         let mut watch = Watch::new();
-        let (mut starved, mut mute) = (connection.first_lane_due(), None);
-        let greeting_due = Instant::now() + limits::GREETING_PATIENCE;
         loop {
             if let Some(conclusion) = self.do_outputs()? {
                 return Ok(conclusion);
             }
             // Each arm is cancel-safe: channels, a reservation, and futures that are kept.
             let input = tokio::select! {
-                permit = reserve(outgoing.as_ref()), if mute.is_none() && !self.outbox.is_empty() => {
-                    match (permit, self.outbox.pop()) {
-                        (Some(permit), Some(message)) => permit.send(message),
-                        // What the peer has said may tell why.
-                        _ => mute = Some(Instant::now() + FAREWELL),
-                    }
-                    continue;
-                }
-                () = sleep_until(mute.unwrap_or_else(Instant::now)), if mute.is_some() => {
-                    return Err(TransferError::Lost("nothing can be sent any more".into()));
-                }
-                message = self.control.incoming.recv() => match message {
-                    Some(Ok(message)) => SenderInput::Message(message),
-                    Some(Err(error)) => return Err(self.on_unreadable(connection, error)),
-                    None => return Err(TransferError::Lost("the control stream ended".into())),
+                heard = self.conversation.next(self.session.is_greeted()) => match heard? {
+                    Ok(message) => SenderInput::Message(message),
+                    Err(error) => return Err(self.on_unreadable(connection, error)),
                 },
                 Some(event) = self.events.recv() => {
                     watch.on_input();
@@ -203,25 +189,19 @@ impl Driver {
                 }
                 Some(lane) = new_lanes.recv() => {
                     self.add_lane(lane);
-                    starved = None;
+                    self.conversation.on_lane();
                     continue;
-                }
-                () = sleep_until(starved.unwrap_or_else(Instant::now)), if starved.is_some() => {
-                    return Err(TransferError::Lost("there is no data connection".into()));
                 }
                 Some(lane) = self.lanes.join_next() => match lane {
                     Ok(0) => return self.control_lost(connection).await,
                     Ok(lane) => {
-                        // Another one may be on its way.
-                        let none_left = self.lanes.is_empty();
-                        starved = none_left.then(|| Instant::now() + STARVED);
+                        if self.lanes.is_empty() {
+                            self.conversation.on_no_lane();
+                        }
                         self.on_lane_lost(lane)
                     }
                     Err(_) => SenderInput::Stop(ErrorCode::Internal),
                 },
-                () = sleep_until(greeting_due), if !self.session.is_greeted() => {
-                    return Err(TransferError::Lost("the other side does not greet".into()));
-                }
                 () = connection.cut() => return Err(connection.closed().await),
                 code = &mut stop => SenderInput::Stop(code),
                 () = watch.glance() => {
@@ -335,7 +315,7 @@ impl Driver {
             return Err(broke);
         };
         let told = async {
-            while let Some(Ok(message)) = self.control.incoming.recv().await {
+            while let Some(Ok(message)) = self.conversation.rest().await {
                 self.feed(SenderInput::Message(message))?;
                 if let Some(conclusion) = self.do_outputs()? {
                     return Ok(conclusion);
@@ -387,7 +367,7 @@ impl Driver {
         while let Some(output) = self.session.poll_output() {
             match output {
                 SenderOutput::Send(message) => {
-                    if let Err(error) = self.outbox.push(message) {
+                    if let Err(error) = self.conversation.say(message) {
                         let _ = self.feed(SenderInput::Stop(error.code()));
                         return Err(error.into());
                     }
@@ -520,9 +500,6 @@ const WORK_BLOCKS: u64 = 16;
 
 /// What is left is cut into at least this many pieces, for up to 32 lanes.
 const WORK_PIECES: u64 = 64;
-
-/// Longest wait for another connection when none is left.
-const STARVED: Duration = Duration::from_secs(10);
 
 /// Longest wait for the peer to take our last message.
 const FAREWELL: Duration = Duration::from_secs(2);
