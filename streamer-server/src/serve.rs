@@ -1,6 +1,7 @@
 //! The life of an endpoint, from listening to leaving.
 
 use std::net::SocketAddr;
+use std::panic::resume_unwind;
 use std::path::PathBuf;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -22,6 +23,7 @@ use streamer_core::store::target::{Target, TargetPolicy};
 use streamer_core::websocket::bearer::BearerCheck;
 use streamer_core::wire::message::Role;
 use streamer_core::{Coordinates, Operation, Transport, limits};
+use tokio::task::spawn_blocking;
 use tokio::time::{Instant as TokioInstant, sleep_until, timeout};
 
 use crate::admission::{Admission, admission, is_alive};
@@ -95,7 +97,7 @@ pub async fn serve(
     pace: impl Pace,
     stop: Stop,
 ) -> Result<Served, ServeError> {
-    let file = EndpointFile::open(&config)?;
+    let file = open(&config, &stop).await?;
     let acceptor = Acceptor::new(&config.secret)?;
     let door = plain_door(&config)?;
     let Bound {
@@ -137,6 +139,19 @@ pub async fn serve(
     let result = life.run(&mut notify).await;
     endpoint.close().await;
     result
+}
+
+/// Opens what is moved, unless it is told to stop first: a file system may hang.
+async fn open(config: &Config, stop: &Stop) -> Result<EndpointFile, ServeError> {
+    let config = config.clone();
+    let opening = spawn_blocking(move || EndpointFile::open(&config));
+    tokio::select! {
+        opened = opening => {
+            let opened = opened.unwrap_or_else(|error| resume_unwind(error.into_panic()));
+            Ok(opened?)
+        }
+        code = stopped(stop.clone()) => Err(ServeError::Stopped(code)),
+    }
 }
 
 fn plain_door(config: &Config) -> Result<Option<Arc<PlainDoor>>, SecretError> {
