@@ -58,7 +58,8 @@ step "tests"
 cargo build -q -p streamer-cli -p api-server
 tests/python.sh
 tests/wormhole.sh
-cargo test -q --workspace
+# Many of them wait for the other side most of the time.
+RUST_TEST_THREADS=${RUST_TEST_THREADS:-$((2 * $(nproc)))} cargo test -q --workspace
 
 step "ten seconds of each fuzz target"
 cargo run -q --release --manifest-path fuzz/Cargo.toml --no-default-features --bin smoke -- 10
@@ -67,11 +68,13 @@ step "existing clients, and recorded answers"
 tests/clients/run.sh "$STREAMER_TEST_CLUSTER"
 
 step "benchmarks still run"
-cargo bench -q -p streamer-benches -- --test
+# Once each, as built for tests: whether they run, not how fast.
+cargo test -q -p streamer-benches --benches
 
 step "licences, sources, duplicates"
 if ! cargo deny --version >/dev/null 2>&1; then
-  cargo install -q cargo-deny --locked --no-default-features
+  # Unoptimised: it takes longer to build than to run.
+  cargo install -q --debug cargo-deny --locked --no-default-features
 fi
 cargo deny --log-level error check bans licenses sources
 

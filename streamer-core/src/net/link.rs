@@ -250,8 +250,8 @@ mod tests {
     use tokio::time::{sleep, timeout};
 
     use super::*;
-    use crate::net::control;
     use crate::blocks::BlockRun;
+    use crate::net::control;
     use crate::net::send::SenderConfig;
     use crate::net::{Transferred, receive, send};
     use crate::path::RelPath;
