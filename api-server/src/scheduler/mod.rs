@@ -5,6 +5,7 @@ mod hybrid;
 pub mod local;
 mod not_driven;
 mod pbs;
+pub(crate) mod phase;
 mod sbatch;
 pub(crate) mod shared;
 mod slurm_cli;

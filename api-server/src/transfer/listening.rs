@@ -13,6 +13,7 @@ use crate::command::{self, RemotePath, View};
 use crate::executor::RunLimits;
 use crate::model::jobs::Job;
 use crate::scheduler::JobId;
+use crate::scheduler::phase::Phase;
 
 /// Waits, for a few seconds at most, until the job at whose `status` file this is listens.
 /// Returns at once for a job that stays in a queue, has ended, or cannot be asked about.
@@ -22,9 +23,9 @@ pub(super) async fn wait(on: OnSystem<'_>, limits: RunLimits, id: &JobId, status
         let Some(job) = job(on, id).await else {
             return;
         };
-        match &*job.status.state {
-            "RUNNING" => {}
-            "PENDING" if begun.elapsed() < QUEUE => {}
+        match Phase::of(&job.status) {
+            Phase::Running => {}
+            Phase::Queued if begun.elapsed() < QUEUE => {}
             _ => return,
         }
         let file = View {
@@ -47,7 +48,7 @@ pub(super) fn is_about_to(job: &Job) -> bool {
         .time
         .elapsed
         .is_none_or(|seconds| seconds < YOUNG_SECONDS);
-    transfer && young && job.status.state == "RUNNING"
+    transfer && young && Phase::of(&job.status) == Phase::Running
 }
 
 async fn job(on: OnSystem<'_>, id: &JobId) -> Option<Job> {
@@ -90,6 +91,27 @@ mod tests {
         let listening = r#"{"state":"listening","port":5665,"updated":2000}"#;
         assert!(is_past_start(listening));
         assert!(is_past_start(r#"{"state":"failed","updated":2000}"#));
+    }
+
+    #[test]
+    fn only_a_young_transfer_that_runs_is_about_to_listen() {
+        for (state, expected) in [
+            ("RUNNING", true),
+            ("R", true),
+            ("CONFIGURING", false),
+            ("PENDING", false),
+            ("Q", false),
+            ("COMPLETING", false),
+            ("F", false),
+        ] {
+            assert_eq!(is_about_to(&job_in(state)), expected, "{state}");
+        }
+        let mut old = job_in("R");
+        old.time.elapsed = Some(YOUNG_SECONDS);
+        assert!(!is_about_to(&old));
+        let mut another = job_in("R");
+        another.name = "sleeper".into();
+        assert!(!is_about_to(&another));
     }
 
     #[test]

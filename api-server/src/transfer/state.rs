@@ -5,6 +5,7 @@ use serde::Deserialize;
 use super::file_job::is_named;
 use crate::model::jobs::Job;
 use crate::model::transfer::{TransferState, TransferStateName};
+use crate::scheduler::phase::Phase;
 
 /// What the job wrote last. It is the user's own file: nothing in it is taken for granted.
 #[derive(Debug, Clone, Default, Deserialize)]
@@ -43,7 +44,7 @@ const CLOCKS_DIFFER_SECONDS: u64 = 60;
 
 /// One answer from both.
 pub(super) fn state(system: &str, job: &Job, file: Option<JobFile>) -> TransferState {
-    let phase = Phase::of(job);
+    let phase = Phase::of(&job.status);
     let file = file.filter(|file| phase != Phase::Queued && file.is_of(job));
     let file = file.unwrap_or_default();
     let word = match is_named(&job.name) {
@@ -58,7 +59,7 @@ pub(super) fn state(system: &str, job: &Job, file: Option<JobFile>) -> TransferS
     let message = match name {
         // A job that is told to end does not know why.
         TransferStateName::Failed | TransferStateName::Cancelled => Some(
-            scheduler_cause(job)
+            scheduler_cause(phase, job)
                 .or_else(|| file.message.clone())
                 .unwrap_or_else(|| exit_cause(job)),
         ),
@@ -80,52 +81,26 @@ pub(super) fn state(system: &str, job: &Job, file: Option<JobFile>) -> TransferS
     }
 }
 
-/// Where a job is, by the scheduler's word.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Phase {
-    Queued,
-    Running,
-    Completed,
-    Cancelled,
-    Failed,
-}
-
-impl Phase {
-    fn of(job: &Job) -> Self {
-        // Slurm adds who cancelled it. PBS has one word for every end.
-        match job.status.state.split(' ').next().unwrap_or_default() {
-            "PENDING" | "REQUEUED" | "REQUEUE_HOLD" | "REQUEUE_FED" | "SPECIAL_EXIT"
-            | "RESV_DEL_HOLD" | "Q" | "H" | "W" | "T" | "M" => Self::Queued,
-            "CONFIGURING" | "RUNNING" | "SUSPENDED" | "STOPPED" | "SIGNALING" | "STAGE_OUT"
-            | "RESIZING" | "COMPLETING" | "R" | "E" | "S" | "U" | "B" => Self::Running,
-            "COMPLETED" => Self::Completed,
-            "F" | "X" if job.status.exit_code == Some(0) => Self::Completed,
-            "CANCELLED" | "REVOKED" => Self::Cancelled,
-            _ => Self::Failed,
-        }
-    }
-}
-
 fn name(phase: Phase, word: &str) -> TransferStateName {
     use TransferStateName as Name;
     match (phase, word) {
         (Phase::Queued, _) => Name::Queued,
-        (Phase::Running, "listening") => Name::Listening,
-        (Phase::Running, "active") => Name::Active,
-        (Phase::Running | Phase::Completed, "done") => Name::Done,
-        (_, "failed") if phase != Phase::Cancelled => Name::Failed,
-        (Phase::Running, _) => Name::Starting,
-        (Phase::Completed, _) => Name::Done,
         (Phase::Cancelled, _) => Name::Cancelled,
+        (_, "listening") if phase.is_under_way() => Name::Listening,
+        (_, "active") if phase.is_under_way() => Name::Active,
+        (_, "done") if phase.is_under_way() => Name::Done,
+        (_, "failed") => Name::Failed,
+        (Phase::Starting | Phase::Running | Phase::Busy, _) => Name::Starting,
+        (Phase::Completed, _) => Name::Done,
         (Phase::Failed, _) => Name::Failed,
     }
 }
 
 /// Why the scheduler ended a job.
-fn scheduler_cause(job: &Job) -> Option<String> {
+fn scheduler_cause(phase: Phase, job: &Job) -> Option<String> {
     const GO_ON: &str = "what was received stays, and the next transfer to the same target goes on";
-    let cause = match job.status.state.split(' ').next().unwrap_or_default() {
-        "CANCELLED" | "REVOKED" => "the job was cancelled",
+    let cause = match job.status.state.as_str() {
+        _ if phase == Phase::Cancelled => "the job was cancelled",
         "TIMEOUT" | "DEADLINE" => "the job reached its time limit",
         "NODE_FAIL" | "BOOT_FAIL" => "the node failed",
         "PREEMPTED" => "the job had to make room for another",
@@ -217,6 +192,19 @@ mod tests {
             let state = state("c", &job(job_state), file(word));
             assert_eq!(state.state, expected, "{job_state} {word}");
         }
+    }
+
+    /// PBS ends each job in state F.
+    #[test]
+    fn a_job_that_was_deleted_before_it_began_is_cancelled() {
+        let mut deleted = job("F");
+        deleted.time.start = None;
+        deleted.status.exit_code = None;
+        let told = state("c", &deleted, None);
+        assert_eq!(told.state, Cancelled);
+        assert!(told.message.unwrap().starts_with("the job was cancelled;"));
+        deleted.status.exit_code = Some(0);
+        assert_eq!(state("c", &deleted, None).state, Done);
     }
 
     #[test]

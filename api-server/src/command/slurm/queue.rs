@@ -5,6 +5,7 @@ use super::{SlurmCommand, SlurmError, with_unix_times};
 use crate::command::ShellLine;
 use crate::executor::Output;
 use crate::model::jobs::{JobStatus, JobTime};
+use crate::scheduler::phase::Phase;
 
 /// Asks the controller.
 #[derive(Debug, Clone)]
@@ -65,18 +66,11 @@ impl SlurmCommand for Queue {
 
 fn job(fields: &Fields<'_>) -> Row {
     let state = fields.text(10);
-    let alive = [
-        "PENDING",
-        "RUNNING",
-        "SUSPENDED",
-        "COMPLETING",
-        "CONFIGURING",
-        "STOPPED",
-    ];
+    let phase = Phase::of_slurm(state);
     // Before the end it means nothing.
-    let (exit_code, interrupt_signal) = match alive.contains(&state) {
-        true => (None, None),
-        false => end(fields.text(3)),
+    let (exit_code, interrupt_signal) = match phase.has_ended() {
+        true => end(fields.text(3)),
+        false => (None, None),
     };
     let status = JobStatus {
         state: state.to_owned(),
@@ -88,7 +82,7 @@ fn job(fields: &Fields<'_>) -> Row {
         elapsed: row::duration(fields.text(12)),
         start: fields.number(14),
         // Of one that runs, when its limit will be reached.
-        end: fields.number(15).filter(|_| state != "RUNNING"),
+        end: fields.number(15).filter(|_| phase != Phase::Running),
         suspended: None,
         limit: row::duration(fields.text(16)),
     };

@@ -3,6 +3,7 @@
 use super::{SlurmError, given, success, success_for_a_job};
 use crate::executor::Output;
 use crate::model::jobs::{Job, JobStatus, JobTask, JobTime};
+use crate::scheduler::phase::Phase;
 use crate::scheduler::{JobFilter, JobId};
 
 /// Between fields, another one for each question: names of jobs hold any bytes, and whoever knew it
@@ -137,25 +138,6 @@ pub(super) fn row(mut job: Job, fields: &Fields<'_>, user: usize) -> Row {
     }
 }
 
-/// How far a job is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-enum Stage {
-    Waiting,
-    Running,
-    Ended,
-}
-
-impl Stage {
-    fn of(state: &str) -> Self {
-        match state.split(' ').next().unwrap_or_default() {
-            "PENDING" | "REQUEUED" | "REQUEUE_HOLD" | "SPECIAL_EXIT" => Self::Waiting,
-            "RUNNING" | "CONFIGURING" | "COMPLETING" | "SUSPENDED" | "STOPPED" | "SIGNALING"
-            | "STAGE_OUT" | "RESIZING" => Self::Running,
-            _ => Self::Ended,
-        }
-    }
-}
-
 /// What the accounts and the queue say together, oldest first. The accounts know more of a
 /// job, and learn of it later: where the queue is ahead, or the job waits again, it is right.
 pub fn merge(history: Vec<Row>, queue: Vec<Row>) -> Vec<Job> {
@@ -170,15 +152,16 @@ pub fn merge(history: Vec<Row>, queue: Vec<Row>) -> Vec<Job> {
             rows.push(row);
             continue;
         };
-        let (old, new) = (&rows[place].job.status.state, &row.job.status.state);
-        if Stage::of(new) > Stage::of(old) || Stage::of(new) == Stage::Waiting {
+        let phase = |row: &Row| Phase::of_slurm(&row.job.status.state);
+        let (old, new) = (phase(&rows[place]), phase(&row));
+        if is_ahead(new, old) {
             let tasks = rows[place]
                 .job
                 .tasks
                 .take()
                 .filter(|tasks| !tasks.is_empty());
             rows[place] = row;
-            if tasks.is_some() && Stage::of(&rows[place].job.status.state) != Stage::Waiting {
+            if tasks.is_some() && new != Phase::Queued {
                 rows[place].job.tasks = tasks;
             }
         }
@@ -186,6 +169,15 @@ pub fn merge(history: Vec<Row>, queue: Vec<Row>) -> Vec<Job> {
     // Stable: tasks of an array stay in their order.
     rows.sort_by_key(|row| row.submitted.unwrap_or(u64::MAX));
     rows.into_iter().map(|row| row.job).collect()
+}
+
+/// Whether the queue knows more than the accounts.
+fn is_ahead(queue: Phase, accounts: Phase) -> bool {
+    match queue {
+        Phase::Queued => true,
+        queue if queue.has_ended() => !accounts.has_ended(),
+        _ => accounts == Phase::Queued,
+    }
 }
 
 /// Fields of one record, by position; a missing one is empty.

@@ -105,16 +105,19 @@ impl PbsJob {
         let owner = self.owner.or_empty();
         let (user, cluster) = owner.split_once('@').unwrap_or((&owner, ""));
         let nodes = self.exec_host.0.map(|hosts| host_list(&hosts));
-        let exit = self.exit_status.signed().unwrap_or(0);
+        let state = self.job_state.or_empty();
+        // One that ended without a status was deleted, and perhaps never ran.
+        let not_ended = (!["F", "X"].contains(&state.as_str())).then_some(0);
+        let exit = self.exit_status.signed().or(not_ended);
         // PBS adds 256 to the number of a signal.
-        let signal = if exit > 256 { exit - 256 } else { 0 };
+        let signal = exit.map(|exit| if exit > 256 { exit - 256 } else { 0 });
         Job {
             name: self.name.or_empty(),
             status: JobStatus {
-                state: self.job_state.or_empty(),
+                state,
                 state_reason: self.comment.0,
-                exit_code: Some(exit),
-                interrupt_signal: Some(signal),
+                exit_code: exit,
+                interrupt_signal: signal,
             },
             tasks: None,
             time: JobTime {

@@ -6,6 +6,7 @@ use serde::{Deserialize, Deserializer};
 use serde_json::Value;
 
 use crate::model::jobs::{Job, JobStatus, JobTask, JobTime};
+use crate::scheduler::phase::Phase;
 use crate::scheduler::value::{Number, Text, Words};
 
 /// Answer of `/slurmdb/…/job/{id}` and `/slurmdb/…/jobs`: the accounting's view, with steps.
@@ -168,7 +169,7 @@ pub(super) fn union(database: DatabaseJobs, controller: ControllerJobs) -> Vec<J
                 *known = job;
                 (known.tasks, known.time.elapsed) = (tasks, elapsed);
             }
-            Some(known) if job.status.state == "PENDING" => *known = job,
+            Some(known) if Phase::of_slurm(&job.status.state) == Phase::Queued => *known = job,
             Some(known) if known.status.exit_code.is_none() => {
                 known.status.exit_code = job.status.exit_code;
             }
@@ -267,7 +268,7 @@ impl ControllerJob {
             .job_state
             .0
             .first()
-            .is_some_and(|state| state == "RUNNING");
+            .is_some_and(|state| Phase::of_slurm(state) == Phase::Running);
         let count = self.job_resources.and_then(JobResources::count).or(count);
         Some(Job {
             job_id: self.job_id.whole()?.to_string(),

@@ -7,6 +7,7 @@
 //! are tested with what PBS' documentation and sources say.
 
 use super::*;
+use crate::scheduler::phase::Phase;
 
 const AURORA: &str = "aurora-uan-0011.hostmgmt1000.cm.aurora.alcf.anl.gov";
 
@@ -40,8 +41,9 @@ async fn jobs_that_wait_are_held_or_were_never_run() {
     let never_run = &jobs[2];
     assert_eq!(
         (never_run.status.exit_code, never_run.time.start),
-        (Some(0), None)
+        (None, None)
     );
+    assert_eq!(Phase::of(&never_run.status), Phase::Cancelled);
     assert_eq!(
         (never_run.time.elapsed, never_run.time.limit),
         (None, Some(64_800))
