@@ -76,8 +76,9 @@ pub const JOB_ENVIRONMENT_MAX_BYTES: usize = 1024 * 1024;
 /// Largest answer read from a key server, authorisation service or identity provider.
 pub const HTTP_ANSWER_MAX_BYTES: usize = 1024 * 1024;
 
-/// Largest answer read from a Slurm REST service: about ten thousand jobs in full.
-pub const SLURM_REST_ANSWER_MAX_BYTES: usize = 128 * 1024 * 1024;
+/// Largest answer read from a scheduler, its REST service or one of its programs: about ten thousand
+/// jobs in full.
+pub const SCHEDULER_ANSWER_MAX_BYTES: usize = 128 * 1024 * 1024;
 
 /// How much of an answer that was not understood is shown to the client.
 pub const QUOTED_ANSWER_MAX_BYTES: usize = 2048;

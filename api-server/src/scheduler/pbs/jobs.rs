@@ -59,6 +59,11 @@ impl Jobs {
         jobs
     }
 
+    /// Takes in those of another answer.
+    pub(super) fn add(&mut self, others: Self) {
+        self.jobs.extend(others.jobs);
+    }
+
     pub(super) fn metadata(self) -> Vec<JobMetadataModel> {
         let view = |(id, job): (String, PbsJob)| JobMetadataModel {
             job_id: id,
@@ -87,7 +92,7 @@ fn leading_number(id: &str) -> u64 {
 }
 
 /// The part before the name of the server.
-fn before_the_server(id: &str) -> &str {
+pub(super) fn before_the_server(id: &str) -> &str {
     id.split('.').next().unwrap_or(id)
 }
 

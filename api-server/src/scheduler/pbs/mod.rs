@@ -68,22 +68,53 @@ impl PbsCommandLine {
         parsed(program, &text)
     }
 
-    /// Jobs that wait, run and ended: this one, or all. A server that keeps no history refuses
-    /// to tell of those that ended; it is asked again for the others.
+    /// What a program says of jobs that wait, run and ended, and the options by which it does. A
+    /// server that keeps no history refuses to tell of those that ended, and its programs exit with
+    /// 0; it is asked again for the others.
+    async fn with_history(
+        &self,
+        caller: &Caller,
+        line: impl Fn(History) -> ShellLine,
+    ) -> Result<(Output, History), SchedulerError> {
+        let (executor, limits) = (&self.executor, self.limits);
+        let (all, others): (History, History) = (&["-x"], &[]);
+        let output = executor.run(caller, &line(all), limits).await?;
+        if !keeps_no_history(&output) {
+            return Ok((output, all));
+        }
+        let output = executor.run(caller, &line(others), limits).await?;
+        Ok((output, others))
+    }
+
+    /// This job, or all.
     async fn query(&self, caller: &Caller, id: Option<&str>) -> Result<Jobs, SchedulerError> {
-        let line = |history: &[&str]| {
-            let line = in_utc("qstat").args(["-F", "json", "-f"]).args(history);
-            line.args(id)
-        };
-        let limits = self.limits;
-        let mut output = self.executor.run(caller, &line(&["-x"]), limits).await?;
-        if says(&output, NO_HISTORY) {
-            output = self.executor.run(caller, &line(&[]), limits).await?;
-        }
+        let line = |history| qstat(history).args(id);
+        let (output, _) = self.with_history(caller, line).await?;
+        shown(&output)
+    }
+
+    /// The jobs of the caller. All of everybody's are too many to be looked through for those.
+    async fn own(&self, caller: &Caller) -> Result<Jobs, SchedulerError> {
+        let user = caller.name().as_str();
+        let line = |history| ShellLine::new("qselect").args(history).args(["-u", user]);
+        let (output, history) = self.with_history(caller, line).await?;
         if output.exit_code != Some(0) {
-            return Err(failure("qstat", None, &output));
+            return Err(failure("qselect", None, &output));
         }
-        parsed("qstat", &String::from_utf8_lossy(&output.stdout))
+        let printed = String::from_utf8_lossy(&output.stdout);
+        let mut jobs = Jobs::default();
+        for some in selected(&printed).chunks(JOBS_AT_ONCE) {
+            // By `-E` they are one question to the server.
+            let line = qstat(history).arg("-E").args(some);
+            let output = self.executor.run(caller, &line, self.limits).await?;
+            match shown(&output) {
+                Ok(more) => jobs.add(more),
+                // All of them have gone meanwhile. Of some it says nothing.
+                Err(SchedulerError::NotFound) => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(jobs)
     }
 
     async fn find(&self, caller: &Caller, id: &JobId) -> Result<Jobs, SchedulerError> {
@@ -97,8 +128,39 @@ impl PbsCommandLine {
 /// What a server says that `qmgr -c "set server job_history_enable=True"` was not told.
 const NO_HISTORY: &str = "not configured to maintain job history";
 
-fn says(output: &Output, words: &str) -> bool {
-    output.exit_code != Some(0) && String::from_utf8_lossy(&output.stderr).contains(words)
+/// Most jobs that one call asks for by their ids.
+const JOBS_AT_ONCE: usize = 500;
+
+/// Options of `qstat` and `qselect` by which jobs that ended are among the others.
+type History = &'static [&'static str];
+
+fn keeps_no_history(output: &Output) -> bool {
+    String::from_utf8_lossy(&output.stderr).contains(NO_HISTORY)
+}
+
+fn qstat(history: History) -> ShellLine {
+    in_utc("qstat").args(["-F", "json", "-f"]).args(history)
+}
+
+/// Jobs that `qstat` printed.
+fn shown(output: &Output) -> Result<Jobs, SchedulerError> {
+    match output.exit_code {
+        Some(0) => parsed("qstat", &String::from_utf8_lossy(&output.stdout)),
+        _ => Err(failure("qstat", None, output)),
+    }
+}
+
+/// Jobs that `qselect` printed, one a line, by what they are asked for: `qstat -E` takes the name of
+/// a server for another's unless it is the one that the configuration of PBS has.
+fn selected(printed: &str) -> Vec<&str> {
+    let is_id = |id: &str| {
+        id.starts_with(|c: char| c.is_ascii_digit())
+            && id.chars().all(|c| c.is_ascii_digit() || "[]".contains(c))
+    };
+    let ids = printed
+        .lines()
+        .map(|line| jobs::before_the_server(line.trim()));
+    ids.filter(|id| is_id(id)).collect()
 }
 
 fn in_utc(program: &str) -> ShellLine {
@@ -272,7 +334,11 @@ impl Scheduler for PbsCommandLine {
         filter: JobFilter,
     ) -> BoxFuture<'a, Result<Vec<Job>, SchedulerError>> {
         Box::pin(async move {
-            let mut jobs = self.query(caller, None).await?.view();
+            let jobs = match filter.all_users {
+                true => self.query(caller, None).await?,
+                false => self.own(caller).await?,
+            };
+            let mut jobs = jobs.view();
             jobs.retain(|job| {
                 (filter.all_users || job.user == caller.name().as_str())
                     && filter.name.as_ref().is_none_or(|name| job.name == *name)

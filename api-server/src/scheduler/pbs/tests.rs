@@ -130,8 +130,8 @@ async fn jobs_are_read_and_filtered() {
     );
 
     let count = |filter| async { list(filter).await.unwrap().len() };
-    assert_eq!(count(JobFilter::default()).await, 2);
     let named = JobFilter {
+        all_users: true,
         name: Some("sleeper".into()),
         ..JobFilter::default()
     };
@@ -278,16 +278,74 @@ async fn an_array_is_found_under_its_number() {
     assert_eq!(bench.lines(), ["qdel 7", "qdel '7[]'"]);
 }
 
-/// The words are of OpenPBS' sources; keeping a history is off unless somebody turns it on.
+const NO_JOBS: &str = "{\n    \"timestamp\":1750368471,\n    \"pbs_server\":\"pbs\"\n}\n";
+
+/// What the programs print and how they end is of OpenPBS' sources (qstat.c, qselect.c); keeping a
+/// history is off unless somebody turns it on.
 #[tokio::test]
 async fn a_server_without_history_tells_of_the_other_jobs() {
     let refused = "qstat: PBS is not configured to maintain job history\n";
     let jobs = r#"{"Jobs":{"7.pbs":{"Job_Owner":"fireuser@login","job_state":"R"}}}"#;
-    let bench = Bench::in_turn(&[(36, "", refused), (0, jobs, "")]);
+    let qstat = "env TZ=UTC0 qstat -F json -f";
+
+    let bench = Bench::in_turn(&[(0, NO_JOBS, refused), (0, jobs, "")]);
+    let all = JobFilter {
+        all_users: true,
+        ..JobFilter::default()
+    };
+    let found = bench.pbs.jobs(&bench.caller, all).await;
+    assert_eq!(found.unwrap().len(), 1);
+    assert_eq!(bench.lines(), [format!("{qstat} -x"), qstat.to_owned()]);
+
+    let bench = Bench::in_turn(&[(0, NO_JOBS, refused), (0, jobs, "")]);
+    let found = bench.pbs.job(&bench.caller, &id("7")).await.unwrap();
+    assert_eq!(found[0].status.state, "R");
+    assert_eq!(bench.lines(), [format!("{qstat} -x 7"), format!("{qstat} 7")]);
+
+    let refused = refused.replace("qstat", "qselect");
+    let bench = Bench::in_turn(&[(0, "", &refused), (0, "7.pbs\n", ""), (0, jobs, "")]);
     let found = bench.pbs.jobs(&bench.caller, JobFilter::default()).await;
     assert_eq!(found.unwrap().len(), 1);
-    let qstat = "env TZ=UTC0 qstat -F json -f";
-    assert_eq!(bench.lines(), [format!("{qstat} -x"), qstat.to_owned()]);
+    let lines = [
+        "qselect -x -u fireuser".to_owned(),
+        "qselect -u fireuser".to_owned(),
+        format!("{qstat} -E 7"),
+    ];
+    assert_eq!(bench.lines(), lines);
+}
+
+/// What programs print is of OpenPBS' sources (qselect.c, qstat.c).
+#[tokio::test]
+async fn ones_own_jobs_are_asked_for_by_their_ids() {
+    let list = async |bench: &Bench| bench.pbs.jobs(&bench.caller, JobFilter::default()).await;
+    let own = r#"{"Jobs":{"7.pbs":{"Job_Owner":"fireuser@login","job_state":"R"},
+        "8.pbs":{"Job_Owner":"another@login","job_state":"R"},
+        "9[].pbs":{"Job_Owner":"fireuser@login","job_state":"B"}}}"#;
+    let bench = Bench::in_turn(&[(0, "Welcome!\n7.pbs\n9[].pbs\n", ""), (0, own, "")]);
+    let found = list(&bench).await.unwrap();
+    let ids: Vec<_> = found.iter().map(|job| job.job_id.as_str()).collect();
+    assert_eq!(ids, ["7", "9[]"]);
+    let qstat = "env TZ=UTC0 qstat -F json -f -x -E";
+    assert_eq!(
+        bench.lines(),
+        ["qselect -x -u fireuser".to_owned(), format!("{qstat} 7 '9[]'")]
+    );
+
+    let none = Bench::new(0, "", "");
+    assert!(list(&none).await.unwrap().is_empty());
+    assert_eq!(none.lines().len(), 1, "qstat without ids shows everybody's");
+
+    let many: String = (0..JOBS_AT_ONCE + 1).map(|n| format!("{n}.pbs\n")).collect();
+    let gone = (153, NO_JOBS, "qstat: Unknown Job Id 500.pbs\n");
+    let bench = Bench::in_turn(&[(0, &many, ""), (0, own, ""), gone]);
+    assert_eq!(list(&bench).await.unwrap().len(), 2);
+    let lines = bench.lines();
+    assert!(lines[1].ends_with(" 499"), "{}", lines[1]);
+    assert_eq!(lines[2], format!("{qstat} 500"));
+
+    let down = "qstat: cannot connect to server pbs (errno=15010)\n";
+    let bench = Bench::in_turn(&[(0, "7.pbs\n", ""), (255, "", down)]);
+    assert!(list(&bench).await.is_err());
 }
 
 #[tokio::test]

@@ -174,7 +174,7 @@ impl Client {
             .header("x-slurm-user-token", token)
             .body(Full::from(body));
         let started = Instant::now();
-        let max_bytes = limits::SLURM_REST_ANSWER_MAX_BYTES;
+        let max_bytes = limits::SCHEDULER_ANSWER_MAX_BYTES;
         let result = match request {
             Ok(request) => {
                 self.http

@@ -233,7 +233,11 @@ async fn captured_failures_of_qstat_and_qsub_keep_their_words() {
     let empty = "{\n    \"timestamp\":1750053827,\n    \"pbs_version\":\"22.05.11\",\n    \"pbs_server\":\"6cfab3a0b8ac\"\n}\n";
     let told = |code, stderr: &'static str| async move {
         let bench = Bench::new(code, empty, stderr);
-        let failed = bench.pbs.jobs(&bench.caller, JobFilter::default()).await;
+        let all = JobFilter {
+            all_users: true,
+            ..JobFilter::default()
+        };
+        let failed = bench.pbs.jobs(&bench.caller, all).await;
         failed.unwrap_err().to_string()
     };
     assert_eq!(
@@ -249,7 +253,11 @@ async fn captured_failures_of_qstat_and_qsub_keep_their_words() {
         "Unexpected PBS qstat response. exit_status:183 std_err:qstat: Premature end of message 15458627.aqua"
     );
     let bench = Bench::new(0, empty, "");
-    let none = bench.pbs.jobs(&bench.caller, JobFilter::default()).await;
+    let all = JobFilter {
+        all_users: true,
+        ..JobFilter::default()
+    };
+    let none = bench.pbs.jobs(&bench.caller, all).await;
     assert!(none.unwrap().is_empty());
 
     // Posted by users of Polaris; the number is of OpenPBS' sources.
