@@ -59,6 +59,25 @@ impl ShellLine {
         Self::new("env").args(["-u", "LC_ALL"])
     }
 
+    /// Starts for a program, still to be added, that sees these variables only, where they are set.
+    pub fn with_only(names: impl IntoIterator<Item = &'static str>) -> Self {
+        let mut line = Self::new("env").arg("-i");
+        for name in names {
+            line.push(&format!(" ${{{name}+\"{name}=${name}\"}}"));
+        }
+        line
+    }
+
+    /// Adds the program as the shell finds it that reads the line: variables that the line sets
+    /// before it, as `PATH`, decide nothing.
+    #[must_use]
+    pub fn found(mut self, program: &'static str) -> Self {
+        let name = quote(program);
+        // Without such a program the name is kept, for the words of the failure.
+        self.push(&format!(" \"$(command -v {name} || echo {name})\""));
+        self
+    }
+
     /// Adds one argument.
     #[must_use]
     pub fn arg(mut self, argument: impl AsRef<str>) -> Self {
@@ -315,6 +334,29 @@ mod tests {
         .map(String::from)
         .to_vec();
         assert_eq!(through_sh(&words), (words.join("\0") + "\0").into_bytes());
+    }
+
+    #[test]
+    fn variables_of_a_line_do_not_choose_its_program() {
+        let run = |line: &ShellLine| {
+            let mut shell = Command::new("sh");
+            shell.arg("-c").arg(line.for_any_shell());
+            shell
+                .env("HOME", "/a 'b  $c")
+                .env("OTHER", "x")
+                .env_remove("MAIL");
+            shell.output().unwrap()
+        };
+        let only = || ShellLine::with_only(["HOME", "MAIL"]);
+        let line = only().arg("PATH=/no,where").found("env");
+        let output = run(&line);
+        assert!(output.status.success(), "{output:?}");
+        let text = String::from_utf8(output.stdout).unwrap();
+        assert_eq!(text, "HOME=/a 'b  $c\nPATH=/no,where\n");
+        let missing = run(&only().found("no-such-program"));
+        assert_eq!(missing.status.code(), Some(127));
+        let error = String::from_utf8(missing.stderr).unwrap();
+        assert!(error.contains("no-such-program"), "{error}");
     }
 
     #[test]

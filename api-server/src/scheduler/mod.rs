@@ -1,6 +1,7 @@
 //! What runs jobs: a trait, and its implementations.
 
 mod batch;
+mod environment;
 mod hybrid;
 pub mod local;
 mod not_driven;

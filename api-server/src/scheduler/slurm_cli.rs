@@ -235,6 +235,7 @@ impl Scheduler for SlurmCli {
         job: JobDescription,
     ) -> BoxFuture<'a, Result<JobId, SchedulerError>> {
         Box::pin(async move {
+            job.check_inherited("sbatch", slurm::OWN_VARIABLES)?;
             let id = self.run(caller, &slurm::Submit(job)).await;
             self.changes.fetch_add(1, Ordering::Release);
             id.map_err(CliError::plain)

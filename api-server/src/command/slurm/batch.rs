@@ -5,28 +5,30 @@ use crate::command::{HIDDEN, ShellLine};
 use crate::executor::Output;
 use crate::scheduler::{JobDescription, JobId, Script};
 
-/// Queues one job, which was [checked](JobDescription::check); its script goes through standard
-/// input.
+/// Queues one job, which was [checked](JobDescription::check), and of which sbatch can
+/// inherit what it must; its script goes through standard input.
 #[derive(Debug, Clone)]
 pub struct Submit(pub JobDescription);
+
+/// How variables begin that sbatch reads itself.
+pub(crate) const OWN_VARIABLES: &[&str] = &["LD_", "SBATCH_", "SLURM_"];
 
 impl SlurmCommand for Submit {
     type Parsed = JobId;
 
     fn render(&self) -> ShellLine {
         let job = &self.0;
-        // `--export` splits values at commas and reads quotes: such values come by inheritance.
-        let (listed, inherited): (Vec<_>, Vec<_>) = job
-            .environment
-            .iter()
-            .partition(|(_, value)| is_plain(value));
+        let (listed, inherited) = job.listed_and_inherited();
         let line = ShellLine::for_a_job();
-        let line = inherited
-            .into_iter()
-            .fold(line, |line, (name, value)| {
-                line.arg_shown_as(&format!("{name}={value}"), &format!("{name}={HIDDEN}"))
-            })
-            .arg("sbatch");
+        let line = match inherited.is_empty() {
+            true => line.arg("sbatch"),
+            false => inherited
+                .into_iter()
+                .fold(line, |line, (name, value)| {
+                    line.arg_shown_as(&format!("{name}={value}"), &format!("{name}={HIDDEN}"))
+                })
+                .found("sbatch"),
+        };
         let (mut export, mut shown) = ("--export=ALL".to_owned(), "--export=ALL".to_owned());
         for (name, value) in listed {
             export.push_str(&format!(",{name}={value}"));
@@ -80,10 +82,6 @@ impl SlurmCommand for Submit {
     }
 }
 
-fn is_plain(value: &str) -> bool {
-    !value.contains([',', '\'', '"', '\\', '\n'])
-}
-
 /// Such as `AssocMaxSubmitJobLimit` or `QOSMaxCpuPerUserLimit`.
 fn names_a_limit(stderr: &str) -> bool {
     stderr
@@ -123,11 +121,17 @@ mod tests {
         let line = Submit(full).render();
         assert_eq!(
             line.as_str(),
-            r"env -u LC_ALL B=x,y 'C=it'\''s $HOME' sbatch --export=ALL,A=1 --chdir=/home/u --partition=--wrap=id '--job-name=a; rm -rf ~'"
+            r#"env -u LC_ALL B=x,y 'C=it'\''s $HOME' "$(command -v sbatch || echo sbatch)" --export=ALL,A=1 --chdir=/home/u --partition=--wrap=id '--job-name=a; rm -rf ~'"#
         );
         assert_eq!(
             line.shown(),
-            "env -u LC_ALL 'B=***' 'C=***' sbatch '--export=ALL,A=***' --chdir=/home/u --partition=--wrap=id '--job-name=a; rm -rf ~'"
+            "env -u LC_ALL 'B=***' 'C=***' \"$(command -v sbatch || echo sbatch)\" '--export=ALL,A=***' --chdir=/home/u --partition=--wrap=id '--job-name=a; rm -rf ~'"
+        );
+        let plain = Submit(job(&[("A", "1")])).render();
+        assert!(
+            plain
+                .as_str()
+                .starts_with("env -u LC_ALL sbatch --export=ALL,A=1 ")
         );
         let mut by_path = job(&[]);
         by_path.script = Script::Path("-x".into());

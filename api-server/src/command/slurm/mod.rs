@@ -17,6 +17,7 @@ mod row;
 mod text;
 
 pub use accounts::{Accounts, DefaultAccount};
+pub(crate) use batch::OWN_VARIABLES;
 pub use batch::Submit;
 pub use control::{Attach, Cancel, Ping};
 pub use history::History;

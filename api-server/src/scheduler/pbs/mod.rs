@@ -211,6 +211,68 @@ fn failure(program: &str, job: Option<&JobId>, output: &Output) -> SchedulerErro
     }
 }
 
+/// How variables begin that qsub reads itself.
+const OWN_VARIABLES: &[&str] = &["LD_", "PBS_"];
+
+/// What qsub needs to know of the login: who and where it is, and which PBS it is to speak to.
+const KEPT_VARIABLES: &[&str] = &[
+    "PATH",
+    "HOME",
+    "USER",
+    "LOGNAME",
+    "SHELL",
+    "LANG",
+    "MAIL",
+    "TZ",
+    "PWD",
+    "KRB5CCNAME",
+    "PBS_CONF_FILE",
+    "PBS_DEFAULT",
+    "PBS_SERVER",
+    "PBS_PRIMARY",
+    "PBS_SECONDARY",
+    "PBS_BATCH_SERVICE_PORT",
+    "PBS_EXEC",
+    "PBS_HOME",
+    "PBS_TMPDIR",
+    "PBS_LEAF_NAME",
+    "PBS_LEAF_ROUTERS",
+    "PBS_AUTH_METHOD",
+    "PBS_ENCRYPT_METHOD",
+];
+
+/// `qsub` with the variables of a job. Without any the job has those of the login (`-V`). What `-v`
+/// cannot list comes by `-V` too, which quotes it: of the login it has then only what qsub needs,
+/// and nothing twice, since the last counts.
+fn qsub(job: &JobDescription) -> ShellLine {
+    let (listed, inherited) = job.listed_and_inherited();
+    let exports = listed.is_empty();
+    let mut line = match inherited.is_empty() {
+        true => ShellLine::for_a_job().arg("qsub"),
+        false => {
+            let given = |name: &str| job.environment.contains_key(name);
+            let kept = KEPT_VARIABLES.iter().copied().filter(|name| !given(name));
+            let line = ShellLine::with_only(kept);
+            let set = |line: ShellLine, (name, value): &(&str, &str)| {
+                line.arg_shown_as(&format!("{name}={value}"), &format!("{name}={HIDDEN}"))
+            };
+            inherited.iter().fold(line, set).found("qsub")
+        }
+    };
+    if exports || !inherited.is_empty() {
+        line = line.arg("-V");
+    }
+    if !listed.is_empty() {
+        let list = |of: &dyn Fn(&(&str, &str)) -> String| -> String {
+            listed.iter().map(of).collect::<Vec<_>>().join(",")
+        };
+        let all = list(&|(name, value)| format!("{name}={value}"));
+        let shown = list(&|(name, _)| format!("{name}={HIDDEN}"));
+        line = line.arg("-v").arg_shown_as(&all, &shown);
+    }
+    line
+}
+
 /// The line that submits, and what goes to its standard input.
 fn submission(job: &JobDescription) -> Result<(ShellLine, String), SchedulerError> {
     let rejected = |reason: &str| {
@@ -227,16 +289,8 @@ fn submission(job: &JobDescription) -> Result<(ShellLine, String), SchedulerErro
     if job.constraints.is_some() {
         return rejected("constraints are not known to PBS; use #PBS -l in the script");
     }
-    let mut line = ShellLine::for_a_job().arg("qsub");
-    line = match job.environment.is_empty() {
-        true => line.arg("-V"),
-        false => {
-            let names = job.environment.keys();
-            let hidden: Vec<_> = names.map(|name| format!("{name}={HIDDEN}")).collect();
-            line.arg("-v")
-                .arg_shown_as(&variables(job), &hidden.join(","))
-        }
-    };
+    job.check_inherited("qsub", OWN_VARIABLES)?;
+    let mut line = qsub(job);
     let options = [
         ("-N", &job.name),
         (
@@ -276,25 +330,6 @@ fn submitted(printed: &str) -> Option<JobId> {
     let name = words.find(|word| !word.is_empty())?;
     let mut digits = name.split(|c: char| !c.is_ascii_digit());
     JobId::parse(digits.find(|digits| !digits.is_empty())?)
-}
-
-/// `K=V,…`; what separates them is escaped in values.
-fn variables(job: &JobDescription) -> String {
-    let one = |(name, value): (&String, &String)| {
-        let mut text = format!("{name}=");
-        for c in value.chars() {
-            if ['\\', ',', '\'', '"'].contains(&c) {
-                text.push('\\');
-            }
-            text.push(c);
-        }
-        text
-    };
-    job.environment
-        .iter()
-        .map(one)
-        .collect::<Vec<_>>()
-        .join(",")
 }
 
 impl Scheduler for PbsCommandLine {

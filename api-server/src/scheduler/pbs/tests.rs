@@ -184,17 +184,17 @@ async fn submissions() {
         script: Script::Text("#!/bin/sh\n".into()),
         ..JobDescription::default()
     };
-    job.environment.insert("A".into(), "b,c".into());
-    job.environment.insert("B".into(), "d".into());
+    job.environment.insert("A".into(), "c".into());
+    job.environment.insert("B".into(), "d e".into());
     let submitted = bench.pbs.submit(&bench.caller, job.clone()).await.unwrap();
     assert_eq!(submitted.as_str(), "1014");
     let (line, input) = bench.asked();
     assert_eq!(input, "#!/bin/sh\n");
-    let inner = r"cd -- '/home/it'\''s' && env -u LC_ALL qsub -v 'A=b\,c,B=d' -N 'my job' -q workq -P staff -e /home/e -o /home/o";
+    let inner = r"cd -- '/home/it'\''s' && env -u LC_ALL qsub -v 'A=c,B=d e' -N 'my job' -q workq -P staff -e /home/e -o /home/o";
     assert_eq!(line, ShellLine::new("sh").arg("-c").arg(inner).as_str());
     let (line, _) = submission(&job).unwrap();
     assert!(line.shown().contains("A=***,B=***"), "{}", line.shown());
-    assert!(!line.shown().contains("b\\,c"), "{}", line.shown());
+    assert!(!line.shown().contains("d e"), "{}", line.shown());
 
     job.reservation = Some("R14".into());
     job.environment.clear();
@@ -216,6 +216,36 @@ async fn submissions() {
         .submit(&silent.caller, JobDescription::default())
         .await;
     assert_eq!(nothing.unwrap_err().to_string(), "Unable to submit new job");
+}
+
+#[test]
+fn what_an_option_cannot_list_is_inherited() {
+    let mut job = JobDescription {
+        working_directory: "/w".into(),
+        ..JobDescription::default()
+    };
+    let variables = [("JSON", r#"{"a": [1,2]}"#), ("PATH", "/bin"), ("EMPTY", "")];
+    for (name, value) in variables {
+        job.environment.insert(name.into(), value.into());
+    }
+    let line = qsub(&job);
+    let (kept, given) = line.as_str().split_once(" 'JSON=").unwrap();
+    assert!(kept.starts_with("env -i ${HOME+\"HOME=$HOME\"} "), "{kept}");
+    // It would come after what `-v` lists, and count.
+    assert!(!kept.contains("PATH"), "{kept}");
+    assert_eq!(
+        given,
+        r#"{"a": [1,2]}' "$(command -v qsub || echo qsub)" -V -v EMPTY=,PATH=/bin"#
+    );
+    assert!(!line.shown().contains("[1,2]"), "{}", line.shown());
+
+    for name in ["PBS_DEFAULT", "LD_PRELOAD"] {
+        let mut job = job.clone();
+        job.environment.insert(name.into(), "a,b".into());
+        let refused = submission(&job).unwrap_err();
+        assert!(matches!(refused, SchedulerError::Rejected { .. }));
+        assert!(refused.to_string().contains(name), "{refused}");
+    }
 }
 
 #[tokio::test]
