@@ -1,15 +1,19 @@
 #!/usr/bin/env python3
-"""qsub, qstat, qdel, pbsnodes and pbs_rstat of a PBS that runs on one machine, for tests.
+"""qsub, qstat, qselect, qdel, pbsnodes and pbs_rstat of a PBS that runs on one machine, for tests.
 
 No package of Debian has OpenPBS. This runs jobs as it does, one per `qsub`, as whoever asks, and
-answers in its words. Compared with OpenPBS' sources: no `Jobs` when there are none, jobs under
-their full ids, times as ctime(3) writes them (qstat.c); exit codes that are the low bytes of the
-errors' numbers (pbs_error.h). Compared with what others captured (api-server/testdata/pbs/captured):
-the words of messages, a `host:` before files, Variable_List as an object. How a job ends was compared
-with nothing. Nodes, queues, server and reservations are the samples of api-server/testdata/pbs, in
-PBS_SAMPLES; jobs are kept in PBS_SPOOL, which everybody can write.
+answers in its words. Each function says after what it is modelled:
 
-Called by the name of one of the programs.
+- captured: what real ones printed, in api-server/testdata/pbs/captured and tests/captured.rs of the
+  same: the words of messages, a `host:` before files, Variable_List as an object;
+- OpenPBS' sources, by the names of files: exit codes, which are the low bytes of the errors'
+  numbers (pbs_error.h), and what a function names;
+- nothing: how a job ends was compared with neither.
+
+Nodes, queues, server and reservations are the samples of api-server/testdata/pbs, which were written
+after PBS' documentation. They are in `samples` beside this program, jobs in `spool`, which everybody
+can write. Where there is a file `no-history`, the server keeps no history, as real ones unless they
+are told to. Called by the name of one of the programs.
 """
 import argparse
 import getpass
@@ -22,8 +26,12 @@ import subprocess
 import sys
 import time
 
-SPOOL = os.environ["PBS_SPOOL"]
-SAMPLES = os.environ["PBS_SAMPLES"]
+# qsub may be started with next to no environment.
+PLACE = os.path.dirname(os.path.realpath(sys.argv[0]))
+SPOOL = f"{PLACE}/spool"
+SAMPLES = f"{PLACE}/samples"
+KEEPS_HISTORY = not os.path.exists(f"{PLACE}/no-history")
+NO_HISTORY = "PBS is not configured to maintain job history"
 SERVER = "pbs"
 UNKNOWN_JOB, FINISHED, DENIED, UNKNOWN_QUEUE = 153, 35, 159, 170
 
@@ -45,6 +53,7 @@ def save(number, job):
 
 
 def load(program, text):
+    """The words are captured."""
     number = text.split(".")[0]
     try:
         with open(path(number, "json")) as file:
@@ -54,17 +63,86 @@ def load(program, text):
 
 
 def now():
+    """As ctime(3) (qstat.c), and captured."""
     return time.strftime("%a %b %e %H:%M:%S %Y")
 
 
-def variables(text):
-    """`A=1,B=2`, where a backslash takes the meaning from what follows."""
-    pairs = re.findall(r"((?:[^\\,]|\\.)+)", text, re.DOTALL)
-    plain = (re.sub(r"\\(.)", r"\1", pair, flags=re.DOTALL) for pair in pairs)
-    return dict(pair.split("=", 1) for pair in plain)
+def copied(text, at, whole):
+    """One value as `copy_env_value` of qsub.c copies it, and where the next variable begins; None if
+    a quote is not closed. A `whole` value is one of the environment: it is quoted. In a list it ends
+    at a comma, a quote goes and takes the meaning from commas up to the next one, and a backslash is
+    doubled, unless a comma is behind it, which newer versions leave alone."""
+    out, quote = [], None
+    while at < len(text):
+        char = text[at]
+        at += 1
+        if char in "'\"":
+            if quote == char:
+                quote = None
+            elif quote or whole:
+                out += ["\\", char]
+            else:
+                quote = char
+        elif char == "\\":
+            if not whole and text[at : at + 1] == ",":
+                out += ["\\", ","]
+                at += 1
+            else:
+                out += ["\\", "\\"]
+        elif char == ",":
+            if not quote and not whole:
+                break
+            out += ["\\", ","]
+        else:
+            out.append(char)
+    return None if quote else ("".join(out), at)
+
+
+def listed(text):
+    """What `-v` lists, as `set_job_env` of qsub.c makes it; None if it is no list. It is made twice:
+    `expand_varlist` does so before."""
+    pairs, at = [], 0
+    while at < len(text):
+        name = re.compile("[^,=]+").match(text, at)
+        if not name:
+            return None
+        at = name.end()
+        if text[at : at + 1] == "=":
+            value = copied(text, at + 1, False)
+            if value is None:
+                return None
+            value, at = value
+        else:
+            value = os.environ.get(name.group())
+            if value is None:
+                return None
+            value, at = copied(value, 0, True)[0], at + 1
+        pairs.append(f"{name.group()}={value}")
+    return ",".join(pairs)
+
+
+def variables(asked):
+    """What qsub sends (`set_job_env` of qsub.c), read as the server reads it (`parse_comma_string_bs`
+    of attr_fn_arst.c): the last of a name counts."""
+    parts = []
+    if asked.v:
+        text = listed(asked.v)
+        text = None if text is None else listed(text)
+        if text is None:
+            fail("qsub", "cannot send environment with the job", 3)
+        parts.append(text)
+    if asked.V:
+        parts += [f"{name}={copied(value, 0, True)[0]}" for name, value in os.environ.items()]
+    found = {}
+    for pair in re.findall(r"((?:[^\\,]|\\.)+)", ",".join(parts), re.DOTALL):
+        name, value = re.sub(r"\\(.)", r"\1", pair.strip(), flags=re.DOTALL).split("=", 1)
+        if not name.startswith("PBS_O_"):
+            found[name] = value
+    return found
 
 
 def qsub():
+    """The words are captured; the script comes as a file or through standard input (qsub.c)."""
     parser = argparse.ArgumentParser("qsub")
     for option in "vNqPeo":
         parser.add_argument(f"-{option}")
@@ -81,6 +159,7 @@ def qsub():
             script = file.read()
     else:
         script = sys.stdin.read()
+    given = variables(asked)
     number = 1000
     while True:
         try:
@@ -89,7 +168,6 @@ def qsub():
         except FileExistsError:
             number += 1
     name = asked.N or "STDIN"
-    given = dict(os.environ) if asked.V else variables(asked.v or "")
     directory = os.getcwd()
     job = {
         "Job_Name": name,
@@ -116,9 +194,10 @@ def qsub():
 
 
 def run(number, job, script):
-    """As pbs_mom: from the home directory, by the login shell, its files delivered at the end."""
-    environment = {"HOME": os.environ["HOME"], "PATH": "/usr/bin:/bin", "PBS_JOBID": f"{number}.{SERVER}"}
+    """As pbs_mom (start_exec.c): with the variables of the job below its own, from the home directory, by the login shell, its files delivered at the end."""
+    environment = {"PATH": "/usr/bin:/bin"}
     environment.update({name: str(value) for name, value in job["Variable_List"].items()})
+    environment.update(HOME=os.environ["HOME"], PBS_JOBID=f"{number}.{SERVER}")
     with open(path(number, "sc"), "w") as file:
         file.write(script)
     began = time.time()
@@ -133,12 +212,16 @@ def run(number, job, script):
     taken = time.strftime("%H:%M:%S", time.gmtime(time.time() - began))
     for file, place in (("OU", "Output_Path"), ("ER", "Error_Path")):
         shutil.copy(path(number, file), job[place].split(":", 1)[1])
+    if not KEEPS_HISTORY:
+        os.remove(path(number, "json"))
+        return
     job.update(job_state="F", Exit_status=status if status >= 0 else 256 - status)
     job["resources_used"] = {"cput": "00:00:00", "mem": "0kb", "ncpus": 1, "walltime": taken}
     save(number, job)
 
 
 def qdel():
+    """The words are captured."""
     number, job = load("qdel", sys.argv[1])
     if job["Job_Owner"].split("@")[0] != getpass.getuser():
         fail("qdel", f"Unauthorized Request  {number}.{SERVER}", DENIED)
@@ -152,20 +235,59 @@ def sample(name):
         sys.stdout.write(file.read())
 
 
+def everybodys():
+    """All jobs; one may go meanwhile."""
+    for name in os.listdir(SPOOL):
+        if name.endswith(".json"):
+            try:
+                with open(f"{SPOOL}/{name}") as file:
+                    yield name[:-5], json.load(file)
+            except FileNotFoundError:
+                pass
+
+
+def qselect():
+    """Ids, one a line, of those that have not ended unless there is `-x`; without history that is
+    refused, with exit status 0 (qselect.c)."""
+    parser = argparse.ArgumentParser("qselect")
+    parser.add_argument("-x", action="store_true")
+    parser.add_argument("-u", required=True)
+    asked = parser.parse_args()
+    if asked.x and not KEEPS_HISTORY:
+        fail("qselect", NO_HISTORY, 0)
+    for number, job in everybodys():
+        if job["Job_Owner"].split("@")[0] == asked.u and (asked.x or job["job_state"] != "F"):
+            print(f"{number}.{SERVER}")
+
+
+def known(jobs):
+    """Those of these jobs that there are (req_stat.c): it is an error when there is none."""
+    found = []
+    for job in jobs:
+        try:
+            found.append(load("qstat", job))
+        except SystemExit:
+            if len(jobs) == 1:
+                raise
+    return found
+
+
 def qstat():
+    """The form is captured; no `Jobs` when there are none, jobs under their full ids, and exit status
+    0 where there is no history to be told of, with the words on standard error (qstat.c)."""
     parser = argparse.ArgumentParser("qstat")
     parser.add_argument("-F", required=True, choices=["json"])
-    for option in "fxQB":
+    for option in "fxEQB":
         parser.add_argument(f"-{option}", action="store_true")
-    parser.add_argument("job", nargs="?")
+    parser.add_argument("job", nargs="*")
     asked = parser.parse_args()
     if asked.Q or asked.B:
         return sample("queues.json" if asked.Q else "server.json")
-    if asked.job:
-        jobs = [load("qstat", asked.job)]
+    if asked.x and not KEEPS_HISTORY:
+        print(f"qstat: {NO_HISTORY}", file=sys.stderr)
+        jobs = []
     else:
-        names = [name[:-5] for name in os.listdir(SPOOL) if name.endswith(".json")]
-        jobs = [load("qstat", name) for name in names]
+        jobs = known(asked.job) if asked.job else list(everybodys())
     shown = {f"{number}.{SERVER}": job for number, job in jobs if asked.x or job["job_state"] != "F"}
     answer = {"timestamp": int(time.time()), "pbs_version": "23.06.06", "pbs_server": SERVER}
     if shown:
@@ -175,6 +297,7 @@ def qstat():
 
 PROGRAMS = {
     "qsub": qsub,
+    "qselect": qselect,
     "qstat": qstat,
     "qdel": qdel,
     "pbsnodes": lambda: sample("nodes.json"),

@@ -75,7 +75,22 @@ fn pbs_by_its_command_line_conforms() {
     let Some(cluster) = Cluster::find() else {
         return;
     };
-    let node = pbs::start(&cluster);
+    let node = pbs::start(&cluster, pbs::History::Kept);
+    let service = on_pbs(&cluster, &node);
+    pbs_backend(&cluster, &service).conforms();
+}
+
+#[test]
+fn pbs_without_history_shows_jobs_until_they_end() {
+    let Some(cluster) = Cluster::find() else {
+        return;
+    };
+    let node = pbs::start(&cluster, pbs::History::NotKept);
+    let service = on_pbs(&cluster, &node);
+    pbs_backend(&cluster, &service).shows_jobs_until_they_end();
+}
+
+fn on_pbs(cluster: &Cluster, node: &pbs::Node) -> Service {
     let config = format!(
         "{}
   - name: pbs
@@ -88,10 +103,13 @@ fn pbs_by_its_command_line_conforms() {
         cluster.config(),
         node.sshd.port
     );
-    let service = Service::start(&config);
-    let backend = Backend {
-        cluster: &cluster,
-        service: &service,
+    Service::start(&config)
+}
+
+fn pbs_backend<'a>(cluster: &'a Cluster, service: &'a Service) -> Backend<'a> {
+    Backend {
+        cluster,
+        service,
         system: "pbs",
         failed: "F",
         cancelled: "F",
@@ -106,8 +124,7 @@ fn pbs_by_its_command_line_conforms() {
         hidden: &[],
         reservation: Some(("maintenance", "cn1,cn2")),
         accounts: json!(null),
-    };
-    backend.conforms();
+    }
 }
 
 #[test]

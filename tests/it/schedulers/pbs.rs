@@ -12,8 +12,16 @@ pub(super) struct Node {
     _directory: tempfile::TempDir,
 }
 
+/// Whether the server tells of jobs that have ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum History {
+    Kept,
+    /// As real ones do unless they are told otherwise.
+    NotKept,
+}
+
 /// Programs, samples and an empty spool, where every user reaches them.
-pub(super) fn start(cluster: &Cluster) -> Node {
+pub(super) fn start(cluster: &Cluster, history: History) -> Node {
     let directory = tempfile::tempdir().unwrap();
     let own = Path::new(env!("CARGO_MANIFEST_DIR"));
     let place = directory.path();
@@ -28,7 +36,10 @@ pub(super) fn start(cluster: &Cluster) -> Node {
     let program = place.join("pbs.py");
     std::fs::copy(own.join("pbs/pbs.py"), &program).unwrap();
     mode(&program, 0o755);
-    for name in ["qsub", "qstat", "qdel", "pbsnodes", "pbs_rstat"] {
+    if history == History::NotKept {
+        std::fs::write(place.join("no-history"), "").unwrap();
+    }
+    for name in ["qsub", "qselect", "qstat", "qdel", "pbsnodes", "pbs_rstat"] {
         symlink(&program, place.join("bin").join(name)).unwrap();
     }
     for name in [
@@ -44,9 +55,7 @@ pub(super) fn start(cluster: &Cluster) -> Node {
     }
     let place = place.display();
     // The first `SetEnv` of a name counts, and only one line is read.
-    let variables = format!(
-        "SetEnv PATH={place}/bin:/usr/bin:/bin PBS_SPOOL={place}/spool PBS_SAMPLES={place}/samples"
-    );
+    let variables = format!("SetEnv PATH={place}/bin:/usr/bin:/bin");
     let sshd = Sshd::start(cluster, |own| {
         let lines = own.lines().filter(|line| !line.starts_with("SetEnv"));
         let lines: Vec<_> = lines.chain([variables.as_str()]).collect();

@@ -1,5 +1,6 @@
 //! What every scheduler must do, through the API and as its clients see it.
 
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
@@ -119,10 +120,12 @@ struct Place<'a> {
 
 impl<'a> Place<'a> {
     fn new(user: &'a User<'a>) -> Self {
+        static PLACES: AtomicU32 = AtomicU32::new(0);
         let path = format!(
-            "/home/fireuser/{}-{}",
+            "/home/fireuser/{}-{}-{}",
             user.backend.system,
-            std::process::id()
+            std::process::id(),
+            PLACES.fetch_add(1, Ordering::Relaxed)
         );
         let place = Self { user, path };
         place.change("POST", "mkdir");
@@ -163,6 +166,36 @@ impl Backend<'_> {
         self.refuses_with_a_reason(&user, &place);
         self.knows_no_job_that_is_not_there(&user);
         self.describes_itself(&user);
+        place.change("DELETE", "rm");
+    }
+
+    /// Of a scheduler that forgets a job as it ends.
+    pub(super) fn shows_jobs_until_they_end(&self) {
+        let user = |client| User {
+            backend: self,
+            token: self.cluster.provider().token(client),
+        };
+        let (user, other) = (user(FIREUSER), user(ANOTHER));
+        let place = Place::new(&user);
+        let id = user.submitted(&json!({
+            "workingDirectory": place.path, "standardOutput": format!("{}/quiet", place.path),
+            "script": "#!/bin/sh\nsleep 300\n",
+        }));
+        user.until(&id, self.running);
+        assert_eq!(user.ids("", Some("fireuser")), [id.as_str()]);
+        assert_eq!(other.ids("", Some("another")), [""; 0]);
+        assert_eq!(other.ids("?allusers=true", None), [id.as_str()]);
+        let path = format!("/{id}");
+        let cancelled = user.call("DELETE", &path, &Value::Null);
+        assert_eq!(cancelled.status, 204, "{}", cancelled.text);
+        let deadline = Instant::now() + Duration::from_secs(60);
+        while user.get(&path).status != 404 {
+            assert!(Instant::now() < deadline, "{}", user.get(&path).text);
+            // The job can only be asked for.
+            std::thread::sleep(Duration::from_millis(100));
+        }
+        assert_eq!(user.ids("", None), [""; 0]);
+        assert_eq!(user.ids("?allusers=true", None), [""; 0]);
         place.change("DELETE", "rm");
     }
 
