@@ -72,7 +72,7 @@ impl Probe {
         timeout: Duration,
     ) -> Result<Option<String>, String> {
         match self {
-            Self::Scheduler => scheduler(system, caller).await.map(Some),
+            Self::Scheduler => scheduler(system, caller, timeout).await.map(Some),
             Self::Ssh => command(system, caller, &ShellLine::new("true"), timeout).await,
             Self::Filesystem(path) => {
                 let line = ShellLine::new("ls").args(["-d", "--", path]);
@@ -89,8 +89,8 @@ impl Probe {
     }
 }
 
-async fn scheduler(system: &System, caller: &Caller) -> Result<String, String> {
-    let pings = system.scheduler.ping(caller).await;
+async fn scheduler(system: &System, caller: &Caller, timeout: Duration) -> Result<String, String> {
+    let pings = system.scheduler.ping(caller, timeout).await;
     let pings = pings.map_err(|error| format!("SchedulerError: {error}"))?;
     let text = python_list(&pings);
     let up = |ping: &Ping| ping.pinged.eq_ignore_ascii_case("up");

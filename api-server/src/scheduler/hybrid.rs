@@ -2,6 +2,7 @@
 
 use super::{JobDescription, JobFilter, JobId, Ping, Scheduler, SchedulerError, Script};
 use std::sync::Arc;
+use std::time::Duration;
 
 use crate::auth::Caller;
 use crate::executor::BoxFuture;
@@ -105,8 +106,12 @@ impl Scheduler for Hybrid {
         self.rest.accounts(caller)
     }
 
-    fn ping<'a>(&'a self, caller: &'a Caller) -> BoxFuture<'a, Result<Vec<Ping>, SchedulerError>> {
-        self.rest.ping(caller)
+    fn ping<'a>(
+        &'a self,
+        caller: &'a Caller,
+        within: Duration,
+    ) -> BoxFuture<'a, Result<Vec<Ping>, SchedulerError>> {
+        self.rest.ping(caller, within)
     }
 
     fn shutdown(&self) -> BoxFuture<'_, ()> {

@@ -17,6 +17,7 @@ mod value;
 use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
+use std::time::Duration;
 
 pub use batch::{BatchError, is_no_time_limit, parse_time_limit};
 pub use hybrid::Hybrid;
@@ -146,11 +147,15 @@ pub trait Scheduler: Send + Sync + fmt::Debug {
         Box::pin(async { Ok(None) })
     }
 
-    /// Which controllers answer. Cancel-safe.
+    /// Which controllers answer within this time. Cancel-safe.
     ///
     /// # Errors
     /// When the scheduler cannot be asked.
-    fn ping<'a>(&'a self, _caller: &'a Caller) -> BoxFuture<'a, Result<Vec<Ping>, SchedulerError>> {
+    fn ping<'a>(
+        &'a self,
+        _caller: &'a Caller,
+        _within: Duration,
+    ) -> BoxFuture<'a, Result<Vec<Ping>, SchedulerError>> {
         unsupported("a ping")
     }
 

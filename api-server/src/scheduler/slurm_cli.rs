@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 use super::shared::Shared;
 use super::{JobDescription, JobFilter, JobId, Ping, Scheduler, SchedulerError};
@@ -45,10 +46,19 @@ impl SlurmCli {
         caller: &Caller,
         command: &C,
     ) -> Result<C::Parsed, CliError> {
+        self.run_within(caller, command, self.limits).await
+    }
+
+    async fn run_within<C: SlurmCommand>(
+        &self,
+        caller: &Caller,
+        command: &C,
+        limits: RunLimits,
+    ) -> Result<C::Parsed, CliError> {
         let (line, input) = (command.render(), command.input());
         let output = self
             .executor
-            .run_with_input(caller, &line, input, self.limits)
+            .run_with_input(caller, &line, input, limits)
             .await?;
         Ok(command.read(&output)?)
     }
@@ -369,11 +379,18 @@ impl Scheduler for SlurmCli {
         })
     }
 
-    fn ping<'a>(&'a self, caller: &'a Caller) -> BoxFuture<'a, Result<Vec<Ping>, SchedulerError>> {
+    fn ping<'a>(
+        &'a self,
+        caller: &'a Caller,
+        within: Duration,
+    ) -> BoxFuture<'a, Result<Vec<Ping>, SchedulerError>> {
         Box::pin(async move {
-            self.run(caller, &slurm::Ping)
-                .await
-                .map_err(CliError::plain)
+            let limits = RunLimits {
+                timeout: within,
+                ..self.limits
+            };
+            let pings = self.run_within(caller, &slurm::Ping, limits).await;
+            pings.map_err(CliError::plain)
         })
     }
 }

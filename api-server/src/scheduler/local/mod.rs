@@ -296,7 +296,11 @@ impl Scheduler for LocalScheduler {
         Box::pin(async { Ok(Vec::new()) })
     }
 
-    fn ping<'a>(&'a self, _: &'a Caller) -> BoxFuture<'a, Result<Vec<Ping>, SchedulerError>> {
+    fn ping<'a>(
+        &'a self,
+        _: &'a Caller,
+        _: Duration,
+    ) -> BoxFuture<'a, Result<Vec<Ping>, SchedulerError>> {
         Box::pin(async move {
             let pinged = if self.stop.is_cancelled() {
                 "DOWN"

@@ -12,7 +12,7 @@ mod text;
 mod tests;
 
 use std::sync::Arc;
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use serde::de::DeserializeOwned;
 
@@ -451,9 +451,18 @@ impl Scheduler for PbsCommandLine {
         })
     }
 
-    fn ping<'a>(&'a self, caller: &'a Caller) -> BoxFuture<'a, Result<Vec<Ping>, SchedulerError>> {
+    fn ping<'a>(
+        &'a self,
+        caller: &'a Caller,
+        within: Duration,
+    ) -> BoxFuture<'a, Result<Vec<Ping>, SchedulerError>> {
         Box::pin(async move {
-            let servers: Servers = self
+            let limits = RunLimits {
+                timeout: within,
+                ..self.limits
+            };
+            let asker = Self::new(Arc::clone(&self.executor), limits);
+            let servers: Servers = asker
                 .ask(caller, "qstat", &["-F", "json", "-f", "-B"])
                 .await?;
             Ok(servers.view())

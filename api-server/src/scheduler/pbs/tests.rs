@@ -16,6 +16,7 @@ use crate::model::status::{NodeState, PartitionState};
 struct Scripted {
     outputs: Mutex<VecDeque<Output>>,
     asked: Mutex<Vec<(String, Vec<u8>)>>,
+    limits: Mutex<Vec<RunLimits>>,
 }
 
 impl Executor for Scripted {
@@ -24,8 +25,9 @@ impl Executor for Scripted {
         _: &'a Caller,
         line: &'a ShellLine,
         input: &'a [u8],
-        _: RunLimits,
+        limits: RunLimits,
     ) -> BoxFuture<'a, Result<Output, ExecError>> {
+        self.limits.lock().unwrap().push(limits);
         let asked = (line.as_str().to_owned(), input.to_vec());
         self.asked.lock().unwrap().push(asked);
         let mut outputs = self.outputs.lock().unwrap();
@@ -58,6 +60,7 @@ impl Bench {
         let scripted = Arc::new(Scripted {
             outputs: Mutex::new(answers.iter().map(output).collect()),
             asked: Mutex::default(),
+            limits: Mutex::default(),
         });
         let limits = RunLimits {
             timeout: std::time::Duration::from_secs(5),
@@ -410,7 +413,10 @@ async fn nodes_queues_and_servers() {
     assert_eq!(states, [("old", word("DOWN")), ("workq", word("UP"))]);
 
     let bench = Bench::new(0, &printed("server.json"), "");
-    let pings = bench.pbs.ping(&bench.caller).await.unwrap();
+    let minute = Duration::from_secs(60);
+    let pings = bench.pbs.ping(&bench.caller, minute).await.unwrap();
+    let limits = *bench.scripted.limits.lock().unwrap().last().unwrap();
+    assert_eq!(limits.timeout, minute, "however short other commands are");
     assert_eq!(
         (pings[0].hostname.as_deref(), &*pings[0].pinged),
         (Some("pbs.cluster"), "UP")

@@ -25,7 +25,7 @@ pub(super) enum Service {
 }
 
 /// Speaks one version of the service at one address.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(super) struct Client {
     pub(super) base: String,
     /// `XX` of version `0.0.XX`.

@@ -233,9 +233,17 @@ impl Scheduler for SlurmRest {
         })
     }
 
-    fn ping<'a>(&'a self, caller: &'a Caller) -> BoxFuture<'a, Result<Vec<Ping>, SchedulerError>> {
+    fn ping<'a>(
+        &'a self,
+        caller: &'a Caller,
+        within: Duration,
+    ) -> BoxFuture<'a, Result<Vec<Ping>, SchedulerError>> {
         Box::pin(async move {
-            let pings: Pings = self.client.get(caller, Service::Controller, "ping").await?;
+            let client = Client {
+                timeout: within,
+                ..self.client.clone()
+            };
+            let pings: Pings = client.get(caller, Service::Controller, "ping").await?;
             Ok(pings.view())
         })
     }

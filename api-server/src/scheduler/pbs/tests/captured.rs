@@ -128,7 +128,9 @@ async fn captured_nodes_queues_and_servers() {
     assert_eq!(queues("2021.1.3-queue.json").await[0].partition, word("UP"));
 
     let bench = Bench::new(0, &printed("captured/2022.1.7-server.json"), "");
-    let ping = bench.pbs.ping(&bench.caller).await.unwrap().remove(0);
+    let second = Duration::from_secs(1);
+    let pings = bench.pbs.ping(&bench.caller, second).await;
+    let ping = pings.unwrap().remove(0);
     assert_eq!(ping.pinged, "UP");
     assert_eq!(
         ping.hostname.as_deref(),
