@@ -73,7 +73,8 @@ fn on_slurm_the_job_makes_the_program_itself_and_files_go_in_and_out() {
         return;
     };
     // Of an earlier run.
-    let environment = service.work_directory().join(".venv");
+    let own = service.work_directory().join(".f7t_transfers");
+    let environment = own.join(format!("venv-{}", service.system()));
     let _ = std::fs::remove_dir_all(&environment);
     let (source, target) = (here.path().join("source"), service.home().join("target"));
     let sum = file::random(&source, 50 << 20);

@@ -124,7 +124,7 @@ const PRIVATE: &str = r#"private() {
   fi
   case $(stat -c %a -- "$1") in
     *700) ;;
-    *) chmod 700 -- "$1" && rm -rf -- "$1"/streamer-* || exit ;;
+    *) chmod 700 -- "$1" && rm -rf -- "$1"/streamer-* "$1"/venv-* || exit ;;
   esac
 }
 "#;
@@ -257,10 +257,13 @@ mod tests {
             std::fs::set_permissions(&directory, PermissionsExt::from_mode(0o2775)).unwrap();
             let planted = directory.join("streamer-0");
             std::fs::write(&planted, "evil").unwrap();
+            let environment = directory.join("venv-cluster");
+            std::fs::create_dir(&environment).unwrap();
             std::fs::set_permissions(&planted, PermissionsExt::from_mode(0o755)).unwrap();
             let installed = closing(&directory).unwrap();
             assert_eq!(mode(&directory) & 0o777, 0o700);
             assert_eq!(planted.exists(), installed);
+            assert!(!environment.exists());
             assert!(std::fs::read(&planted).is_ok_and(|text| text != b"evil") == installed);
             std::fs::remove_dir_all(&directory).unwrap();
         }

@@ -14,8 +14,11 @@ pub struct Wormhole {
     pub code_file: String,
     /// Beginning of the file in which the job says how it stands, for [`ShellLine::job_arg`].
     pub state_prefix: String,
-    /// The program on the node. Absent: it is installed into `.venv`.
+    /// The program on the node. Absent: it is installed.
     pub program: Option<String>,
+    /// The virtual environment into which it is, absolute: jobs begin anywhere, also where the user
+    /// has one.
+    pub environment: String,
     /// Package index for that.
     pub index_url: Option<String>,
     /// Mailbox server; absent: the public one.
@@ -45,7 +48,7 @@ impl Wormhole {
             .args(["-c", RUN, "sh", verb, &self.code_file, &self.path])
             .args([&self.program, &self.index_url].map(or_none))
             .args([&self.mailbox_url, &self.transit_relay].map(or_none))
-            .arg(PROGRAM)
+            .args([PROGRAM, &self.environment])
             .job_arg(&self.state_prefix)
     }
 }
@@ -53,8 +56,11 @@ impl Wormhole {
 /// A program that fails says why, but for the lines in which it repeats the code. Of one that
 /// runs no more is known than that the other side can come.
 const RUN: &str = r##"verb=$1 private=$2 path=$3 program=$4 index=$5
-if [ -n "$6" ]; then export WORMHOLE_RELAY_URL="$6"; fi
-if [ -n "$7" ]; then export WORMHOLE_TRANSIT_HELPER="$7"; fi
+mailbox=$6 relay=$7 main=$8 environment=$9
+shift 9
+state=$1
+if [ -n "$mailbox" ]; then export WORMHOLE_RELAY_URL="$mailbox"; fi
+if [ -n "$relay" ]; then export WORMHOLE_TRANSIT_HELPER="$relay"; fi
 export LC_ALL=C.UTF-8 WORMHOLE_QR=0
 errors=$private-errors
 trap 'rm -f -- "$private" "$errors"' EXIT
@@ -64,20 +70,20 @@ if [ -n "$program" ]; then
   # Several words, as `/usr/bin/env python3`.
   python() { $interpreter "$@"; }
 else
-  python() { "$PWD/.venv/bin/python" "$@"; }
+  python() { "$environment/bin/python" "$@"; }
   (
     flock 9 || exit
     python -c 'import wormhole' 2>/dev/null && exit
-    python3 -m venv .venv || exit
+    python3 -m venv --clear "$environment" || exit
     python -m pip install --quiet --disable-pip-version-check ${index:+--index-url "$index"} magic-wormhole
-  ) 9>.venv.lock || exit
+  ) 9>"$environment.lock" || exit
 fi
 (
   umask 077
   : >"$errors"
-  printf '{"state":"listening","host":"%s","updated":%s}\n' "$(uname -n)" "$(date +%s)" >"$9"
+  printf '{"state":"listening","host":"%s","updated":%s}\n' "$(uname -n)" "$(date +%s)" >"$state"
 )
-python -c "$8" "$private" "$verb" "$path" >"$errors" 2>&1
+python -c "$main" "$private" "$verb" "$path" >"$errors" 2>&1
 status=$?
 if [ "$status" -ne 0 ]; then
   grep -a -v -F -f "$private" -- "$errors" >&2
@@ -128,6 +134,7 @@ mod tests {
             code_file: at("code"),
             state_prefix: at("job-"),
             program: Some(at("wormhole")),
+            environment: at("venv"),
             index_url: None,
             mailbox_url: Some("ws://127.0.0.1:4000/v1".into()),
             transit_relay: None,
@@ -163,21 +170,28 @@ mod tests {
     }
 
     #[test]
-    fn a_directory_may_have_a_blank_in_its_name() {
+    fn the_environment_is_where_it_is_told_and_nowhere_else() {
         let directory = tempfile::Builder::new().prefix("it's a ").tempdir();
         let directory = directory.unwrap();
         let at = |name: &str| directory.path().join(name).display().to_string();
-        std::fs::create_dir_all(at(".venv/bin")).unwrap();
+        std::fs::create_dir_all(at("own venv/bin")).unwrap();
+        // Where the job begins, the user has one of their own.
+        std::fs::create_dir_all(at("home/.venv/bin")).unwrap();
         std::fs::create_dir_all(at("wormhole/cli")).unwrap();
         for package in ["wormhole", "wormhole/cli"] {
             std::fs::write(at(&format!("{package}/__init__.py")), "").unwrap();
         }
         let program = "def wormhole():\n    open('called', 'w')\n";
         std::fs::write(at("wormhole/cli/cli.py"), program).unwrap();
-        let python = "#!/bin/sh\nexec python3 \"$@\"\n";
-        std::fs::write(at(".venv/bin/python"), python).unwrap();
-        let executable = std::os::unix::fs::PermissionsExt::from_mode(0o755);
-        std::fs::set_permissions(at(".venv/bin/python"), executable).unwrap();
+        for (place, python) in [
+            ("own venv", "#!/bin/sh\nexec python3 \"$@\"\n"),
+            ("home/.venv", "#!/bin/sh\nexit 1\n"),
+        ] {
+            let python_file = at(&format!("{place}/bin/python"));
+            std::fs::write(&python_file, python).unwrap();
+            let executable = std::os::unix::fs::PermissionsExt::from_mode(0o755);
+            std::fs::set_permissions(&python_file, executable).unwrap();
+        }
         std::fs::write(at("code"), "7-secret").unwrap();
         let line = Wormhole {
             verb: WormholeVerb::Send,
@@ -185,17 +199,24 @@ mod tests {
             code_file: at("code"),
             state_prefix: at("job-"),
             program: None,
+            environment: at("own venv"),
             index_url: None,
             mailbox_url: None,
             transit_relay: None,
         };
         let output = std::process::Command::new("sh")
             .args(["-c", line.render().as_str()])
-            .current_dir(directory.path())
+            .current_dir(at("home"))
             .env("PYTHONPATH", directory.path())
             .output()
             .unwrap();
         assert!(output.status.success(), "{output:?}");
-        assert!(directory.path().join("called").exists());
+        assert!(std::fs::exists(at("own venv.lock")).unwrap());
+        let mut names: Vec<_> = std::fs::read_dir(at("home"))
+            .unwrap()
+            .map(|entry| entry.unwrap().file_name())
+            .collect();
+        names.sort_unstable();
+        assert_eq!(names, [".venv", "called"]);
     }
 }

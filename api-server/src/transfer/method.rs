@@ -85,6 +85,12 @@ impl JobFiles {
         format!("{}/{}", self.directory, self.private)
     }
 
+    /// The virtual environment of Python programs, absolute. Nodes of another system may have another
+    /// Python.
+    pub fn environment(&self) -> String {
+        format!("{}/venv-{}", self.directory, in_a_name(&self.system))
+    }
+
     /// The file in which the job says how it stands, for [`ShellLine::job_arg`].
     ///
     /// [`ShellLine::job_arg`]: crate::command::ShellLine::job_arg
@@ -95,12 +101,14 @@ impl JobFiles {
 
 /// All but the id of the job and the ending.
 pub(super) fn state_prefix(directory: &str, system: &str) -> String {
+    format!("{directory}/job-{}-", in_a_name(system))
+}
+
+/// The name of a system, for that of a file.
+fn in_a_name(system: &str) -> String {
     let plain = |c: char| c.is_ascii_alphanumeric() || "-_.".contains(c);
-    let system: String = system
-        .chars()
-        .map(|c| if plain(c) { c } else { '_' })
-        .collect();
-    format!("{directory}/job-{system}-")
+    let plain = |c| if plain(c) { c } else { '_' };
+    system.chars().map(plain).collect()
 }
 
 /// What a method wants done.

@@ -52,6 +52,7 @@ impl WormholeMethod {
             code_file: job.private_path(),
             state_prefix: job.state_prefix(),
             program: self.config.wormhole_binary.clone(),
+            environment: job.environment(),
             index_url: self.config.pypi_index_url.clone(),
             mailbox_url: self.config.mailbox_url.clone(),
             transit_relay: self.config.transit_relay.clone(),
