@@ -13,7 +13,7 @@ use serde_json::Value;
 
 /// Reads what a program of PBS printed. Of a name that is there twice the last counts.
 pub(super) fn read<T: DeserializeOwned>(text: &str) -> Option<T> {
-    let value: Value = serde_json::from_str(text)
+    let value: Value = serde_json::from_str(&with_names(text))
         .or_else(|_| serde_json::from_str(&mended(text)))
         .ok()?;
     serde_json::from_value(value).ok()
@@ -39,6 +39,25 @@ impl<'de> Deserialize<'de> for Attributes {
         let value = Value::deserialize(deserializer)?;
         Ok(Self(serde_json::from_value(value).unwrap_or_default()))
     }
+}
+
+/// The name of a job, which is written as a number when it looks like one: `1e5` is not `100000`.
+const NAME: &str = "Job_Name";
+
+/// With names of jobs as texts, where they are on lines of their own.
+fn with_names(text: &str) -> Cow<'_, str> {
+    let is_bare = |line: &str| {
+        let (name, value, _) = parts(line);
+        name == Some(NAME) && value.starts_with(|c: char| c.is_ascii_digit() || c == '-')
+    };
+    if !text.lines().any(is_bare) {
+        return text.into();
+    }
+    let line = |line| match is_bare(line) {
+        true => mended_line(line).into(),
+        false => Cow::Borrowed(line),
+    };
+    text.lines().map(line).collect::<Vec<_>>().join("\n").into()
 }
 
 /// Each line as JSON.
@@ -81,9 +100,14 @@ fn is_open(line: &str) -> bool {
 
 fn mended_line(line: &str) -> String {
     let (name, value, comma) = parts(line);
+    let is_name = name == Some(NAME);
     let name = name.map_or_else(String::new, |name| format!("{}:", quoted(&plain(name))));
     let comma = if comma { "," } else { "" };
-    format!("{name}{}{comma}", mended_value(value, name.is_empty()))
+    let value = match is_name && !value.starts_with('"') {
+        true => quoted(value).into(),
+        false => mended_value(value, name.is_empty()),
+    };
+    format!("{name}{value}{comma}")
 }
 
 fn mended_value(value: &str, alone: bool) -> Cow<'_, str> {
@@ -139,6 +163,20 @@ mod tests {
             "g": 7, "h": 1e5, "i": "",
         });
         assert_eq!(value(text), expected);
+    }
+
+    #[test]
+    fn the_name_of_a_job_stays_as_it_was_written() {
+        for name in ["1e5", "1.50", "-0", "12345678901234567890123", "7"] {
+            let valid = format!("{{\n  \"Job_Name\":{name},\n  \"n\":1.50\n}}\n");
+            assert_eq!(value(&valid), json!({"Job_Name": name, "n": 1.5}));
+            let broken = valid.replace("1.50\n", "005\n");
+            assert_eq!(value(&broken), json!({"Job_Name": name, "n": "005"}));
+        }
+        assert!(matches!(
+            with_names("{\n\"Job_Name\":\"1\"\n}"),
+            Cow::Borrowed(_)
+        ));
     }
 
     #[test]
