@@ -73,7 +73,7 @@ pub struct AuthorizationConfig {
     pub timeout: u64,
     /// Accepted for compatibility: connections are pooled and bounded by requests in flight.
     #[serde(
-        default = "hundred",
+        default = "default_max_connections",
         alias = "maxConnections",
         deserialize_with = "values::integer"
     )]
@@ -92,6 +92,6 @@ fn one() -> u64 {
     1
 }
 
-fn hundred() -> u32 {
+pub(super) fn default_max_connections() -> u32 {
     100
 }

@@ -485,6 +485,16 @@ fn what_fails_for_some_is_accepted_with_a_warning() {
         found[0].starts_with("auth.authentication.token_url is no http"),
         "{found:?}"
     );
+    let bounded = |max: u32| {
+        let to = format!("auth: {{authorization: {{url: 'http://fga', max_connections: {max}}}, ");
+        warnings(&system("").replacen("auth: {", &to, 1))
+    };
+    assert_eq!(bounded(100), [""; 0]);
+    let found = bounded(5);
+    assert!(
+        found[0].starts_with("auth.authorization.max_connections bounds nothing"),
+        "{found:?}"
+    );
     let s3 = "{service_type: s3, name: n, private_url: s3, public_url: 'http://s3', \
               access_key_id: hush, secret_access_key: hush, region: r, ttl: 1}";
     let s3 = system(&format!(

@@ -1,9 +1,11 @@
 //! What is accepted, since the Python service accepts it, and will hardly do.
 
+use super::auth::default_max_connections;
 use super::load::by_file;
 use super::validate::{NO_URL, is_http_url};
 use super::{
-    Config, DataTransfer, SchedulerType, SshConfig, SshCredentials, StreamerConfig, SystemConfig,
+    AuthorizationConfig, Config, DataTransfer, SchedulerType, SshConfig, SshCredentials,
+    StreamerConfig, SystemConfig,
 };
 use crate::ssh::{has_known_key, problem_of_key};
 
@@ -26,6 +28,13 @@ impl Config {
                 "auth.authentication.token_url {NO_URL}, so that health checks get no token"
             ));
         }
+        let authorization = self.auth.authorization.iter();
+        let bounded = |of: &&AuthorizationConfig| of.max_connections != default_max_connections();
+        doubts.extend(authorization.filter(bounded).map(|_| {
+            "auth.authorization.max_connections bounds nothing: there are as many connections as \
+             requests that ask at once"
+                .to_owned()
+        }));
         if let Some(SshCredentials::StaticKeys(users)) = &self.ssh_credentials {
             let problems = users.iter().filter_map(|(user, key)| {
                 let problem = problem_of_key(key, keys)?;
