@@ -1,4 +1,6 @@
-//! Output written after OpenPBS 23's documentation; `captured` is what real ones printed.
+//! What programs print here is modelled: the files after OpenPBS 23's documentation; what is written
+//! in a test after OpenPBS' sources, which it names, or else after that documentation too. What real
+//! ones printed is in `captured`.
 
 mod captured;
 
@@ -63,7 +65,7 @@ impl Bench {
             limits: Mutex::default(),
         });
         let limits = RunLimits {
-            timeout: std::time::Duration::from_secs(5),
+            timeout: Duration::from_secs(5),
             output_bytes: 1 << 20,
         };
         let executor: Arc<dyn Executor> = Arc::<Scripted>::clone(&scripted);
@@ -221,6 +223,7 @@ async fn submissions() {
     assert_eq!(nothing.unwrap_err().to_string(), "Unable to submit new job");
 }
 
+/// How qsub reads `-v` and `-V` is of OpenPBS' sources (`copy_env_value`, `set_job_env` of qsub.c).
 #[test]
 fn what_an_option_cannot_list_is_inherited() {
     let mut job = JobDescription {
@@ -251,6 +254,7 @@ fn what_an_option_cannot_list_is_inherited() {
     }
 }
 
+/// The words and numbers are of OpenPBS' sources (pbs_messages.c, pbs_error.h).
 #[tokio::test]
 async fn failures_are_told_apart() {
     let ask = |code, stderr: &'static str| async move {
@@ -292,7 +296,8 @@ async fn failures_are_told_apart() {
     assert_eq!(bench.asked().0, "qdel 999999999999");
 }
 
-/// A script can make an array of its job (`#PBS -J`): then PBS knows `7[]`, and no `7`.
+/// A script can make an array of its job (`#PBS -J`): then PBS knows `7[]`, and no `7` (after
+/// OpenPBS' sources, array_func.c).
 #[tokio::test]
 async fn an_array_is_found_under_its_number() {
     let unknown = (153, "", "qstat: Unknown Job Id 7.pbs\n");
@@ -333,7 +338,10 @@ async fn a_server_without_history_tells_of_the_other_jobs() {
     let bench = Bench::in_turn(&[(0, NO_JOBS, refused), (0, jobs, "")]);
     let found = bench.pbs.job(&bench.caller, &id("7")).await.unwrap();
     assert_eq!(found[0].status.state, "R");
-    assert_eq!(bench.lines(), [format!("{qstat} -x 7"), format!("{qstat} 7")]);
+    assert_eq!(
+        bench.lines(),
+        [format!("{qstat} -x 7"), format!("{qstat} 7")]
+    );
 
     let refused = refused.replace("qstat", "qselect");
     let bench = Bench::in_turn(&[(0, "", &refused), (0, "7.pbs\n", ""), (0, jobs, "")]);
@@ -361,14 +369,19 @@ async fn ones_own_jobs_are_asked_for_by_their_ids() {
     let qstat = "env TZ=UTC0 qstat -F json -f -x -E";
     assert_eq!(
         bench.lines(),
-        ["qselect -x -u fireuser".to_owned(), format!("{qstat} 7 '9[]'")]
+        [
+            "qselect -x -u fireuser".to_owned(),
+            format!("{qstat} 7 '9[]'")
+        ]
     );
 
     let none = Bench::new(0, "", "");
     assert!(list(&none).await.unwrap().is_empty());
     assert_eq!(none.lines().len(), 1, "qstat without ids shows everybody's");
 
-    let many: String = (0..JOBS_AT_ONCE + 1).map(|n| format!("{n}.pbs\n")).collect();
+    let many: String = (0..JOBS_AT_ONCE + 1)
+        .map(|n| format!("{n}.pbs\n"))
+        .collect();
     let gone = (153, NO_JOBS, "qstat: Unknown Job Id 500.pbs\n");
     let bench = Bench::in_turn(&[(0, &many, ""), (0, own, ""), gone]);
     assert_eq!(list(&bench).await.unwrap().len(), 2);
