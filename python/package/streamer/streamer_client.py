@@ -142,15 +142,14 @@ async def _transfer(
     )
     try:
         result = Result(*await _watch(running, transfer, reporter))
-    except StreamerError as error:
-        if reporter is not None:
+    except (Exception, asyncio.CancelledError, KeyboardInterrupt, SystemExit) as error:
+        if not running.done():
+            # It was cancelled, or its reporter failed. What arrived is made durable first: the
+            # same call continues from it.
+            transfer.stop()
+            await asyncio.wait({running})
+        elif isinstance(error, StreamerError) and reporter is not None:
             reporter.error(str(error))
-        raise
-    except BaseException:
-        # It was cancelled, or its reporter failed. What arrived is made durable first: the same
-        # call continues from it.
-        transfer.stop()
-        await asyncio.wait({running})
         running.exception()
         raise
     if reporter is not None:
