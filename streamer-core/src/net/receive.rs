@@ -128,7 +128,7 @@ async fn put_away(mut writers: mpsc::Receiver<Infallible>, keeper: Keeper, is_se
 }
 
 /// Waits until somebody asks to stop, and then as long as a file system may take to answer.
-async fn hopeless(stop: &mut Stopper<impl Future<Output = ErrorCode>>) {
+pub(super) async fn hopeless(stop: &mut Stopper<impl Future<Output = ErrorCode>>) {
     stop.asked().await;
     sleep(PUT_AWAY).await;
 }
@@ -246,9 +246,7 @@ impl Driver {
 
     /// Nothing more comes from it, and what came waits to be heard.
     fn on_lane_ended(&mut self, lane: u16) -> Result<(), TransferError> {
-        // While files are hashed nothing can come, for hours.
-        let is_owed = self.session.unhashed_bytes() == 0;
-        if is_owed && self.watch.on_lost() {
+        if self.watch.on_lost(self.session.unhashed_bytes()) {
             let reason = "data connections break one after another, and nothing arrives";
             return Err(TransferError::Lost(reason.to_owned()));
         }
@@ -497,7 +495,7 @@ const FAREWELL: Duration = Duration::from_secs(5);
 
 /// Longest wait for a file system once somebody asks to stop. With the farewell, and what a program
 /// grants its threads in the end, it is less than the 30 s after which Slurm kills.
-pub(super) const PUT_AWAY: Duration = Duration::from_secs(15);
+const PUT_AWAY: Duration = Duration::from_secs(15);
 
 #[cfg(test)]
 mod tests {

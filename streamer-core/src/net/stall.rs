@@ -71,9 +71,9 @@ impl Watch {
         self.losses.on_proven();
     }
 
-    /// A data connection is lost: whether that is one too many.
-    pub(crate) fn on_lost(&mut self) -> bool {
-        self.losses.on_lost(self.start.elapsed())
+    /// A data connection is lost: whether that is one too many, as in [`LossWatch::on_lost`].
+    pub(crate) fn on_lost(&mut self, unhashed_bytes: u64) -> bool {
+        self.losses.on_lost(self.start.elapsed(), unhashed_bytes)
     }
 
     /// Waits until it is time to look. Cancel-safe.

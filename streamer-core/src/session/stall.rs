@@ -33,7 +33,7 @@ impl StallWatch {
             self.since = now;
             return false;
         }
-        let hashing = Duration::from_secs(sight.unhashed_bytes / HASHED_PER_SECOND);
+        let hashing = to_hash(sight.unhashed_bytes);
         let patience = match sight {
             Sight { is_owed: false, .. } => ANYTHING,
             // Nothing is lost by dialling again.
@@ -67,14 +67,20 @@ impl LossWatch {
         self.has_proven
     }
 
-    /// Whether this one is one too many. `now` counts from any fixed moment.
-    pub fn on_lost(&mut self, now: Duration) -> bool {
+    /// Whether this one is one too many: nothing may come while either side hashes so many bytes. `now`
+    /// counts from any fixed moment.
+    pub fn on_lost(&mut self, now: Duration, unhashed_bytes: u64) -> bool {
         if self.lost == 0 {
             self.since = now;
         }
         self.lost = self.lost.saturating_add(1);
-        self.lost >= LOSSES && now.saturating_sub(self.since) >= OWED
+        self.lost >= LOSSES && now.saturating_sub(self.since) >= OWED + to_hash(unhashed_bytes)
     }
+}
+
+/// Time to read and hash so many.
+fn to_hash(bytes: u64) -> Duration {
+    Duration::from_secs(bytes / HASHED_PER_SECOND)
 }
 
 /// How often to look.
@@ -177,13 +183,16 @@ mod tests {
         let at = |seconds| Duration::from_secs(seconds);
         let mut watch = LossWatch::default();
         // All at once, as in an outage.
-        assert!(!(0..100).any(|_| watch.on_lost(at(1000))));
-        assert!(!watch.on_lost(at(1239)));
-        assert!(watch.on_lost(at(1240)));
+        assert!(!(0..100).any(|_| watch.on_lost(at(1000), 0)));
+        assert!(!watch.on_lost(at(1239), 0));
+        assert!(watch.on_lost(at(1240), 0));
+        // Ten minutes more while so much may be hashed.
+        assert!(!watch.on_lost(at(1839), 600 * HASHED_PER_SECOND));
+        assert!(watch.on_lost(at(1840), 600 * HASHED_PER_SECOND));
         watch.on_proven();
         // Now and then.
-        assert!(!(1..8).any(|times| watch.on_lost(at(2000 + 100 * times))));
-        assert!(watch.on_lost(at(2800)));
+        assert!(!(1..8).any(|times| watch.on_lost(at(2000 + 100 * times), 0)));
+        assert!(watch.on_lost(at(2800), 0));
     }
 
     #[test]

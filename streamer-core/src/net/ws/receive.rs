@@ -13,7 +13,8 @@ use tokio_tungstenite::tungstenite::protocol::Message;
 use crate::error::ErrorCode;
 use crate::hash::{Hash, root_of};
 use crate::net::progress::Progress;
-use crate::net::receive::PUT_AWAY;
+use crate::net::receive::hopeless;
+use crate::net::stop::Stopper;
 use crate::net::ws::in_order::InOrderHasher;
 use crate::net::ws::{
     Failure, Hear, INIT_TIMEOUT, MESSAGE_QUEUE, PlainLink, broken, conclude, hear, input, leave,
@@ -55,12 +56,17 @@ pub async fn receive(
         progress,
         writer: None,
     };
+    let mut stop = Stopper::new(stop);
     let result = tokio::select! {
         result = receiving.run(&mut from) => result,
-        code = stop => Err(Ending::Ours(code).into()),
+        code = stop.asked() => Err(Ending::Ours(code).into()),
     };
-    // Whoever asks to stop does not wait for a disk that hangs.
-    let _ = timeout(PUT_AWAY, receiving.put_away()).await;
+    // Only whoever asks to stop does not wait for a disk that hangs: the next client would find the
+    // file locked, or written to.
+    tokio::select! {
+        () = receiving.put_away() => {}
+        () = hopeless(&mut stop) => tracing::warn!("the file system does not answer; a partial is left"),
+    }
     let why = result.as_ref().err().and_then(Failure::farewell);
     leave(&mut say, &mut from, why.map(|code| (code, Role::Receiver))).await;
     conclude(result, &path, "accept")
@@ -236,7 +242,7 @@ impl Writer {
     }
 }
 
-/// Gives the file its name, or leaves nothing of it.
+/// Gives the file its name. When that fails before it has it, nothing is left of it.
 fn name(file: &PartialFile, hashes: &[Hash]) -> Result<Hash, StoreError> {
     let root = root_of(hashes);
     // Nothing for the journal: whoever sends it again is another source to it.
