@@ -10,7 +10,7 @@ use streamer_core::net::dial::Choice;
 use streamer_core::net::send::SenderConfig;
 use streamer_core::net::stop::Stop;
 use streamer_core::net::ws::dial::Plaintext;
-use streamer_core::store::source::Source;
+use streamer_core::store::source::Pinned;
 use streamer_core::store::target::{Target, TargetPolicy};
 use streamer_core::wire::message::Wanted;
 use streamer_core::{Coordinates, Hash, Operation, Transport};
@@ -137,7 +137,7 @@ async fn client(
 
 fn local(operation: Operation, path: &Path) -> Result<Local, ClientError> {
     Ok(match operation {
-        Operation::Send => Local::Source(Source::open(path)?, SenderConfig::default()),
+        Operation::Send => Local::Source(Pinned::open(path)?, SenderConfig::default()),
         Operation::Receive => {
             let target = Target::new(path, TargetPolicy::default());
             target.check()?;

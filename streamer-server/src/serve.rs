@@ -18,7 +18,7 @@ use streamer_core::net::{Progress, TransferError, Transferred, receive, send};
 use streamer_core::secret::SecretError;
 use streamer_core::session::{ReceiverConfig, SessionError};
 use streamer_core::store::StoreError;
-use streamer_core::store::source::Source;
+use streamer_core::store::source::Pinned;
 use streamer_core::store::target::{Target, TargetPolicy};
 use streamer_core::websocket::bearer::BearerCheck;
 use streamer_core::wire::message::Role;
@@ -192,14 +192,14 @@ pub enum ServeError {
 /// Source or target, by operation.
 #[derive(Clone)]
 enum EndpointFile {
-    Source(Source),
+    Source(Pinned),
     Target(Target, ReceiverConfig),
 }
 
 impl EndpointFile {
     fn open(config: &Config) -> Result<Self, StoreError> {
         match config.operation {
-            Operation::Send => Ok(Self::Source(Source::open(&config.path)?)),
+            Operation::Send => Ok(Self::Source(Pinned::open(&config.path)?)),
             Operation::Receive => {
                 let target = Target::new(
                     &config.path,
@@ -464,8 +464,8 @@ impl<P: Pace> Life<P> {
         let file = self.file.clone();
         async move {
             match file {
-                EndpointFile::Source(source) => match source.one_file() {
-                    Ok(_) => ws::send::send(link, source, &path, progress, stop).await,
+                EndpointFile::Source(source) => match ws::send::open(&source).await {
+                    Ok(source) => ws::send::send(link, source, &path, progress, stop).await,
                     // Of this client; another one may speak what can carry a tree.
                     Err(error) => {
                         let _ = timeout(REFUSAL, link.refuse(error.code, Role::Sender)).await;

@@ -9,7 +9,7 @@ use streamer_cli::client::{Connections, Local, Notice as ClientNotice, Options, 
 use streamer_core::net::Progress;
 use streamer_core::net::dial::Choice;
 use streamer_core::net::ws::dial::Plaintext;
-use streamer_core::store::source::Source;
+use streamer_core::store::source::Pinned;
 use streamer_core::store::target::{Existing, Target, TargetPolicy};
 use streamer_core::wire::message::Wanted;
 use streamer_core::{Coordinates, Operation, PortRange, TransferSecret};
@@ -139,7 +139,7 @@ async fn one(dir: &Path, round: u32) {
             let target = Target::new(&target, TargetPolicy::default());
             Local::Target(target, Wanted::default())
         }
-        false => Local::Source(Source::open(&source).unwrap(), Default::default()),
+        false => Local::Source(Pinned::open(&source).unwrap(), Default::default()),
     };
     let (operation, path, mine) = match local {
         Local::Target(..) => (Operation::Send, source, target.clone()),

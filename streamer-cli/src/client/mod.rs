@@ -18,7 +18,7 @@ use streamer_core::net::ws::{self, PlainLink};
 use streamer_core::net::{Progress, TransferError, Transferred, receive, send};
 use streamer_core::session::ReceiverConfig;
 use streamer_core::store::filter::Filter;
-use streamer_core::store::source::Source;
+use streamer_core::store::source::Pinned;
 use streamer_core::store::target::Target;
 use streamer_core::wire::message::{Role, SessionId, Wanted};
 use streamer_core::{Coordinates, Operation, Transport, limits};
@@ -37,7 +37,7 @@ use crate::line::{Line, Purpose};
 #[derive(Debug, Clone)]
 pub enum Local {
     /// To be sent.
-    Source(Source, SenderConfig),
+    Source(Pinned, SenderConfig),
     /// To be received, as far as it is wanted.
     Target(Target, Wanted),
 }
@@ -61,10 +61,10 @@ impl Local {
     /// Whether the plaintext protocol can carry it, as far as is known.
     fn fits_plaintext(&self, path: &Path) -> Result<(), ClientError> {
         match self {
-            Self::Source(Source::Tree(_), _) => Err(ClientError::PlainTree {
+            Self::Source(source, _) if source.is_tree() => Err(ClientError::PlainTree {
                 path: path.to_owned(),
             }),
-            Self::Source(Source::File(_), _) | Self::Target(..) => Ok(()),
+            Self::Source(..) | Self::Target(..) => Ok(()),
         }
     }
 
@@ -460,8 +460,8 @@ async fn run_plain(
     let (progress, stop) = (Arc::clone(progress), stopped(stop));
     match local {
         Local::Source(source, _) => {
-            source.one_file()?;
-            ws::send::send(link, source.clone(), path, progress, stop).await
+            let source = ws::send::open(source).await?;
+            ws::send::send(link, source, path, progress, stop).await
         }
         Local::Target(target, _) => {
             let config = ReceiverConfig::default();

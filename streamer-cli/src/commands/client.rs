@@ -8,7 +8,7 @@ use streamer_core::net::dial::Choice;
 use streamer_core::net::send::SenderConfig;
 use streamer_core::net::ws::dial::Plaintext;
 use streamer_core::store::filter::Filter;
-use streamer_core::store::source::Source;
+use streamer_core::store::source::Pinned;
 use streamer_core::store::target::{Target, TargetPolicy};
 use streamer_core::wire::message::Wanted;
 
@@ -29,7 +29,7 @@ pub(crate) async fn send(output: &Arc<Output>, args: SendArgs) -> ExitStatus {
         Ok((wanted, filter)) => (!wanted.is_everything()).then_some(filter),
         Err(error) => return fail(&printer, &error),
     };
-    let source = match Source::open(&args.path) {
+    let source = match Pinned::open(&args.path) {
         Ok(source) => source,
         Err(error) => return fail(&printer, &error.into()),
     };

@@ -30,7 +30,7 @@ pub(crate) struct Summary {
     tree: Option<TreeSummary>,
     /// Size of all files.
     bytes: u64,
-    /// Of these, moved by an earlier run.
+    /// Of these, there when the last connection began: moved by an earlier one, or run.
     bytes_resumed: u64,
     seconds: f64,
     /// Of what this run moved.

@@ -7,9 +7,9 @@ use tokio::sync::mpsc;
 use crate::limits;
 use crate::store::StoreError;
 use crate::store::filter::Filter;
-use crate::store::source::Source;
+use crate::store::source::{Pinned, Source};
 use crate::store::walk::Walk;
-use crate::wire::message::Entry;
+use crate::wire::message::{Entry, SessionId};
 
 /// Entries that come next, and whether they are the last.
 #[derive(Debug)]
@@ -23,11 +23,11 @@ pub(crate) struct Batch {
 /// The manifest, in batches.
 pub(crate) type Manifest = mpsc::Receiver<Result<Batch, StoreError>>;
 
-/// Starts reading `source`, as it is now. Dropping the manifest ends it.
-pub(crate) fn read(source: Source, filter: Option<Filter>) -> Manifest {
+/// Starts reading what `session` is given of `source`. Dropping the manifest ends it.
+pub(crate) fn read(source: Pinned, session: SessionId, filter: Option<Filter>) -> Manifest {
     let (batches, manifest) = mpsc::channel(BATCHES_AHEAD);
     tokio::task::spawn_blocking(move || {
-        if let Err(error) = read_into(&batches, &source, filter) {
+        if let Err(error) = read_into(&batches, &source, session, filter) {
             let _ = batches.blocking_send(Err(error));
         }
     });
@@ -36,8 +36,13 @@ pub(crate) fn read(source: Source, filter: Option<Filter>) -> Manifest {
 
 type Batches = mpsc::Sender<Result<Batch, StoreError>>;
 
-fn read_into(batches: &Batches, source: &Source, filter: Option<Filter>) -> Result<(), StoreError> {
-    let source = source.renewed()?;
+fn read_into(
+    batches: &Batches,
+    source: &Pinned,
+    session: SessionId,
+    filter: Option<Filter>,
+) -> Result<(), StoreError> {
+    let source = source.of(Some(session))?;
     match &source {
         Source::File(file) => {
             let entries = vec![file.entry()];

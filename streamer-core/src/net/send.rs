@@ -26,8 +26,8 @@ use crate::net::{TransferError, Transferred};
 use crate::session::{Conclusion, Sender, SenderInput, SenderOutput, SessionError};
 use crate::store::StoreError;
 use crate::store::filter::Filter;
-use crate::store::source::Source;
-use crate::wire::message::{EntryKind, Message, Wanted};
+use crate::store::source::Pinned;
+use crate::wire::message::{EntryKind, Message, SessionId, Wanted};
 
 /// What of a source is sent, and how it begins.
 #[derive(Debug, Clone, Default)]
@@ -52,7 +52,7 @@ pub struct SenderConfig {
 /// reported in the returned failures.
 pub async fn send(
     link: Link,
-    source: Source,
+    source: impl Into<Pinned>,
     config: SenderConfig,
     progress: Arc<Progress>,
     stop: impl Future<Output = ErrorCode>,
@@ -76,7 +76,8 @@ pub async fn send(
         events,
         events_tx,
         queue: Arc::new(WorkQueue::new()),
-        source,
+        id: link.session,
+        source: source.into(),
         filter: config.filter,
         manifest: None,
         wants_manifest: false,
@@ -136,7 +137,8 @@ struct Driver {
     events: mpsc::Receiver<Event>,
     events_tx: mpsc::Sender<Event>,
     queue: Arc<WorkQueue<Work>>,
-    source: Source,
+    id: SessionId,
+    source: Pinned,
     filter: Option<Filter>,
     /// Read from the first question on.
     manifest: Option<Manifest>,
@@ -377,7 +379,7 @@ impl Driver {
                     self.wants_manifest = true;
                     if self.manifest.is_none() {
                         let filter = self.filter.take();
-                        self.manifest = Some(manifest::read(self.source.clone(), filter));
+                        self.manifest = Some(manifest::read(self.source.clone(), self.id, filter));
                     }
                 }
                 SenderOutput::CheckHeld(held) => {
@@ -512,6 +514,7 @@ mod tests {
     use crate::net::tcp;
     use crate::secret::TransferSecret;
     use crate::session::hello;
+    use crate::store::source::Source;
     use crate::wire::message::{Role, SessionId};
     use tokio::sync::oneshot;
 

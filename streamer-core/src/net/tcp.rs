@@ -3,7 +3,7 @@
 
 use std::io;
 use std::net::SocketAddr;
-use std::os::fd::{AsFd as _, OwnedFd};
+use std::os::fd::{AsFd, OwnedFd};
 use std::pin::Pin;
 use std::sync::{Arc, Weak};
 use std::task::{Context, Poll, ready};
@@ -80,7 +80,7 @@ impl TlsStream {
     /// When the socket is gone.
     pub(crate) fn into_blocking(self) -> io::Result<(BlockingTls, HangUp, HungUp)> {
         let socket = self.socket.into_std()?;
-        sockopt::set_tcp_user_timeout(&socket, LANE_IDLE_TIMEOUT.as_millis() as u32)?;
+        bear_full_peer(&socket)?;
         if socket.local_addr()?.ip() == self.peer.ip() {
             // Best effort, as it is about speed only.
             let _ = sockopt::set_socket_send_buffer_size(&socket, LOCAL_SEND_BUFFER_BYTES);
@@ -263,7 +263,11 @@ pub(crate) fn prepare(stream: &TcpStream) -> io::Result<()> {
 /// The same for one that carries data.
 pub(crate) fn prepare_lane(stream: &TcpStream) -> io::Result<()> {
     prepare(stream)?;
-    sockopt::set_tcp_user_timeout(stream, LANE_IDLE_TIMEOUT.as_millis() as u32)?;
+    bear_full_peer(stream)
+}
+
+fn bear_full_peer(socket: impl AsFd) -> io::Result<()> {
+    sockopt::set_tcp_user_timeout(socket, LANE_IDLE_TIMEOUT.as_millis() as u32)?;
     Ok(())
 }
 
@@ -378,7 +382,7 @@ pub(crate) mod tests {
     #[tokio::test]
     async fn a_lane_may_be_kept_waiting_for_longer_than_what_controls() {
         let (ours, _theirs) = pair().await;
-        let timeout = |socket: &dyn std::os::fd::AsFd| {
+        let timeout = |socket: &dyn AsFd| {
             let millis = sockopt::tcp_user_timeout(socket.as_fd()).unwrap();
             Duration::from_millis(millis.into())
         };

@@ -3,7 +3,7 @@
 use std::fs::{File, Metadata};
 use std::os::unix::fs::{FileExt as _, MetadataExt as _};
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use rustix::fs::FileType;
 
@@ -16,7 +16,7 @@ use crate::store::StoreError;
 use crate::store::leaving::Leaving;
 use crate::store::sparse;
 use crate::store::walk::SourceTree;
-use crate::wire::message::{Entry, EntryKind, Held, Timestamp};
+use crate::wire::message::{Entry, EntryKind, Held, SessionId, Timestamp};
 
 /// What is being sent, as the user named it.
 #[derive(Debug, Clone)]
@@ -47,7 +47,7 @@ impl Source {
     ///
     /// # Errors
     /// When it is missing, cannot be read, or is neither file nor directory any more.
-    pub(crate) fn renewed(&self) -> Result<Self, StoreError> {
+    fn renewed(&self) -> Result<Self, StoreError> {
         let failed = |error| StoreError::source(error, "read", self.path());
         let now = std::fs::metadata(self.path()).map_err(failed)?;
         let is_same = match self {
@@ -90,6 +90,58 @@ impl Source {
             Self::File(file) => Ok(Arc::clone(file)),
             Self::Tree(tree) => Ok(Arc::new(SourceFile::open_in(tree, entry)?)),
         }
+    }
+}
+
+/// A source over all sessions of an endpoint or a client: who comes back is given what it was given
+/// before, also where that has lost its name; anybody else what has the name then, which may be days
+/// after it was opened.
+#[derive(Debug, Clone)]
+pub struct Pinned(Arc<Mutex<Pin>>);
+
+#[derive(Debug)]
+struct Pin {
+    /// Who was given it; nobody yet, or somebody who cannot come back.
+    session: Option<SessionId>,
+    source: Source,
+}
+
+impl Pinned {
+    /// Opens a file or directory, as [`Source::open`] does.
+    ///
+    /// # Errors
+    /// The same.
+    pub fn open(path: &Path) -> Result<Self, StoreError> {
+        Ok(Source::open(path)?.into())
+    }
+
+    /// Whether it is a directory, as far as was looked.
+    pub fn is_tree(&self) -> bool {
+        matches!(self.lock().source, Source::Tree(_))
+    }
+
+    /// What this session is given; `None`: one that cannot be continued.
+    ///
+    /// # Errors
+    /// When another one had it before, and it cannot be opened any more.
+    pub(crate) fn of(&self, session: Option<SessionId>) -> Result<Source, StoreError> {
+        let mut pin = self.lock();
+        if session.is_none() || pin.session != session {
+            pin.source = pin.source.renewed()?;
+            pin.session = session;
+        }
+        Ok(pin.source.clone())
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Pin> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl From<Source> for Pinned {
+    fn from(source: Source) -> Self {
+        let session = None;
+        Self(Arc::new(Mutex::new(Pin { session, source })))
     }
 }
 
@@ -279,10 +331,8 @@ impl SourceFile {
         StoreError::refused(ErrorCode::SourceChanged, "send", &self.path)
     }
 
-    fn hashes(&self) -> std::sync::MutexGuard<'_, Vec<Option<Hash>>> {
-        self.hashes
-            .lock()
-            .unwrap_or_else(std::sync::PoisonError::into_inner)
+    fn hashes(&self) -> MutexGuard<'_, Vec<Option<Hash>>> {
+        self.hashes.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -391,6 +441,30 @@ mod tests {
         std::fs::rename(&path, dir.path().join("moved")).unwrap();
         std::fs::create_dir(&path).unwrap();
         assert!(!is_same(&inside, &inside.renewed().unwrap()));
+    }
+
+    #[test]
+    fn who_comes_back_is_given_the_same_and_anybody_else_what_is_there_then() {
+        let (_dir, path, bytes) = file_of(10);
+        let size = |source: Result<Source, StoreError>| {
+            let file = source.unwrap().one_file().unwrap();
+            file.plan().size()
+        };
+        let pinned = Pinned::open(&path).unwrap();
+        let [one, other] = [1, 2].map(|id| Some(SessionId([id; 16])));
+        std::fs::remove_file(&path).unwrap();
+        assert_eq!(pinned.of(one).unwrap_err().code, ErrorCode::SourceMissing);
+        std::fs::write(&path, &bytes).unwrap();
+        assert_eq!(size(pinned.of(one)), 10);
+        std::fs::remove_file(&path).unwrap();
+        assert_eq!(size(pinned.of(one)), 10);
+        std::fs::write(&path, b"more").unwrap();
+        assert_eq!(size(pinned.of(one)), 10);
+        assert_eq!(size(pinned.of(other)), 4);
+        std::fs::write(&path, b"other").unwrap();
+        assert_eq!(size(pinned.of(None)), 5);
+        std::fs::write(&path, b"").unwrap();
+        assert_eq!(size(pinned.of(None)), 0);
     }
 
     #[test]

@@ -1,5 +1,6 @@
 //! Sends a file over a WebSocket.
 
+use std::panic::resume_unwind;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -24,12 +25,22 @@ use crate::session::Conclusion;
 use crate::session::stall::ANYTHING;
 use crate::store::StoreError;
 use crate::store::leaving::Leaving;
-use crate::store::source::{Source, SourceFile};
+use crate::store::source::{Pinned, SourceFile};
 use crate::websocket::message::{Eof, Init};
 use crate::websocket::{Ending, Sender};
 use crate::wire::message::{Receipt, Role};
 
-/// Sends the one file that is `source`, which is at `path`, over `link`, and waits until the peer closes.
+/// The file that is sent, as it is now.
+///
+/// # Errors
+/// When it is none, or cannot be read any more.
+pub async fn open(source: &Pinned) -> Result<Arc<SourceFile>, StoreError> {
+    let source = source.clone();
+    let opened = spawn_blocking(move || source.of(None)?.one_file()).await;
+    opened.unwrap_or_else(|error| resume_unwind(error.into_panic()))
+}
+
+/// Sends `source`, which is at `path`, over `link`, and waits until the peer closes.
 ///
 /// The protocol knows no receipt: that the peer closed without an error after the end of the
 /// file is all that is known. Not cancel-safe. `stop` ends it early with the given code.
@@ -39,16 +50,19 @@ use crate::wire::message::{Receipt, Role};
 /// about the file is reported in the returned failures.
 pub async fn send(
     link: PlainLink,
-    source: Source,
+    source: Arc<SourceFile>,
     path: &Path,
     progress: Arc<Progress>,
     stop: impl Future<Output = ErrorCode>,
 ) -> Result<Transferred, TransferError> {
     progress.on_session();
+    let size = source.plan().size();
+    progress.on_offered(1, size);
     let path: PathBuf = path.to_owned();
     let (mut say, mut from) = link.socket.split();
+    let reader = Reader::spawn(source);
     let result = tokio::select! {
-        result = run(&mut say, &mut from, source, &progress) => result,
+        result = run(&mut say, &mut from, reader, size, &progress) => result,
         code = stop => Err(Ending::Ours(code).into()),
     };
     if result.is_ok() {
@@ -63,14 +77,10 @@ pub async fn send(
 async fn run(
     say: &mut Say,
     from: &mut Hear,
-    source: Source,
+    reader: Reader,
+    size: u64,
     progress: &Progress,
 ) -> Result<Transferred, Failure> {
-    let opened = spawn_blocking(move || source.renewed()?.one_file());
-    let file = opened.await.map_err(broken)??;
-    let size = file.plan().size();
-    progress.on_offered(1, size);
-    let reader = Reader::spawn(file);
     let mut machine = Sender::default();
     let (mut root, mut deadline) = (None, Instant::now());
     let speaking = speak(say, reader, size, progress);
