@@ -234,19 +234,30 @@ impl Place {
     /// Some file systems know no NOREPLACE, NFS among them.
     fn rename_without_noreplace(&self, target: &Self) -> Result<(), Errno> {
         let (from, to) = (&self.directory, &target.directory);
+        self.rename_by_link(target, || {
+            rustix::fs::linkat(from, self.name(), to, target.name(), AtFlags::empty())
+        })
+    }
+
+    /// By a hard link, which refuses as well, and the end of the old name.
+    fn rename_by_link(
+        &self,
+        target: &Self,
+        link: impl FnOnce() -> Result<(), Errno>,
+    ) -> Result<(), Errno> {
+        let (from, to) = (&self.directory, &target.directory);
         let stat = |place: &Self| {
             rustix::fs::statat(&place.directory, place.name(), AtFlags::SYMLINK_NOFOLLOW)
         };
         let ours = stat(self)?;
         if FileType::from_raw_mode(ours.st_mode) != FileType::Directory {
-            // A hard link refuses as well.
-            match rustix::fs::linkat(from, self.name(), to, target.name(), AtFlags::empty()) {
+            match link() {
                 Ok(()) if is_same_inode(&ours, &stat(target)?) => {
                     return rustix::fs::unlinkat(from, self.name(), AtFlags::empty());
                 }
                 // BeeGFS can be told to make a symlink instead, which would lead to nothing.
                 Ok(()) => rustix::fs::unlinkat(to, target.name(), AtFlags::empty())?,
-                Err(Errno::PERM | Errno::NOTSUP | Errno::NOSYS) => {}
+                Err(error) if LINKS_REFUSED.contains(&error) => {}
                 Err(error) => return Err(error),
             }
         }
@@ -320,6 +331,9 @@ fn remove_all(directory: BorrowedFd<'_>, name: &CStr, depth: usize) -> Result<u6
     Ok(removed)
 }
 
+/// Of file systems without hard links, and of AFS, which has them within one directory only.
+const LINKS_REFUSED: [Errno; 4] = [Errno::PERM, Errno::NOTSUP, Errno::NOSYS, Errno::XDEV];
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -369,6 +383,21 @@ mod tests {
         }
         let inner = std::fs::read(dir.path().join("directory-new/inner")).unwrap();
         assert_eq!(inner, b"i");
+    }
+
+    #[test]
+    fn where_no_link_is_made_a_file_is_renamed_and_replaces_nothing() {
+        for refusal in [Errno::PERM, Errno::XDEV] {
+            let dir = tempfile::tempdir().unwrap();
+            let place = |name: &str| Place::of(&dir.path().join(name)).unwrap();
+            std::fs::write(dir.path().join("file"), "f").unwrap();
+            std::fs::write(dir.path().join("taken"), "t").unwrap();
+            let taken = place("file").rename_by_link(&place("taken"), || Err(refusal));
+            assert_eq!(taken, Err(Errno::EXIST), "{refusal:?}");
+            let free = place("file").rename_by_link(&place("new"), || Err(refusal));
+            assert_eq!(free, Ok(()), "{refusal:?}");
+            assert_eq!(std::fs::read(dir.path().join("new")).unwrap(), b"f");
+        }
     }
 
     #[test]
