@@ -251,10 +251,21 @@ impl Place {
         };
         let ours = stat(self)?;
         if FileType::from_raw_mode(ours.st_mode) != FileType::Directory {
-            match link() {
-                Ok(()) if is_same_inode(&ours, &stat(target)?) => {
-                    return rustix::fs::unlinkat(from, self.name(), AtFlags::empty());
-                }
+            let linked = link();
+            // Servers of NFS 3 may do what they are asked and lose the answer: asked again, they say
+            // that the name is there, or is gone.
+            let is_ours = match linked {
+                Ok(()) => is_same_inode(&ours, &stat(target)?),
+                Err(Errno::EXIST) => stat(target).is_ok_and(|there| is_same_inode(&ours, &there)),
+                Err(_) => false,
+            };
+            if is_ours {
+                return match rustix::fs::unlinkat(from, self.name(), AtFlags::empty()) {
+                    Err(Errno::NOENT) => Ok(()),
+                    unlinked => unlinked,
+                };
+            }
+            match linked {
                 // BeeGFS can be told to make a symlink instead, which would lead to nothing.
                 Ok(()) => rustix::fs::unlinkat(to, target.name(), AtFlags::empty())?,
                 Err(error) if LINKS_REFUSED.contains(&error) => {}
@@ -398,6 +409,31 @@ mod tests {
             assert_eq!(free, Ok(()), "{refusal:?}");
             assert_eq!(std::fs::read(dir.path().join("new")).unwrap(), b"f");
         }
+    }
+
+    #[test]
+    fn a_link_that_was_made_and_whose_answer_was_lost_gives_the_name() {
+        let dir = tempfile::tempdir().unwrap();
+        let place = |name: &str| Place::of(&dir.path().join(name)).unwrap();
+        let at = |name: &str| dir.path().join(name);
+        for is_gone in [false, true] {
+            std::fs::write(at("file"), "f").unwrap();
+            let named = place("file").rename_by_link(&place("new"), || {
+                std::fs::hard_link(at("file"), at("new")).unwrap();
+                if is_gone {
+                    std::fs::remove_file(at("file")).unwrap();
+                }
+                Err(Errno::EXIST)
+            });
+            assert_eq!(named, Ok(()));
+            assert!(!at("file").exists());
+            std::fs::remove_file(at("new")).unwrap();
+        }
+        std::fs::write(at("file"), "f").unwrap();
+        std::fs::write(at("new"), "n").unwrap();
+        let taken = place("file").rename_by_link(&place("new"), || Err(Errno::EXIST));
+        assert_eq!(taken, Err(Errno::EXIST));
+        assert_eq!(std::fs::read(at("file")).unwrap(), b"f");
     }
 
     #[test]
