@@ -10,7 +10,7 @@ use std::os::unix::ffi::{OsStrExt as _, OsStringExt as _};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use rustix::fs::{Access, AtFlags, CWD, FileType, Mode, OFlags, RenameFlags, Stat, StatxFlags};
+use rustix::fs::{Access, AtFlags, CWD, FileType, Mode, OFlags, RenameFlags, Stat, StatVfs, StatxFlags};
 use rustix::io::Errno;
 
 use crate::error::ErrorCode;
@@ -299,13 +299,17 @@ impl Place {
 
     /// Bytes that an unprivileged user may still write here; `None` when it cannot be told.
     pub fn free_bytes(&self) -> Option<u64> {
-        let stat = rustix::fs::fstatvfs(&self.directory).ok()?;
-        Some(stat.f_bavail.saturating_mul(stat.f_frsize))
+        free_of(&rustix::fs::fstatvfs(&self.directory).ok()?)
     }
 
     pub(crate) fn name(&self) -> &OsStr {
         &self.name
     }
+}
+
+/// `None` of file systems that do not say: programs behind FUSE may answer with zeros.
+fn free_of(stat: &StatVfs) -> Option<u64> {
+    (stat.f_blocks > 0).then(|| stat.f_bavail.saturating_mul(stat.f_frsize))
 }
 
 pub(crate) fn is_same_inode(a: &Stat, b: &Stat) -> bool {
@@ -434,6 +438,17 @@ mod tests {
         let taken = place("file").rename_by_link(&place("new"), || Err(Errno::EXIST));
         assert_eq!(taken, Err(Errno::EXIST));
         assert_eq!(std::fs::read(at("file")).unwrap(), b"f");
+    }
+
+    #[test]
+    fn a_file_system_that_does_not_say_how_large_it_is_is_not_full() {
+        let mut stat = rustix::fs::statvfs("/").unwrap();
+        (stat.f_blocks, stat.f_bavail, stat.f_frsize) = (10, 0, 512);
+        assert_eq!(free_of(&stat), Some(0));
+        stat.f_bavail = 3;
+        assert_eq!(free_of(&stat), Some(3 * 512));
+        (stat.f_blocks, stat.f_bavail, stat.f_frsize) = (0, 0, 0);
+        assert_eq!(free_of(&stat), None);
     }
 
     #[test]
