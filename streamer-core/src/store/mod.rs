@@ -89,15 +89,23 @@ impl StoreError {
 
     /// An error of the operating system about a source.
     pub(crate) fn source(error: impl Into<io::Error>, action: &'static str, path: &Path) -> Self {
-        Self::io(error.into(), ErrorCode::SourceMissing, action, path)
+        let codes = (ErrorCode::SourceMissing, ErrorCode::SourceChanged);
+        Self::io(error.into(), codes, action, path)
     }
 
     /// An error of the operating system about a target.
     pub(crate) fn target(error: impl Into<io::Error>, action: &'static str, path: &Path) -> Self {
-        Self::io(error.into(), ErrorCode::ParentMissing, action, path)
+        let codes = (ErrorCode::ParentMissing, ErrorCode::TargetExists);
+        Self::io(error.into(), codes, action, path)
     }
 
-    fn io(error: io::Error, missing: ErrorCode, action: &'static str, path: &Path) -> Self {
+    /// With the codes of what is missing, and of a symlink where there must be none.
+    fn io(
+        error: io::Error,
+        (missing, link): (ErrorCode, ErrorCode),
+        action: &'static str,
+        path: &Path,
+    ) -> Self {
         let code = match error.kind() {
             io::ErrorKind::NotFound | io::ErrorKind::NotADirectory => missing,
             io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem => {
@@ -107,10 +115,7 @@ impl StoreError {
             io::ErrorKind::FileTooLarge => ErrorCode::FileTooLarge,
             io::ErrorKind::AlreadyExists => ErrorCode::TargetExists,
             io::ErrorKind::InvalidFilename => ErrorCode::NameRefused,
-            // A symlink where there must be none.
-            _ if error.raw_os_error() == Some(Errno::LOOP.raw_os_error()) => {
-                ErrorCode::TargetExists
-            }
+            _ if error.raw_os_error() == Some(Errno::LOOP.raw_os_error()) => link,
             _ => ErrorCode::FileSystem,
         };
         Self {

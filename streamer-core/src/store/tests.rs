@@ -160,6 +160,16 @@ fn a_symlink_that_is_there_or_swapped_in_leads_nowhere() {
 }
 
 #[test]
+fn a_file_that_became_a_link_before_it_was_sent_has_changed() {
+    let world = World::new();
+    std::fs::create_dir(world.path("tree")).unwrap();
+    symlink("../outside", world.path("tree/file")).unwrap();
+    let tree = SourceTree::open(&world.path("tree")).unwrap();
+    let opened = tree.open_file(&file("file").path);
+    assert_eq!(refused(opened), ErrorCode::SourceChanged);
+}
+
+#[test]
 fn a_target_that_is_a_symlink_is_not_entered() {
     let world = World::new();
     symlink("outside", world.path("tree")).unwrap();
