@@ -4,6 +4,7 @@ use std::io;
 use std::os::unix::fs::FileExt as _;
 
 use rustix::fs::OFlags;
+use rustix::io::Errno;
 
 use super::{HeldRuns, PartialFile};
 use crate::error::ErrorCode;
@@ -89,15 +90,33 @@ impl PartialFile {
         Ok(held)
     }
 
-    /// `None` when the partial is too short to hold the block.
+    /// `None` when the partial does not hold the block.
     fn hash_block(&self, block: u64, buffer: &mut [u8]) -> Result<Option<Hash>, StoreError> {
+        let part = self.places.part.shown();
         let read = |bytes: &mut [u8], offset| self.file.read_exact_at(bytes, offset);
-        match hash_block(self.plan, block, buffer, read) {
-            Ok(hash) => Ok(Some(hash)),
-            Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => Ok(None),
-            Err(error) => Err(StoreError::target(error, "read", self.places.part.shown())),
+        let hashed = hash_block(self.plan, block, buffer, read);
+        if let Err(error) = &hashed
+            && is_damaged(error)
+        {
+            tracing::warn!(path = %part.display(), block, %error, "a block is asked for again");
         }
+        if_held(hashed).map_err(|error| StoreError::target(error, "read", part))
     }
+}
+
+/// `None` of a block that is not there, or that the disk does not give back: what is sent again is
+/// written anew.
+fn if_held(hashed: io::Result<Hash>) -> io::Result<Option<Hash>> {
+    match hashed {
+        Ok(hash) => Ok(Some(hash)),
+        Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => Ok(None),
+        Err(error) if is_damaged(&error) => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+fn is_damaged(error: &io::Error) -> bool {
+    error.raw_os_error() == Some(Errno::IO.raw_os_error())
 }
 
 pub(super) fn runs(blocks: impl Iterator<Item = (u64, Hash)>) -> HeldRuns {
@@ -113,3 +132,17 @@ pub(super) fn runs(blocks: impl Iterator<Item = (u64, Hash)>) -> HeldRuns {
 
 /// Read at a time while a partial is checked.
 const REHASH_BYTES: usize = 1 << 20;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_cannot_be_read_back_is_not_held_and_other_errors_count() {
+        let failed = |error: io::Error| if_held(Err(error)).map_err(|error| error.kind());
+        assert_eq!(failed(io::ErrorKind::UnexpectedEof.into()), Ok(None));
+        assert_eq!(failed(Errno::IO.into()), Ok(None));
+        let denied = io::ErrorKind::PermissionDenied;
+        assert_eq!(failed(Errno::ACCESS.into()), Err(denied));
+    }
+}
