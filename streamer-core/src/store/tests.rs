@@ -170,6 +170,18 @@ fn a_file_that_became_a_link_before_it_was_sent_has_changed() {
 }
 
 #[test]
+fn a_link_whose_time_cannot_be_set_is_made() {
+    let world = World::new();
+    let tree = world.open();
+    let mut offered = link("link", "file");
+    // Never from a peer: its messages are checked.
+    offered.modified.nanos = 1_000_000_000;
+    tree.locate(1, &offered).unwrap();
+    let made = std::fs::read_link(world.path("tree.part/link")).unwrap();
+    assert_eq!(made, Path::new("file"));
+}
+
+#[test]
 fn a_target_that_is_a_symlink_is_not_entered() {
     let world = World::new();
     symlink("outside", world.path("tree")).unwrap();

@@ -363,7 +363,12 @@ impl TreeTarget {
         rustix::fs::symlinkat(target, &self.shared.work, work.name()).map_err(failed)?;
         let times = Attributes::of(offered).times();
         let flags = AtFlags::SYMLINK_NOFOLLOW;
-        rustix::fs::utimensat(&self.shared.work, work.name(), &times, flags).map_err(failed)?;
+        let timed = rustix::fs::utimensat(&self.shared.work, work.name(), &times, flags);
+        if let Err(error) = timed {
+            // Many file systems keep no times of links, and each says so in another way.
+            let shown = beneath::shown(&self.shared.path, &offered.path);
+            tracing::warn!(path = %shown.display(), %error, "the time of a link is not kept");
+        }
         work.rename_to(&parent.place(name).map_err(failed)?, replace)?;
         Ok(Located::Present)
     }
