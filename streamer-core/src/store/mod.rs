@@ -57,6 +57,12 @@ pub enum Reason {
     /// We said so.
     #[error("{0}")]
     Code(ErrorCode),
+    /// A directory came to be where a tree that is not complete would get its name.
+    #[error(
+        "it is a tree that is not complete; to continue it, move the directory away that has its \
+         name now; --restart throws it away"
+    )]
+    Unfinished,
 }
 
 impl StoreError {
@@ -78,6 +84,7 @@ impl StoreError {
                 None => Reason::Io(error.kind().into()),
             },
             Reason::Code(code) => Reason::Code(*code),
+            Reason::Unfinished => Reason::Unfinished,
         };
         Self {
             code: self.code,

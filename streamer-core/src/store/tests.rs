@@ -498,6 +498,71 @@ fn what_is_not_ours_is_left_alone_and_a_restart_begins_anew() {
 }
 
 #[test]
+fn what_an_earlier_run_left_beside_is_no_litter_when_the_name_is_filled_in_place() {
+    let world = World::new();
+    let tree = world.open();
+    put(&tree, 1, "arrived").unwrap();
+    drop(tree);
+    std::fs::create_dir(world.path("tree")).unwrap();
+    let existing = Existing::Overwrite;
+    let restart = false;
+    let error = world.try_open(TargetPolicy { existing, restart });
+    let error = error.unwrap_err();
+    assert_eq!(error.code, ErrorCode::NameTaken);
+    assert_eq!(error.path, world.path("tree.part"));
+    assert!(world.path("tree.part/arrived").exists());
+    // Without the directory that came between it goes on.
+    std::fs::remove_dir(world.path("tree")).unwrap();
+    drop(world.open());
+    assert!(world.path("tree.part/arrived").exists());
+    std::fs::create_dir(world.path("tree")).unwrap();
+    let restart = true;
+    let tree = world.try_open(TargetPolicy { existing, restart }).unwrap();
+    tree.finish().unwrap();
+    tree.settle().unwrap();
+    assert_eq!(names(&world.path("")), ["outside", "tree"]);
+}
+
+#[test]
+fn a_directory_of_the_user_is_not_ours_because_a_journal_of_another_run_lies_beside() {
+    // One that was filled in place, and one that got its name while a file of it failed.
+    for was_there in [true, false] {
+        let world = World::new();
+        let tree = match was_there {
+            true => {
+                std::fs::create_dir(world.path("tree")).unwrap();
+                world.merge(Existing::Overwrite)
+            }
+            false => world.open(),
+        };
+        let failed = accepted(&tree, "failed", 0o600).unwrap();
+        if !was_there {
+            tree.finish().unwrap();
+            tree.settle().unwrap();
+        }
+        drop((failed, tree));
+        assert!(world.path("tree.part.journal").exists());
+        std::fs::remove_dir_all(world.path("tree")).unwrap();
+        std::fs::create_dir(world.path("tree.part")).unwrap();
+        std::fs::write(world.path("tree.part/mine"), "mine").unwrap();
+        for restart in [false, true] {
+            let existing = Existing::Refuse;
+            let opened = world.try_open(TargetPolicy { existing, restart });
+            assert_eq!(refused(opened), ErrorCode::NameTaken);
+            let place = Place::of(&world.path("tree")).unwrap();
+            assert!(TreeTarget::make_way(&place, restart).is_err());
+            assert!(world.path("tree.part/mine").exists());
+        }
+        // It is in nobody's way where the name is filled in place.
+        std::fs::create_dir(world.path("tree")).unwrap();
+        let tree = world.merge(Existing::Overwrite);
+        tree.finish().unwrap();
+        tree.settle().unwrap();
+        assert!(world.path("tree.part/mine").exists());
+    }
+}
+
+#[test]
 fn what_is_offered_and_refused_now_stays_as_an_earlier_run_received_it() {
     let world = World::new();
     let tree = world.open();
@@ -696,9 +761,11 @@ fn what_a_transfer_left_in_a_tree_is_not_sent_and_what_only_has_its_name_is() {
     assert_eq!(offered(), ["file"]);
     std::fs::write(journal.join("lock"), "").unwrap();
     assert_eq!(offered(), ["file"]);
-    std::fs::write(journal.join("lock"), "FSTREE01").unwrap();
     std::fs::write(journal.join("0-1"), TEXT).unwrap();
-    assert_eq!(offered(), ["file"]);
+    for lock in ["FSTREE01", "FSPLACE1"] {
+        std::fs::write(journal.join("lock"), lock).unwrap();
+        assert_eq!(offered(), ["file"]);
+    }
     // In another directory it is in nobody's way, and may be wanted.
     std::fs::create_dir(root.join("below")).unwrap();
     std::fs::rename(&journal, root.join("below").join(WITHIN)).unwrap();

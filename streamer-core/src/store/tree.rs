@@ -30,7 +30,7 @@ use crate::store::place::Place;
 use crate::store::places::Places;
 use crate::store::small::SmallFile;
 use crate::store::target::{Existing, TargetPolicy};
-use crate::store::tree_journal::{PART, TreeJournal, identity, is_directory, names_in};
+use crate::store::tree_journal::{Grows, PART, TreeJournal, identity, is_directory, names_in};
 use crate::store::{StoreError, beneath, syncfs};
 use crate::wire::message::{Entry, EntryKind, Timestamp};
 
@@ -152,13 +152,14 @@ impl TreeTarget {
                 return Err(StoreError::refused(code, "create", shown));
             }
         };
-        let part = (!exists).then(|| target.with_suffix(".part"));
+        let grows = match exists {
+            true => Grows::InPlace,
+            false => Grows::Beside,
+        };
+        let part = target.with_suffix(".part");
         let journal = TreeJournal::of(target)?;
-        let (work, lock) = journal.take_up(part.as_ref())?;
-        if policy.restart {
-            part.iter()
-                .try_for_each(|part| part.remove_all().map(drop))?;
-        }
+        let (work, lock) = journal.take_up(&part, grows, policy.restart)?;
+        let part = (!exists).then_some(part);
         let place = part.as_ref().unwrap_or(target);
         let is_new = place.make_directory()?;
         let root = place.open_directory()?;
@@ -223,8 +224,7 @@ impl TreeTarget {
             let (code, shown) = (ErrorCode::SourceChanged, part.shown());
             return Err(StoreError::refused(code, "continue", shown));
         }
-        let (work, _lock) = journal.take_up(Some(&part))?;
-        part.remove_all()?;
+        let (work, _lock) = journal.take_up(&part, Grows::Beside, restart)?;
         journal.remove(&Arc::new(work), || ())
     }
 
@@ -503,8 +503,7 @@ impl TreeTarget {
         let unlock = || {
             if !self.shared.sync_tells {
                 // It may be that of another machine, where what is open cannot be removed.
-                let lock = self.shared.lock.lock();
-                drop(lock.unwrap_or_else(PoisonError::into_inner).take());
+                drop(self.shared.lock().take());
             }
         };
         let partials = self.shared.partials();
@@ -538,7 +537,15 @@ impl TreeTarget {
             attributes.apply(&self.shared.root, shown).map_err(failed)?;
             rustix::fs::fsync(&self.shared.root).map_err(failed)?;
         }
-        self.target.sync_directory()
+        self.target.sync_directory()?;
+        if self.part.is_some()
+            && let Some(lock) = &*self.shared.lock()
+            && let Err(error) = self.journal.note_named(lock)
+        {
+            // The next run notes it.
+            tracing::warn!(%error, "what comes to be called as the partial was would be taken for it");
+        }
+        Ok(())
     }
 
     /// Makes the names and attributes in the tree durable.
@@ -659,6 +666,10 @@ impl Shared {
         if found.is_ok() {
             self.partials().insert(hash_of(name.as_bytes()));
         }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Option<File>> {
+        self.lock.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn partials(&self) -> MutexGuard<'_, HashSet<u64>> {

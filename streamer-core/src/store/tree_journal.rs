@@ -5,9 +5,10 @@
 
 use std::ffi::OsStr;
 use std::fs::File;
-use std::io::{Read as _, Write as _};
+use std::io::Read as _;
 use std::os::fd::OwnedFd;
 use std::os::unix::ffi::OsStrExt as _;
+use std::os::unix::fs::FileExt as _;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -16,10 +17,10 @@ use rustix::io::Errno;
 
 use crate::error::ErrorCode;
 use crate::path::RelPath;
-use crate::store::StoreError;
 use crate::store::attributes::{UNCHANGED, make_writable};
 use crate::store::place::{Place, is_same_inode};
 use crate::store::places::not_ours;
+use crate::store::{Reason, StoreError};
 
 /// Where the journal of a tree is.
 #[derive(Debug)]
@@ -73,18 +74,24 @@ impl TreeJournal {
         Ok(work)
     }
 
-    /// Opens it, or makes it, and locks it. It also marks `part` as ours.
+    /// Opens it, or makes it, and locks it. It marks `part` as ours where the tree grows there; one
+    /// that it marked before is thrown away with `restart`.
     ///
     /// # Errors
     /// [`ErrorCode::TargetBusy`] where another transfer holds it, [`ErrorCode::SourceChanged`] where it
-    /// is that of a file, [`ErrorCode::NameTaken`] where it or `part` is not ours, and the
-    /// usual file errors.
-    pub(crate) fn take_up(&self, part: Option<&Place>) -> Result<(OwnedFd, File), StoreError> {
+    /// is that of a file, [`ErrorCode::NameTaken`] where it or `part` is not ours, or `part` is to be
+    /// kept, and the usual file errors.
+    pub(crate) fn take_up(
+        &self,
+        part: &Place,
+        grows: Grows,
+        restart: bool,
+    ) -> Result<(OwnedFd, File), StoreError> {
         if let Some(tree) = &self.tree {
             make_writable(tree);
         }
         for _ in 0..TAKEN_UP_AGAIN {
-            if let Some(taken) = self.try_take_up(part)? {
+            if let Some(taken) = self.try_take_up(part, grows, restart)? {
                 return Ok(taken);
             }
         }
@@ -93,7 +100,12 @@ impl TreeJournal {
     }
 
     /// `None` where another run removed it meanwhile.
-    fn try_take_up(&self, part: Option<&Place>) -> Result<Option<(OwnedFd, File)>, StoreError> {
+    fn try_take_up(
+        &self,
+        part: &Place,
+        grows: Grows,
+        restart: bool,
+    ) -> Result<Option<(OwnedFd, File)>, StoreError> {
         let is_new = self.place.make_directory()?;
         let refused = |code, place: &Place| StoreError::refused(code, "continue", place.shown());
         let work = match self.place.open_directory() {
@@ -137,13 +149,17 @@ impl TreeJournal {
             .take(MAGIC.len() as u64 + 1)
             .read_to_end(&mut there)
             .map_err(failed)?;
-        if there != MAGIC {
-            if !is_new && !there.is_empty() {
-                return Err(refused(ErrorCode::TargetExists, &self.place));
-            }
-            if let Some(part) = part
-                && part.stat()?.is_some()
-            {
+        let before = Grows::said_by(&there);
+        if before.is_none() && !is_new && !there.is_empty() {
+            return Err(refused(ErrorCode::TargetExists, &self.place));
+        }
+        // A journal within marks nothing beside the tree.
+        let is_there = self.tree.is_none() && part.stat()?.is_some();
+        match grows.beside(before, is_there, restart) {
+            Beside::Kept => {}
+            Beside::Removed => drop(part.remove_all()?),
+            Beside::ToBeKept => return Err(unfinished(part)),
+            Beside::NotOurs => {
                 if is_new {
                     // What is open stays for a while on some file systems.
                     drop(file);
@@ -151,10 +167,10 @@ impl TreeJournal {
                 }
                 return Err(not_ours(part));
             }
-            file.set_len(0).map_err(failed)?;
-            file.write_all(MAGIC).map_err(failed)?;
+        }
+        if before != Some(grows) {
             // Before `part` is made, which it marks as ours.
-            file.sync_data().map_err(failed)?;
+            grows.note_in(&file).map_err(failed)?;
         }
         drop(lock);
         self.clear_scratch(&shared)?;
@@ -162,6 +178,12 @@ impl TreeJournal {
         let work =
             Arc::try_unwrap(shared).map_err(|_| refused(ErrorCode::Internal, &self.place))?;
         Ok(Some((work, file)))
+    }
+
+    /// The tree has its name, which is durable: what comes to be at that of `part` is not ours.
+    pub(crate) fn note_named(&self, lock: &File) -> Result<(), StoreError> {
+        let noted = Grows::InPlace.note_in(lock);
+        noted.map_err(|error| StoreError::target(error, "write", self.place.shown()))
     }
 
     /// Where it is noted that a tree is complete.
@@ -256,6 +278,60 @@ impl TreeJournal {
     }
 }
 
+/// Where a tree grows, which the lock of its journal says.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Grows {
+    /// At `NAME.part`, which is ours.
+    Beside,
+    /// At its name. What is at `NAME.part`, if anything, is somebody else's.
+    InPlace,
+}
+
+/// What becomes of what is at `NAME.part`.
+#[derive(Debug, PartialEq, Eq)]
+enum Beside {
+    /// It stays, if there is anything.
+    Kept,
+    /// It is ours, and not wanted.
+    Removed,
+    /// It is ours, and would be nobody's after a run that grows elsewhere.
+    ToBeKept,
+    NotOurs,
+}
+
+impl Grows {
+    fn said_by(lock: &[u8]) -> Option<Self> {
+        [Self::Beside, Self::InPlace]
+            .into_iter()
+            .find(|grows| grows.magic() == lock)
+    }
+
+    fn magic(self) -> &'static [u8] {
+        match self {
+            Self::Beside => MAGIC,
+            Self::InPlace => MAGIC_IN_PLACE,
+        }
+    }
+
+    /// Durably. What is there is empty, or another of these.
+    fn note_in(self, lock: &File) -> std::io::Result<()> {
+        lock.write_all_at(self.magic(), 0)?;
+        lock.sync_data()
+    }
+
+    /// Of a tree that grows like this, and grew as the lock says `before`.
+    fn beside(self, before: Option<Self>, is_there: bool, restart: bool) -> Beside {
+        match (self, before) {
+            _ if !is_there => Beside::Kept,
+            (_, Some(Self::Beside)) if restart => Beside::Removed,
+            (Self::Beside, Some(Self::Beside)) => Beside::Kept,
+            (Self::Beside, _) => Beside::NotOurs,
+            (Self::InPlace, Some(Self::Beside)) => Beside::ToBeKept,
+            (Self::InPlace, _) => Beside::Kept,
+        }
+    }
+}
+
 /// Whether this name of the root of a source is the journal within that an earlier run, which filled it
 /// in place, has left or still uses: no data of anybody, and a name that no target in place takes.
 /// A directory of that name in which something else may be is the user's, and so is everything called
@@ -279,11 +355,21 @@ fn is_journal(tree: &OwnedFd) -> std::io::Result<bool> {
             lock.read_to_end(&mut mark)?;
         }
     }
-    if mark == MAGIC {
+    if Grows::said_by(&mark).is_some() {
         return Ok(true);
     }
     let names = names_in(&work)?;
     Ok(mark.is_empty() && names.iter().all(|name| MARKS.contains(&&**name)))
+}
+
+/// What would be nobody's once the journal of a tree elsewhere is removed.
+fn unfinished(part: &Place) -> StoreError {
+    StoreError {
+        code: ErrorCode::NameTaken,
+        action: "leave behind",
+        path: part.shown().to_owned(),
+        reason: Reason::Unfinished,
+    }
 }
 
 /// Mode and time of a directory, as they were.
@@ -347,11 +433,37 @@ const COMPLETE: &[u8] = b"complete";
 /// What only a journal has.
 const MARKS: [&[u8]; 2] = [LOCK, COMPLETE];
 
-/// What the lock of a tree of ours says.
+/// What the lock of a tree of ours says: of one at `NAME.part`, and of one at its name.
 const MAGIC: &[u8] = b"FSTREE01";
+const MAGIC_IN_PLACE: &[u8] = b"FSPLACE1";
 
 /// How often a journal that another run has just removed is made anew.
 const TAKEN_UP_AGAIN: u32 = 10;
 
 /// Longest wait for an earlier session of this process to let go.
 const LOCK_PATIENCE: Duration = Duration::from_secs(1);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_what_the_lock_marks_is_taken_up_or_thrown_away() {
+        use Beside::{Kept, NotOurs, Removed, ToBeKept};
+        use Grows::{Beside as AtPart, InPlace};
+        for (grows, before, [as_it_is, anew]) in [
+            (AtPart, Some(AtPart), [Kept, Removed]),
+            (AtPart, Some(InPlace), [NotOurs, NotOurs]),
+            (AtPart, None, [NotOurs, NotOurs]),
+            (InPlace, Some(AtPart), [ToBeKept, Removed]),
+            (InPlace, Some(InPlace), [Kept, Kept]),
+            (InPlace, None, [Kept, Kept]),
+        ] {
+            assert_eq!(grows.beside(before, true, false), as_it_is);
+            assert_eq!(grows.beside(before, true, true), anew);
+            assert_eq!(grows.beside(before, false, true), Kept);
+            assert_eq!(Grows::said_by(grows.magic()), Some(grows));
+        }
+        assert_eq!(Grows::said_by(b"FSTREE012"), None);
+    }
+}
