@@ -14,6 +14,7 @@ use crate::net::lane::Event;
 use crate::net::queue::WorkQueue;
 use crate::session::{FIRST_ENTRY, Preparation};
 use crate::store::StoreError;
+use crate::store::at_a_time::at_a_time;
 use crate::store::leaving::Leaving;
 use crate::store::partial::{HeldRuns, PartialFile};
 use crate::store::small::SmallFile;
@@ -433,12 +434,12 @@ impl Files {
             false => Some(tree.sync()),
         };
         let one_by_one = are_few || !tree.sync_tells();
-        for (entry, file) in synced {
-            let own = match &all {
-                Some(Err(error)) => Err(error.again()),
-                _ if one_by_one => file.sync(),
-                _ => Ok(()),
-            };
+        let results = match &all {
+            Some(Err(error)) => synced.iter().map(|_| Err(error.again())).collect(),
+            _ if one_by_one => sync_each(synced, tree.synced_at_a_time()),
+            _ => synced.iter().map(|_| Ok(())).collect(),
+        };
+        for ((entry, file), own) in synced.iter().zip(results) {
             let durable = match own {
                 // Its mode may keep even its owner out.
                 Err(error) if error.code == ErrorCode::PermissionDenied => {
@@ -498,6 +499,11 @@ impl Files {
     }
 }
 
+/// Makes the bytes of each durable, so many at a time: what becomes of one says nothing of others.
+fn sync_each(files: &[(u32, OpenFile)], most: usize) -> Vec<Result<(), StoreError>> {
+    at_a_time(most, files, |(_, file)| file.sync())
+}
+
 impl OpenFile {
     /// Makes its bytes durable.
     fn sync(&self) -> Result<(), StoreError> {
@@ -550,3 +556,51 @@ const TOLD_AT_ONCE: usize = 64;
 /// Partials of a tree that are open at a time: each takes three file descriptors, of which a
 /// process has 1024 as a rule.
 const PARTIALS_AT_A_TIME: usize = 64;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::path::RelPath;
+    use crate::store::place::Place;
+    use crate::store::target::TargetPolicy;
+    use crate::wire::message::Timestamp;
+
+    #[test]
+    fn a_file_that_cannot_be_made_durable_fails_alone() {
+        const COUNT: u32 = 20;
+        const LOST: u32 = 7;
+        let dir = tempfile::tempdir().unwrap();
+        let place = Place::of(&dir.path().join("tree")).unwrap();
+        let entry = |path: &str, kind| Entry {
+            path: RelPath::try_from(path.as_bytes().to_vec()).unwrap(),
+            kind,
+            mode: 0o600,
+            modified: Timestamp::default(),
+            has_holes: false,
+        };
+        let root = entry("", EntryKind::Directory);
+        let policy = TargetPolicy::default();
+        let tree = TreeTarget::open(&place, &root, policy, Arc::default()).unwrap();
+        let small = |number: u32| {
+            let offered = entry(&number.to_string(), EntryKind::File { size: 1 });
+            let Ok(Located::Small(file)) = tree.locate(number, &offered) else {
+                panic!("not small")
+            };
+            file.write(b"x", Hash::of(b"x")).unwrap();
+            (number, OpenFile::Small(Arc::new(file)))
+        };
+        let files: Vec<_> = (1..=COUNT).map(small).collect();
+        let OpenFile::Small(lost) = &files[LOST as usize - 1].1 else {
+            panic!("not small")
+        };
+        lost.discard();
+        for most in [1, 8] {
+            let failed = sync_each(&files, most);
+            let failed = (1..).zip(&failed).filter(|(_, result)| result.is_err());
+            assert_eq!(
+                failed.map(|(number, _)| number).collect::<Vec<u32>>(),
+                [LOST]
+            );
+        }
+    }
+}

@@ -2,6 +2,7 @@
 //!
 //! Everything here blocks; `net` calls it on threads of its own.
 
+pub(crate) mod at_a_time;
 pub(crate) mod attributes;
 pub(crate) mod beneath;
 #[cfg(test)]

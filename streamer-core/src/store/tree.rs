@@ -23,6 +23,7 @@ use rustix::io::Errno;
 use crate::error::ErrorCode;
 use crate::hash::Hash;
 use crate::path::RelPath;
+use crate::store::at_a_time::at_a_time;
 use crate::store::attributes::{Attributes, is_same_time, make_writable};
 use crate::store::leaving::Leaving;
 use crate::store::partial::{HeldRuns, PartialFile};
@@ -434,6 +435,14 @@ impl TreeTarget {
         self.shared.sync_tells
     }
 
+    /// How many files are synced at a time: more than one where each waits for another machine.
+    pub(crate) fn synced_at_a_time(&self) -> usize {
+        match self.shared.sync_tells {
+            true => 1,
+            false => SYNCED_AT_A_TIME,
+        }
+    }
+
     /// Whether `target` is a tree that an earlier run completed, and whose receipt may not have
     /// been heard.
     ///
@@ -576,25 +585,13 @@ impl TreeTarget {
         }
     }
 
-    /// Several at a time: each waits for another machine.
+    /// Each waits for another machine.
     fn sync_each(&self, paths: &[RelPath]) -> Result<(), StoreError> {
-        let sync = |paths: &[RelPath]| {
-            paths.iter().try_for_each(|path| {
-                let synced = self.shared.sync_directory(path);
-                synced.map_err(|error| self.failed(error, "sync", path))
-            })
-        };
-        std::thread::scope(|scope| {
-            let part = paths.len().div_ceil(SYNCED_AT_A_TIME).max(1);
-            let threads: Vec<_> = paths
-                .chunks(part)
-                .map(|paths| scope.spawn(move || sync(paths)))
-                .collect();
-            threads.into_iter().try_for_each(|thread| {
-                let synced = thread.join();
-                synced.unwrap_or_else(|panic| std::panic::resume_unwind(panic))
-            })
-        })
+        let synced = at_a_time(SYNCED_AT_A_TIME, paths, |path| {
+            let synced = self.shared.sync_directory(path);
+            synced.map_err(|error| self.failed(error, "sync", path))
+        });
+        synced.into_iter().collect()
     }
 
     fn refused(&self, code: ErrorCode, path: &RelPath) -> StoreError {
@@ -836,8 +833,10 @@ fn hash_of(name: &[u8]) -> u64 {
     hasher.finish()
 }
 
-/// Directories that are remembered where each has to be synced, and how many of them at a time.
+/// Directories that are remembered where each has to be synced.
 const SYNCED_AT_THE_END: usize = 1 << 16;
+
+/// Files or directories that are synced at a time where each waits for another machine.
 const SYNCED_AT_A_TIME: usize = 8;
 
 /// Directories that are synced each for itself; more are synced with the file system.
