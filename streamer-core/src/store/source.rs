@@ -213,7 +213,7 @@ impl SourceFile {
             },
             mode: self.opened.mode() & 0o777,
             modified: modified(&self.opened),
-            has_holes: self.opened.blocks().saturating_mul(512) < self.opened.len(),
+            has_holes: sparse::has_holes(&self.file, self.opened.len(), self.opened.blocks()),
         }
     }
 

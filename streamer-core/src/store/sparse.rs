@@ -3,10 +3,13 @@
 use std::fs::File;
 use std::io;
 use std::ops::Range;
+use std::os::fd::AsFd;
 use std::os::unix::fs::FileExt as _;
 
 use rustix::fs::{FallocateFlags, SeekFrom};
 use rustix::io::Errno;
+
+use crate::limits;
 
 /// Writes `bytes` at `offset`, and leaves holes where they are zeros for a page and more.
 /// Whatever was there before is gone.
@@ -39,6 +42,19 @@ pub(crate) fn clear(file: &File, range: Range<u64>) -> io::Result<()> {
         }
         Err(error) => Err(error.into()),
     }
+}
+
+/// Whether a file of `size` bytes that takes `blocks` of 512 bytes has holes that are worth keeping.
+pub(crate) fn has_holes(file: impl AsFd, size: u64, blocks: u64) -> bool {
+    // Moves the offset of the descriptor, which nobody else uses.
+    may_have_holes(size, blocks)
+        && rustix::fs::seek(file, SeekFrom::Hole(0)).is_ok_and(|first| first < size)
+}
+
+/// Whether to ask [`has_holes`]: where the file system compresses, every file takes less than its
+/// bytes. One of a block at most is not worth being opened for that.
+pub(crate) fn may_have_holes(size: u64, blocks: u64) -> bool {
+    size > limits::BLOCK_MIN_BYTES && blocks.saturating_mul(512) < size
 }
 
 /// Whether all of `range` lies in a hole. Where the file system does not tell: no.
@@ -116,6 +132,19 @@ mod tests {
         file.read_exact_at(&mut there, 0).unwrap();
         assert!(there.iter().all(|byte| *byte == 0));
         assert_eq!(file.metadata().unwrap().len(), size);
+    }
+
+    #[test]
+    fn fewer_blocks_than_bytes_are_holes_only_where_one_is_found() {
+        let size = 2 * limits::BLOCK_MIN_BYTES;
+        let file = tempfile::tempfile().unwrap();
+        file.set_len(size).unwrap();
+        assert!(has_holes(&file, size, 0));
+        assert!(!has_holes(&file, size, size / 512), "all of it takes space");
+        assert!(!has_holes(&file, limits::BLOCK_MIN_BYTES, 0), "too small");
+        // As where it is compressed.
+        file.write_all_at(&vec![7; size as usize], 0).unwrap();
+        assert!(!has_holes(&file, size, 1));
     }
 
     #[test]

@@ -784,6 +784,28 @@ fn what_a_transfer_left_in_a_tree_is_not_sent_and_what_only_has_its_name_is() {
     assert_eq!(offered(), [".streamer.part", WITHIN, "file"]);
 }
 
+#[test]
+fn holes_are_offered_of_files_that_have_some_and_are_large_enough() {
+    let world = World::new();
+    let root = world.path("tree");
+    std::fs::create_dir(&root).unwrap();
+    let size = 2 * BLOCK_MIN_BYTES;
+    let make = |name: &str, size: u64| {
+        let made = std::fs::File::create(root.join(name)).unwrap();
+        made.set_len(size).unwrap();
+    };
+    make("small", BLOCK_MIN_BYTES);
+    make("sparse", size);
+    std::fs::write(root.join("whole"), vec![7; size as usize]).unwrap();
+    let tree = Arc::new(SourceTree::open(&root).unwrap());
+    let with_holes: Vec<_> = Walk::new(tree, None)
+        .unwrap()
+        .filter(|entry| entry.has_holes)
+        .map(|entry| String::from_utf8(entry.path.as_bytes().to_vec()).unwrap())
+        .collect();
+    assert_eq!(with_holes, ["sparse"]);
+}
+
 fn mode(path: &Path) -> u32 {
     path.metadata().unwrap().mode() & 0o7777
 }

@@ -11,7 +11,7 @@ use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use rustix::fs::{AtFlags, Dir, FileType, OFlags, Stat};
+use rustix::fs::{AtFlags, Dir, FileType, Mode, OFlags, Stat};
 use rustix::io::Errno;
 
 use crate::blocks::BlockPlan;
@@ -19,7 +19,7 @@ use crate::error::ErrorCode;
 use crate::limits;
 use crate::path::RelPath;
 use crate::store::filter::Filter;
-use crate::store::{StoreError, beneath, tree_journal};
+use crate::store::{StoreError, beneath, sparse, tree_journal};
 use crate::wire::message::{Entry, EntryKind, Timestamp};
 
 /// A directory that is being sent, held open.
@@ -178,8 +178,9 @@ impl Walk {
                     .as_ref()
                     .is_none_or(|filter| filter.wants(&path))
                 {
-                    let kind = kind_of(level, &name, &stat);
-                    self.offer(entry_of(path, kind, &stat));
+                    let mut entry = entry_of(path, kind_of(level, &name, &stat), &stat);
+                    entry.has_holes = has_holes(level, &name, &stat, &entry.kind);
+                    self.offer(entry);
                 }
             }
             Err(error) => {
@@ -292,8 +293,28 @@ fn entry_of(path: RelPath, kind: EntryKind, stat: &Stat) -> Entry {
             seconds: stat.st_mtime,
             nanos: u32::try_from(stat.st_mtime_nsec).unwrap_or_default(),
         },
-        has_holes: stat.st_blocks.saturating_mul(512) < stat.st_size,
+        has_holes: false,
     }
+}
+
+/// Opens the file only if it may have some.
+fn has_holes(level: &Level, name: &CString, stat: &Stat, kind: &EntryKind) -> bool {
+    let EntryKind::File { size } = *kind else {
+        return false;
+    };
+    let blocks = u64::try_from(stat.st_blocks).unwrap_or_default();
+    if !sparse::may_have_holes(size, blocks) {
+        return false;
+    }
+    let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOFOLLOW | OFlags::NOCTTY;
+    let opened = rustix::fs::openat(
+        &level.directory,
+        name,
+        flags | OFlags::CLOEXEC,
+        Mode::empty(),
+    );
+    // What cannot be opened cannot be sent either, which is told when its turn comes.
+    opened.is_ok_and(|file| sparse::has_holes(file, size, blocks))
 }
 
 fn unsent(path: RelPath, code: ErrorCode) -> Entry {
