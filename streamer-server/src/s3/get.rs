@@ -363,7 +363,7 @@ fn write_part(
     Ok(hash.finalize().into())
 }
 
-fn hash_part(file: &File, part: Part) -> io::Result<PartHash> {
+pub(super) fn hash_part(file: &File, part: Part) -> io::Result<PartHash> {
     let (mut hash, mut at) = (Md5::new(), part.start);
     let mut piece = vec![0; PIECE_BYTES];
     while at < part.end {

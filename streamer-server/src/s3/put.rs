@@ -14,7 +14,7 @@ use tokio::task::{JoinSet, spawn_blocking};
 
 use super::client::{Client, Payload, element};
 use super::etag::{self, PartHash};
-use super::get::{ATTEMPTS, PIECE_BYTES, QUEUE, RETRY_PAUSE, joined, lock};
+use super::get::{ATTEMPTS, PIECE_BYTES, QUEUE, RETRY_PAUSE, hash_part, joined, lock};
 use super::journal::Journal;
 use super::parts::{PARTS_MAX, Part, count, parts};
 use super::{Moved, PutPlan, S3Error};
@@ -77,7 +77,15 @@ struct Send {
 struct Source {
     file: File,
     shown: String,
-    version: (u64, i64, i64, i64, i64),
+    opened: Version,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Version {
+    size: u64,
+    modified: (i64, i64),
+    /// `st_ctime`, which the system alone sets; it also moves with a new name or mode.
+    touched: (i64, i64),
 }
 
 impl Source {
@@ -93,35 +101,64 @@ impl Source {
             return Err(failed(io::Error::other("it is not a regular file")));
         }
         let file = File::open(path).map_err(failed)?;
-        let version = version(&file).map_err(failed)?;
+        let opened = version(&file).map_err(failed)?;
         Ok(Self {
             file,
             shown,
-            version,
+            opened,
         })
     }
 
     fn size(&self) -> u64 {
-        self.version.0
+        self.opened.size
     }
 
-    fn check_unchanged(&self) -> Result<(), S3Error> {
+    /// Sees that nothing says that it has other bytes by now. When it was touched last.
+    fn check_unchanged(&self) -> Result<(i64, i64), S3Error> {
+        let Version { size, modified, .. } = self.opened;
         match version(&self.file) {
-            Ok(now) if now == self.version => Ok(()),
+            Ok(now) if (now.size, now.modified) == (size, modified) => Ok(now.touched),
             _ => Err(S3Error::Changed("file")),
         }
     }
+
+    /// Sees that what was sent is what is there. Whoever writes can set the time of modification
+    /// back: where the file was touched, only its bytes tell, and may be changed while they do.
+    async fn seal(self: &Arc<Self>, sent: &[(Part, Option<PartHash>)]) -> Result<(), S3Error> {
+        let mut seen = self.opened.touched;
+        for _ in 0..COMPARISONS {
+            let now = self.check_unchanged()?;
+            if now == seen {
+                return Ok(());
+            }
+            seen = now;
+            for (part, hash) in sent {
+                let (source, part) = (Arc::clone(self), *part);
+                let there = spawn_blocking(move || source.hash(part)).await;
+                if Some(joined(there)?) != *hash {
+                    return Err(S3Error::Changed("file"));
+                }
+            }
+        }
+        Err(S3Error::Changed("file"))
+    }
+
+    fn hash(&self, part: Part) -> Result<PartHash, S3Error> {
+        hash_part(&self.file, part).map_err(|source| S3Error::File {
+            action: "read",
+            path: self.shown.clone(),
+            source,
+        })
+    }
 }
 
-fn version(file: &File) -> io::Result<(u64, i64, i64, i64, i64)> {
-    let m = file.metadata()?;
-    Ok((
-        m.len(),
-        m.mtime(),
-        m.mtime_nsec(),
-        m.ctime(),
-        m.ctime_nsec(),
-    ))
+fn version(file: &File) -> io::Result<Version> {
+    let found = file.metadata()?;
+    Ok(Version {
+        size: found.len(),
+        modified: (found.mtime(), found.mtime_nsec()),
+        touched: (found.ctime(), found.ctime_nsec()),
+    })
 }
 
 impl Send {
@@ -136,7 +173,11 @@ impl Send {
         if planned > PARTS_MAX || planned != count(source.size(), plan.part_bytes) {
             return Err(S3Error::Changed("file"));
         }
-        let (size, mtime, nsec, ..) = source.version;
+        let Version {
+            size,
+            modified: (mtime, nsec),
+            ..
+        } = source.opened;
         let subject = format!("{size} {mtime} {nsec} {}", plan.part_bytes);
         let journal = open_journal(&options.journal, &subject).map_err(|source| S3Error::File {
             action: "write",
@@ -185,11 +226,25 @@ impl Send {
         while let Some(ended) = running.join_next().await {
             joined(ended)?;
         }
-        self.source.check_unchanged()?;
+        self.source.seal(&self.sent()).await?;
         self.complete().await?;
         // The object is there: that the journal stays would harm nobody.
         let _ = std::fs::remove_file(&self.journal_path);
         Ok(self.source.size())
+    }
+
+    /// Every part, with the hash of what was sent of it.
+    fn sent(&self) -> Vec<(Part, Option<PartHash>)> {
+        let journal = lock(&self.journal);
+        let hash = |part: Part| {
+            journal
+                .done()
+                .get(&part.index)
+                .and_then(|word| hash_of(word))
+        };
+        parts(self.source.size(), self.plan.part_bytes)
+            .map(|part| (part, hash(part)))
+            .collect()
     }
 
     async fn complete(&self) -> Result<(), S3Error> {
@@ -363,9 +418,42 @@ fn document<'a>(tags: impl Iterator<Item = &'a str>) -> String {
     text
 }
 
+/// Of a file that goes on being touched without other bytes.
+const COMPARISONS: usize = 3;
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[tokio::test]
+    async fn a_file_that_was_only_touched_is_sent_and_one_with_other_bytes_is_not() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("source");
+        std::fs::write(&path, "0123456789").unwrap();
+        let source = Arc::new(Source::open(&path).unwrap());
+        let sent: Vec<_> = parts(10, 4)
+            .map(|part| (part, Some(source.hash(part).unwrap())))
+            .collect();
+        let file = File::options().write(true).open(&path).unwrap();
+        let modified = file.metadata().unwrap().modified().unwrap();
+        let touch = |file: &File| {
+            let before = version(file).unwrap().touched;
+            // The clock of the file system may be coarse.
+            while version(file).unwrap().touched == before {
+                file.set_modified(modified).unwrap();
+            }
+        };
+        source.seal(&sent).await.unwrap();
+        touch(&file);
+        source.seal(&sent).await.unwrap();
+        assert!(source.check_unchanged().is_ok());
+        file.write_all_at(b"x", 5).unwrap();
+        touch(&file);
+        let changed = source.seal(&sent).await;
+        assert!(matches!(changed, Err(S3Error::Changed(_))), "{changed:?}");
+        file.set_len(9).unwrap();
+        assert!(source.check_unchanged().is_err());
+    }
 
     #[test]
     fn the_list_of_parts_is_what_stores_read() {
