@@ -31,11 +31,8 @@ pub(crate) async fn s3(output: &Arc<Output>, args: S3Args) -> ExitStatus {
     let begun = Instant::now();
     let result = run(&args, moved, &status, stop).await;
     let stopped = matches!(result, Err(Error::S3(S3Error::Stopped(_))));
-    if args.remove_plan_file
-        && !stopped
-        && let Err(error) = std::fs::remove_file(&args.plan_file)
-    {
-        tracing::warn!(path = %args.plan_file.display(), %error, "the plan stays");
+    if args.remove_plan_file && !stopped {
+        remove_plan(&args.plan_file);
     }
     match result {
         Ok(size) => {
@@ -88,11 +85,9 @@ async fn run(
         }
         S3Operation::Put(PathArgs { path }) => {
             let plan: PutPlan = plan(&args.plan_file)?;
-            let mut journal = args.plan_file.clone().into_os_string();
-            journal.push("-parts");
             let options = PutOptions {
                 source: path.clone(),
-                journal: journal.into(),
+                journal: journal_of(&args.plan_file),
                 parallel,
             };
             status.set(State::Active, None, None);
@@ -106,4 +101,41 @@ fn plan<T: serde::de::DeserializeOwned>(path: &Path) -> Result<T, Error> {
         path: path.to_owned(),
         source,
     })
+}
+
+/// Where it is noted which parts of the plan are through: of use to nobody without the plan.
+fn journal_of(plan_file: &Path) -> PathBuf {
+    let mut journal = plan_file.to_owned().into_os_string();
+    journal.push("-parts");
+    journal.into()
+}
+
+fn remove_plan(plan_file: &Path) {
+    for path in [plan_file, &journal_of(plan_file)] {
+        match std::fs::remove_file(path) {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+                tracing::warn!(path = %path.display(), %error, "a file of the plan stays");
+            }
+            _ => {}
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_plan_goes_with_what_was_noted_of_it() {
+        let directory = tempfile::tempdir().unwrap();
+        let plan = directory.path().join("plan");
+        for notes in [false, true] {
+            std::fs::write(&plan, "").unwrap();
+            if notes {
+                std::fs::write(directory.path().join("plan-parts"), "").unwrap();
+            }
+            remove_plan(&plan);
+            assert_eq!(std::fs::read_dir(directory.path()).unwrap().count(), 0);
+        }
+    }
 }
