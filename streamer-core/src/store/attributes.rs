@@ -76,7 +76,7 @@ impl Attributes {
 }
 
 /// Of a directory that belongs to somebody else, and of file systems that know no modes.
-fn tolerate(
+pub(crate) fn tolerate(
     result: Result<(), Errno>,
     what: &str,
     shown: impl Fn() -> PathBuf,

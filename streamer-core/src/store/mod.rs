@@ -12,7 +12,7 @@ pub mod journal;
 pub mod leaving;
 pub mod partial;
 pub mod place;
-mod places;
+pub mod places;
 pub mod small;
 pub mod source;
 mod sparse;

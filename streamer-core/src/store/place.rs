@@ -10,7 +10,9 @@ use std::os::unix::ffi::{OsStrExt as _, OsStringExt as _};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use rustix::fs::{Access, AtFlags, CWD, FileType, Mode, OFlags, RenameFlags, Stat, StatVfs, StatxFlags};
+use rustix::fs::{
+    Access, AtFlags, CWD, FileType, Mode, OFlags, RenameFlags, Stat, StatVfs, StatxFlags,
+};
 use rustix::io::Errno;
 
 use crate::error::ErrorCode;
@@ -57,6 +59,30 @@ impl Place {
             name: name.to_owned(),
             shown: path.to_owned(),
         })
+    }
+
+    /// The same, or, where a link is there that leads to what is `wanted`, the place of that: it is
+    /// the user's to say what their name stands for.
+    ///
+    /// # Errors
+    /// As [`of`](Self::of).
+    pub fn through_link(
+        path: &Path,
+        wanted: impl Fn(std::fs::FileType) -> bool,
+    ) -> Result<Self, StoreError> {
+        let place = Self::of(path)?;
+        let is_link = |stat: Stat| FileType::from_raw_mode(stat.st_mode) == FileType::Symlink;
+        // Of the name, not of the path, which may end with a slash.
+        if !place.stat()?.is_some_and(is_link) {
+            return Ok(place);
+        }
+        // Followed by the system, which follows no link that somebody else left in a directory that
+        // is everybody's.
+        let found = std::fs::metadata(path).map(|found| found.file_type());
+        match path.canonicalize() {
+            Ok(named) if found.is_ok_and(wanted) => Self::of(&named),
+            _ => Ok(place),
+        }
     }
 
     /// A name in a directory that is open.

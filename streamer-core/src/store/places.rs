@@ -10,21 +10,36 @@ use crate::blocks::BlockPlan;
 use crate::error::ErrorCode;
 use crate::hash::Hash;
 use crate::store::StoreError;
-use crate::store::attributes::is_same_time;
+use crate::store::attributes::{is_same_time, tolerate};
 use crate::store::journal::{self, Journal, SourceStamp};
 use crate::store::place::{Place, is_same_inode};
+use crate::store::umask::new_file_mode;
 
 /// Where one file is while it is received.
 #[derive(Debug)]
-pub(crate) struct Places {
-    pub(crate) target: Place,
-    pub(crate) part: Place,
-    pub(crate) journal: Place,
+pub struct Places {
+    /// Its own name.
+    pub target: Place,
+    /// What has arrived of it.
+    pub part: Place,
+    /// What says of which source that is, and marks it as ours.
+    pub journal: Place,
     /// The latter two are in the journal of a tree, where all is ours.
     pub(crate) in_tree: bool,
 }
 
 impl Places {
+    /// Of a file that is not received from a sender, and has a journal of another kind: beside the
+    /// target, with these suffixes.
+    pub fn with_suffixes(target: Place, part: &str, journal: &str) -> Self {
+        Self {
+            part: target.with_suffix(part),
+            journal: target.with_suffix(journal),
+            target,
+            in_tree: false,
+        }
+    }
+
     /// Beside the target.
     pub(crate) fn beside(target: &Place) -> Self {
         Self::of(target, target.with_suffix(".part"), false)
@@ -112,14 +127,8 @@ impl Places {
         }
     }
 
-    /// On a file system without locks nothing is lost but this protection.
     pub(crate) fn lock_part(&self, file: &File) -> Result<(), StoreError> {
-        let locked = rustix::fs::flock(file, FlockOperation::NonBlockingLockExclusive);
-        if locked == Err(Errno::WOULDBLOCK) {
-            let (code, shown) = (ErrorCode::TargetBusy, self.part.shown());
-            return Err(StoreError::refused(code, "write", shown));
-        }
-        Ok(())
+        lock(file, &self.part)
     }
 
     /// What has the name of the journal must be one: it is written anew, and removed at the end.
@@ -144,39 +153,106 @@ impl Places {
         }
     }
 
-    /// Opens `NAME.part`, which must be a plain file of ours that no other transfer writes.
-    pub(crate) fn open_part(&self) -> Result<File, StoreError> {
+    /// Opens the partial, or makes it; it must be a plain file of ours that no other transfer writes,
+    /// and stays locked as long as it is open.
+    ///
+    /// # Errors
+    /// [`ErrorCode::TargetBusy`] when another transfer writes it, [`ErrorCode::NameTaken`] when it is
+    /// not ours, and the usual file errors.
+    pub fn open_part(&self) -> Result<File, StoreError> {
+        let (file, found) = Self::open_alone(&self.part, || self.open_writable())?;
+        if self.in_tree {
+            return Ok(file);
+        }
+        self.part.check_owner(found.st_uid)?;
+        // A journal marks a partial as ours. Without one it is ours only as a crash leaves it.
+        let as_left = found.st_mode & 0o777 == 0o600 && found.st_size == 0;
+        match as_left || self.journal.stat()?.is_some() {
+            true => Ok(file),
+            false => Err(not_ours(&self.part)),
+        }
+    }
+
+    /// Opens the journal of another kind, or makes it, by the same rules.
+    ///
+    /// # Errors
+    /// As [`open_part`](Self::open_part).
+    pub fn open_journal(&self) -> Result<File, StoreError> {
+        let open = || self.journal.open(OFlags::CREATE | OFlags::RDWR);
+        let (file, found) = Self::open_alone(&self.journal, open)?;
+        self.journal.check_owner(found.st_uid)?;
+        Ok(file)
+    }
+
+    /// A plain file with one name, locked.
+    fn open_alone(
+        place: &Place,
+        open: impl Fn() -> Result<File, StoreError>,
+    ) -> Result<(File, Stat), StoreError> {
         for _ in 0..OPENED_AGAIN {
-            let file = self.open_writable()?;
+            let file = open()?;
             let found = rustix::fs::fstat(&file)
-                .map_err(|error| StoreError::target(error, "look at", self.part.shown()))?;
+                .map_err(|error| StoreError::target(error, "look at", place.shown()))?;
             let is_file = FileType::from_raw_mode(found.st_mode) == FileType::RegularFile;
             if !is_file || found.st_nlink > 1 {
-                return Err(not_ours(&self.part));
+                return Err(not_ours(place));
             }
-            self.lock_part(&file)?;
+            lock(&file, place)?;
             // Whoever held the lock may have given it its name meanwhile: that is not ours to write.
-            if !self
-                .part
+            if place
                 .stat()?
                 .is_some_and(|there| is_same_inode(&there, &found))
             {
-                continue;
+                return Ok((file, found));
             }
-            if self.in_tree {
-                return Ok(file);
-            }
-            self.part.check_owner(found.st_uid)?;
-            // A journal marks a partial as ours. Without one it is ours only as a crash leaves it.
-            let as_left = found.st_mode & 0o777 == 0o600 && found.st_size == 0;
-            return match as_left || self.journal.stat()?.is_some() {
-                true => Ok(file),
-                false => Err(not_ours(&self.part)),
-            };
         }
-        let (code, shown) = (ErrorCode::TargetBusy, self.part.shown());
+        let (code, shown) = (ErrorCode::TargetBusy, place.shown());
         Err(StoreError::refused(code, "write", shown))
     }
+
+    /// Sees that the partial is still this file: where there are no locks, somebody may have put
+    /// another one in its place.
+    ///
+    /// # Errors
+    /// [`ErrorCode::TargetBusy`] when it is another one, and the usual file errors.
+    pub fn check_part(&self, file: &File) -> Result<(), StoreError> {
+        let part = &self.part;
+        let ours = rustix::fs::fstat(file)
+            .map_err(|error| StoreError::target(error, "look at", part.shown()))?;
+        match part.stat()? {
+            Some(there) if is_same_inode(&there, &ours) => Ok(()),
+            Some(_) => {
+                let (code, shown) = (ErrorCode::TargetBusy, part.shown());
+                Err(StoreError::refused(code, "finish", shown))
+            }
+            // Somebody removed it, or its directory.
+            None => Err(StoreError::target(Errno::NOENT, "finish", part.shown())),
+        }
+    }
+
+    /// Gives the partial the mode of the file that it replaces, or that of a new file: nobody said
+    /// which it has where it came from.
+    ///
+    /// # Errors
+    /// As the operating system says, but not where it does not allow it or knows no modes.
+    pub fn give_mode(&self, file: &File) -> Result<(), StoreError> {
+        let is_file = |stat: &Stat| FileType::from_raw_mode(stat.st_mode) == FileType::RegularFile;
+        let replaced = self.target.stat()?.filter(is_file);
+        let mode = replaced.map_or_else(new_file_mode, |stat| stat.st_mode & 0o777);
+        let given = rustix::fs::fchmod(file, Mode::from_raw_mode(mode));
+        tolerate(given, "mode", || self.target.shown().to_owned())
+            .map_err(|error| StoreError::target(error, "finish", self.part.shown()))
+    }
+}
+
+/// On a file system without locks nothing is lost but this protection.
+fn lock(file: &File, place: &Place) -> Result<(), StoreError> {
+    let locked = rustix::fs::flock(file, FlockOperation::NonBlockingLockExclusive);
+    if locked == Err(Errno::WOULDBLOCK) {
+        let (code, shown) = (ErrorCode::TargetBusy, place.shown());
+        return Err(StoreError::refused(code, "write", shown));
+    }
+    Ok(())
 }
 
 /// What has the name of a partial or a journal, and is none.

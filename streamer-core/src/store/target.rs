@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
-use rustix::fs::{FileType, Stat};
+use rustix::fs::FileType;
 
 use crate::error::ErrorCode;
 use crate::store::StoreError;
@@ -91,19 +91,10 @@ impl Target {
         &self.path
     }
 
-    /// A link to a directory that the user named is that directory: it is theirs to say what their
-    /// name stands for, and links in a home directory are common.
+    /// A link to a directory that the user named is that directory: links in a home directory are
+    /// common.
     fn place(&self) -> Result<Place, StoreError> {
-        let place = Place::of(&self.path)?;
-        let is_link = |stat: Stat| FileType::from_raw_mode(stat.st_mode) == FileType::Symlink;
-        // Of the name, not of the path, which may end with a slash.
-        if !place.stat()?.is_some_and(is_link) {
-            return Ok(place);
-        }
-        match self.path.canonicalize() {
-            Ok(directory) if directory.is_dir() => Place::of(&directory),
-            _ => Ok(place),
-        }
+        Place::through_link(&self.path, |found| found.is_dir())
     }
 
     /// Checks what can be checked before anything is offered.

@@ -3,17 +3,20 @@
 use std::fs::File;
 use std::io;
 use std::os::unix::fs::FileExt as _;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use bytes::{Bytes, BytesMut};
 use http_body_util::BodyExt as _;
 use md5::{Digest as _, Md5};
-use rustix::fs::{FallocateFlags, FileType, FlockOperation, OFlags, Stat, fallocate, flock, fstat};
+use rustix::fs::{FallocateFlags, FileType, fallocate};
 use rustix::io::Errno;
+use streamer_core::ErrorCode;
 use streamer_core::net::stop::{Stop, stopped};
+use streamer_core::store::StoreError;
 use streamer_core::store::place::Place;
+use streamer_core::store::places::Places;
 use tokio::sync::{Semaphore, mpsc};
 use tokio::task::{JoinSet, spawn_blocking};
 
@@ -93,9 +96,7 @@ struct Fetch {
     object: Arc<Object>,
     parallel: usize,
     moved: Arc<Moved>,
-    target: Place,
-    partial: Place,
-    journal_place: Place,
+    places: Places,
     file: Arc<File>,
     journal: Arc<Mutex<Journal>>,
 }
@@ -112,20 +113,8 @@ impl Fetch {
         if !is_cut || object.size > plan.most_bytes {
             return Err(S3Error::Plan("the object is larger than was said"));
         }
-        let target = Place::of(&options.target)?;
-        let is_directory = |mode| FileType::from_raw_mode(mode) == FileType::Directory;
-        if target
-            .stat()?
-            .is_some_and(|stat| is_directory(stat.st_mode))
-        {
-            let source = io::ErrorKind::IsADirectory.into();
-            return Err(failed(&target, "create", source));
-        }
-        let (partial, journal_place) = (
-            target.with_suffix(".s3-part"),
-            target.with_suffix(".s3-journal"),
-        );
-        let (file, journal) = take_up(&partial, &journal_place, &object, plan.part_bytes)?;
+        let places = places(&options.target)?;
+        let (file, journal) = take_up(&places, &object, plan.part_bytes)?;
         moved.on_total(object.size);
         Ok(Self {
             client,
@@ -133,9 +122,7 @@ impl Fetch {
             object: Arc::new(object),
             parallel: options.parallel.max(1),
             moved,
-            target,
-            partial,
-            journal_place,
+            places,
             file: Arc::new(file),
             journal: Arc::new(Mutex::new(journal)),
         })
@@ -161,7 +148,7 @@ impl Fetch {
                 moved: Arc::clone(&self.moved),
                 file: Arc::clone(&self.file),
                 journal: Arc::clone(&self.journal),
-                shown: self.partial.shown().display().to_string(),
+                shown: self.places.part.shown().display().to_string(),
                 part,
             };
             running.spawn(async move {
@@ -176,7 +163,7 @@ impl Fetch {
         let size = self.object.size;
         let finished = spawn_blocking(move || {
             self.verify()?;
-            self.finish()
+            finish(&self.places, &self.file)
         });
         joined(finished.await).map(|()| size)
     }
@@ -200,8 +187,9 @@ impl Fetch {
         let agrees = etag::object_agrees(&self.object.tag, hashes.iter());
         drop(journal);
         if self.object.tag_proves && agrees == Some(false) && !self.agrees_in_equal_parts()? {
-            // Nothing of it can be trusted: the next run begins anew.
-            let _ = self.journal_place.remove();
+            // Nothing of it can be trusted: the next run begins anew. What marks it as ours goes last.
+            let removed = self.places.part.remove();
+            let _ = removed.and_then(|()| self.places.journal.remove());
             return Err(S3Error::Integrity {
                 what: "the object".to_owned(),
             });
@@ -217,18 +205,8 @@ impl Fetch {
         let hash = |part: Part| hash_part(&self.file, part);
         let hashes: io::Result<Vec<PartHash>> =
             parts(size, size.div_ceil(number)).map(hash).collect();
-        let hashes = hashes.map_err(|error| failed(&self.partial, "read", error))?;
+        let hashes = hashes.map_err(|error| failed(&self.places.part, "read", error))?;
         Ok(etag::object_agrees(&self.object.tag, hashes.iter()) == Some(true))
-    }
-
-    fn finish(&self) -> Result<(), S3Error> {
-        self.file
-            .sync_all()
-            .map_err(|error| failed(&self.partial, "sync", error))?;
-        self.partial.rename_to(&self.target, true)?;
-        self.target.sync_directory()?;
-        // Of a partial that is not there any more, the next run believes nothing.
-        Ok(self.journal_place.remove()?)
     }
 }
 
@@ -375,55 +353,79 @@ pub(super) fn hash_part(file: &File, part: Part) -> io::Result<PartHash> {
     Ok(hash.finalize().into())
 }
 
+/// Where the object goes: to the file that a link which the user named leads to.
+fn places(target: &Path) -> Result<Places, S3Error> {
+    let target = Place::through_link(target, |_| true)?;
+    let refused = |action| Err(failed(&target, action, io::ErrorKind::AlreadyExists.into()));
+    let there = target.stat()?;
+    match there.map(|stat| FileType::from_raw_mode(stat.st_mode)) {
+        None | Some(FileType::RegularFile) => {}
+        Some(FileType::Directory) => {
+            let source = io::ErrorKind::IsADirectory.into();
+            return Err(failed(&target, "create", source));
+        }
+        Some(FileType::Symlink) => return refused("replace the link, which leads to no file,"),
+        Some(_) => return refused("replace what is no regular file"),
+    }
+    Ok(Places::with_suffixes(target, ".s3-part", ".s3-journal"))
+}
+
 /// The partial, and the journal of what an earlier run of the same left in it.
-fn take_up(
-    partial: &Place,
-    journal: &Place,
-    object: &Object,
-    part_bytes: u64,
-) -> Result<(File, Journal), S3Error> {
-    let flags = OFlags::RDWR | OFlags::CREATE;
-    let file = open_alone(partial, flags)?;
+fn take_up(places: &Places, object: &Object, part_bytes: u64) -> Result<(File, Journal), S3Error> {
+    let (partial, journal) = (&places.part, &places.journal);
+    let file = open_alone(partial, || places.open_part())?;
     let found = file
         .metadata()
         .map_err(|error| failed(partial, "look at", error))?;
+    // Before anything is in the partial, which it marks as ours. A run that has just given the
+    // partial its name removes its own.
+    let notes = open_alone(journal, || places.open_journal())?;
     if found.len() != object.size {
         // New, or of another object: nothing that a journal says is in it.
-        journal.remove()?;
+        notes
+            .set_len(0)
+            .map_err(|error| failed(journal, "write", error))?;
     }
     // Of another object there may be more.
     file.set_len(object.size)
         .map_err(|error| failed(partial, "write", error))?;
     reserve(&file, object.size).map_err(|error| failed(partial, "write", error))?;
     let subject = format!("{} {} {part_bytes}", object.tag, object.size);
-    let opened = Journal::open(journal.open(flags)?, &subject);
+    let opened = Journal::open(notes, &subject);
     let opened = opened.map_err(|error| failed(journal, "write", error))?;
     Ok((file, opened))
 }
 
-/// Opens the partial for as long as this run lives: two that write to it would make a mixture
-/// of both, of which each has seen only its own.
-fn open_alone(partial: &Place, flags: OFlags) -> Result<File, S3Error> {
+/// Opens what this run has alone for as long as it lives: two that write to a partial would make a
+/// mixture of both, of which each has seen only its own.
+fn open_alone(place: &Place, open: impl Fn() -> Result<File, StoreError>) -> Result<File, S3Error> {
     let deadline = Instant::now() + LOCK_PATIENCE;
     loop {
-        let file = partial.open(flags)?;
-        // Where there are no locks, nothing can be known.
-        if flock(&file, FlockOperation::NonBlockingLockExclusive) == Err(Errno::WOULDBLOCK) {
-            if Instant::now() < deadline {
+        match open() {
+            Err(error) if error.code == ErrorCode::TargetBusy => {
+                if Instant::now() >= deadline {
+                    return Err(S3Error::Busy {
+                        path: place.shown().display().to_string(),
+                    });
+                }
                 std::thread::sleep(LOCK_PATIENCE / 100);
-                continue;
             }
-            return Err(S3Error::Busy {
-                path: partial.shown().display().to_string(),
-            });
+            opened => return Ok(opened?),
         }
-        let opened = fstat(&file).map_err(|error| failed(partial, "look at", error.into()))?;
-        let is_it = |stat: Stat| (stat.st_dev, stat.st_ino) == (opened.st_dev, opened.st_ino);
-        if partial.stat()?.is_some_and(is_it) {
-            return Ok(file);
-        }
-        // Another run gave it its name just now.
     }
+}
+
+/// Gives what is whole its name.
+fn finish(places: &Places, file: &File) -> Result<(), S3Error> {
+    let (target, part) = (&places.target, &places.part);
+    places.give_mode(file)?;
+    file.sync_all()
+        .map_err(|error| failed(part, "sync", error))?;
+    places.check_part(file)?;
+    part.rename_to(target, true)?;
+    target.sync_directory()?;
+    // Of a partial that is not there any more, the next run believes nothing.
+    Ok(places.journal.remove()?)
 }
 
 /// A full disk is told before anything is fetched, where the file system can tell.
@@ -476,19 +478,74 @@ pub(super) const QUEUE: usize = 4;
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::fs::Permissions;
+    use std::os::unix::fs::PermissionsExt as _;
+
+    fn object() -> Object {
+        Object {
+            tag: "\"tag\"".to_owned(),
+            size: 10,
+            tag_proves: true,
+        }
+    }
+
+    fn fetched(target: &Path) -> Result<(), S3Error> {
+        let places = places(target)?;
+        let (file, _journal) = take_up(&places, &object(), 5)?;
+        file.write_all_at(b"0123456789", 0).unwrap();
+        finish(&places, &file)
+    }
+
+    #[test]
+    fn an_object_gets_the_mode_of_what_it_replaces_or_of_a_new_file_and_a_link_stays() {
+        let directory = tempfile::tempdir().unwrap();
+        let at = |name: &str| directory.path().join(name);
+        let mode = |name: &str| at(name).metadata().unwrap().permissions().mode() & 0o777;
+        std::fs::write(at("made"), "").unwrap();
+        fetched(&at("new")).unwrap();
+        assert_eq!(mode("new"), mode("made"));
+        std::fs::create_dir(at("elsewhere")).unwrap();
+        std::fs::write(at("elsewhere/file"), "before").unwrap();
+        std::os::unix::fs::symlink("elsewhere/file", at("link")).unwrap();
+        for (kept, name) in [(0o640, "new"), (0o444, "link")] {
+            std::fs::set_permissions(at(name), Permissions::from_mode(kept)).unwrap();
+            fetched(&at(name)).unwrap();
+            assert_eq!(mode(name), kept, "{name}");
+            assert_eq!(std::fs::read(at(name)).unwrap(), b"0123456789");
+        }
+        assert!(at("link").is_symlink());
+        let names = std::fs::read_dir(at("elsewhere")).unwrap();
+        assert_eq!(names.count(), 1, "nothing of ours stays");
+    }
+
+    #[test]
+    fn what_is_no_file_is_not_replaced_and_no_partial_is_taken_that_is_not_ours() {
+        let directory = tempfile::tempdir().unwrap();
+        let at = |name: &str| directory.path().join(name);
+        std::fs::create_dir(at("directory")).unwrap();
+        for (target, link) in [("directory", "to-directory"), ("nothing", "dangling")] {
+            std::os::unix::fs::symlink(target, at(link)).unwrap();
+            assert!(fetched(&at(link)).is_err(), "{link}");
+            assert!(at(link).is_symlink());
+        }
+        std::fs::write(at("mine"), "mine").unwrap();
+        for (name, is_link) in [("a.s3-part", true), ("b.s3-part", false)] {
+            match is_link {
+                true => std::fs::hard_link(at("mine"), at(name)).unwrap(),
+                false => std::fs::write(at(name), "mine").unwrap(),
+            }
+            let target = at(name).with_extension("");
+            assert!(fetched(&target).is_err(), "{name}");
+            assert_eq!(std::fs::read(at(name)).unwrap(), b"mine");
+        }
+    }
 
     #[test]
     fn a_journal_is_believed_about_its_partial_only() {
         let directory = tempfile::tempdir().unwrap();
-        let place = |name| Place::of(&directory.path().join(name)).unwrap();
-        let (partial, journal) = (place("x.s3-part"), place("x.s3-journal"));
-        let object = Object {
-            tag: "\"tag\"".to_owned(),
-            size: 10,
-            tag_proves: true,
-        };
+        let places = places(&directory.path().join("x")).unwrap();
         let done = || {
-            let (file, mut journal) = take_up(&partial, &journal, &object, 5).unwrap();
+            let (file, mut journal) = take_up(&places, &object(), 5).unwrap();
             assert_eq!(file.metadata().unwrap().len(), 10);
             let done: Vec<usize> = journal.done().keys().copied().collect();
             journal.add(1, "hash").unwrap();
@@ -497,10 +554,10 @@ mod tests {
         assert!(done().is_empty());
         assert_eq!(done(), [1]);
         // A run that ended between the two names, and a purge of old files.
-        partial.remove().unwrap();
+        places.part.remove().unwrap();
         assert!(done().is_empty());
         assert_eq!(done(), [1]);
-        std::fs::write(partial.shown(), "short").unwrap();
+        std::fs::write(places.part.shown(), "short").unwrap();
         assert!(done().is_empty());
     }
 }

@@ -21,7 +21,7 @@ use crate::store::StoreError;
 use crate::store::attributes::Attributes;
 use crate::store::journal::{self, SourceStamp};
 use crate::store::leaving::Leaving;
-use crate::store::place::{Place, is_same_inode};
+use crate::store::place::Place;
 use crate::store::places::Places;
 use crate::store::sparse;
 use crate::wire::message::Entry;
@@ -286,7 +286,7 @@ impl PartialFile {
         }
         self.note_whole(root)
             .map_err(|error| StoreError::target(error, "write", self.places.journal.shown()))?;
-        self.check_ours()?;
+        self.places.check_part(&self.file)?;
         let Places { target, part, .. } = &self.places;
         part.rename_to(target, self.replace)?;
         self.named.store(true, Ordering::Release);
@@ -348,25 +348,9 @@ impl PartialFile {
             journal,
             ..
         } = &self.places;
-        self.check_ours()?;
+        self.places.check_part(&self.file)?;
         part.rename_to(target, self.replace)?;
         journal.remove()
-    }
-
-    /// Where there are no locks, somebody may have put another file in its place.
-    fn check_ours(&self) -> Result<(), StoreError> {
-        let part = &self.places.part;
-        let ours = rustix::fs::fstat(&self.file)
-            .map_err(|error| StoreError::target(error, "look at", part.shown()))?;
-        match part.stat()? {
-            Some(there) if is_same_inode(&there, &ours) => Ok(()),
-            Some(_) => {
-                let (code, shown) = (ErrorCode::TargetBusy, part.shown());
-                Err(StoreError::refused(code, "finish", shown))
-            }
-            // Somebody removed it, or its directory.
-            None => Err(StoreError::target(Errno::NOENT, "finish", part.shown())),
-        }
     }
 
     /// Makes what is there durable, for a later resume.
@@ -402,7 +386,7 @@ impl PartialFile {
     /// Removes what has not got its name.
     pub fn discard(&self) {
         let is_named = self.named.load(Ordering::Acquire);
-        if !is_named && self.check_ours().is_ok() {
+        if !is_named && self.places.check_part(&self.file).is_ok() {
             // Best effort: the error that led here is the one to report.
             let removed = self.places.part.remove();
             let _ = removed.and_then(|()| self.places.journal.remove());
