@@ -6,10 +6,13 @@
 //! need not ask for again (`docs/design/0006-trees.md`). A directory that existed before is
 //! filled in place, by the same rule; where its own directory takes no names its journal is within.
 
+mod directory;
+mod large;
+
 use std::collections::{HashSet, VecDeque};
 use std::ffi::OsStr;
 use std::fs::File;
-use std::hash::{BuildHasher as _, DefaultHasher, Hasher as _, RandomState};
+use std::hash::{BuildHasher as _, RandomState};
 use std::io::{Read, Write as _};
 use std::os::fd::{AsFd as _, OwnedFd};
 use std::os::unix::ffi::OsStrExt as _;
@@ -20,15 +23,15 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use rustix::fs::{AtFlags, FileType, Mode, OFlags, Stat};
 use rustix::io::Errno;
 
+pub(crate) use self::directory::Directory;
+use self::directory::hash_of;
+pub(crate) use self::large::LargePlace;
+use self::large::partial_name;
 use crate::error::ErrorCode;
-use crate::hash::Hash;
 use crate::path::RelPath;
 use crate::store::at_a_time::at_a_time;
 use crate::store::attributes::{Attributes, is_same_time, make_writable};
-use crate::store::leaving::Leaving;
-use crate::store::partial::{HeldRuns, PartialFile};
 use crate::store::place::Place;
-use crate::store::places::Places;
 use crate::store::small::SmallFile;
 use crate::store::target::{Existing, TargetPolicy};
 use crate::store::tree_journal::{Grows, PART, TreeJournal, identity, is_directory, names_in};
@@ -78,32 +81,6 @@ pub(crate) struct Shared {
     lock: Mutex<Option<File>>,
 }
 
-/// A directory of a tree in which something is still to happen. It gets its mode and time
-/// when the last user of it is gone.
-#[derive(Debug)]
-pub(crate) struct Directory {
-    pub(crate) path: RelPath,
-    pub(crate) shared: Arc<Shared>,
-    attributes: Option<Attributes>,
-    /// Made by us just now: nothing is in it that we did not put there.
-    is_fresh: bool,
-    /// `None` where what is not offered stays: in a directory that is fresh, or not ours alone.
-    offered: Option<Mutex<Offered>>,
-    /// What is above waits for what is below.
-    _parent: Option<Arc<Self>>,
-}
-
-/// What was offered in a directory of an earlier run, whose other names go when it is complete:
-/// they are of a source that was changed since, or of another one.
-#[derive(Debug, Default)]
-struct Offered {
-    /// Hashes of the names. Two with the same one would keep a name too many, and no less.
-    names: HashSet<u64>,
-    is_complete: bool,
-    /// Not everything in it could be named: nothing goes.
-    is_partly_unnamed: bool,
-}
-
 /// How an entry of a tree was found.
 #[derive(Debug)]
 pub(crate) enum Located {
@@ -113,15 +90,6 @@ pub(crate) enum Located {
     Small(SmallFile),
     /// A file that is written in blocks.
     Large(LargePlace),
-}
-
-/// Where a file of several blocks goes.
-#[derive(Debug)]
-pub(crate) struct LargePlace {
-    pub(crate) parent: Arc<Directory>,
-    offered: Entry,
-    replace: bool,
-    restart: bool,
 }
 
 /// A name of the tree and what is there.
@@ -607,42 +575,6 @@ impl TreeTarget {
     }
 }
 
-/// In a journal, of the file with this path.
-fn partial_name(path: &RelPath) -> String {
-    format!("{}{PART}", Hash::of(path.as_bytes()))
-}
-
-impl LargePlace {
-    /// Opens the partial, or makes it.
-    ///
-    /// # Errors
-    /// As [`PartialFile::open`].
-    pub(crate) fn open(&self, leaving: &Leaving) -> Result<(PartialFile, HeldRuns), StoreError> {
-        let (shared, path) = (&self.parent.shared, &self.offered.path);
-        let failed =
-            |error| StoreError::target(error, "create", &beneath::shown(&shared.path, path));
-        let name = path.split_last().map_or(&b""[..], |(_, name)| name);
-        let target = self.parent.place(name).map_err(failed)?;
-        let work_name = partial_name(path);
-        shared.partials().insert(hash_of(work_name.as_bytes()));
-        let shown = target.shown().to_owned();
-        let part = Place::within(Arc::clone(&shared.work), work_name.as_bytes(), shown);
-        let Self {
-            offered,
-            replace,
-            restart,
-            ..
-        } = self;
-        PartialFile::open_as(
-            Places::of(&target, part, true),
-            offered,
-            *replace,
-            *restart,
-            leaving,
-        )
-    }
-}
-
 impl Shared {
     /// A name of this session's own for what becomes entry `number`.
     pub(crate) fn scratch(&self, number: u32) -> Place {
@@ -701,111 +633,6 @@ impl Shared {
     }
 }
 
-impl Directory {
-    pub(crate) fn open(&self) -> Result<Arc<OwnedFd>, Errno> {
-        self.shared.directory(&self.path)
-    }
-
-    fn note_offered(&self, name: &[u8]) {
-        if let Some(mut offered) = self.offered() {
-            offered.names.insert(hash_of(name));
-        }
-    }
-
-    /// Something in it was offered without its name.
-    fn note_unnamed(&self) {
-        if let Some(mut offered) = self.offered() {
-            offered.is_partly_unnamed = true;
-        }
-    }
-
-    /// Everything in it was offered.
-    fn note_complete(&self) {
-        if let Some(mut offered) = self.offered() {
-            offered.is_complete = true;
-        }
-    }
-
-    fn offered(&self) -> Option<MutexGuard<'_, Offered>> {
-        let offered = self.offered.as_ref()?;
-        Some(offered.lock().unwrap_or_else(PoisonError::into_inner))
-    }
-
-    /// Removes what was not offered, where that is known.
-    fn prune(&self, opened: &Arc<OwnedFd>) -> Result<(), StoreError> {
-        let Some(offered) = self
-            .offered()
-            .filter(|offered| offered.is_complete && !offered.is_partly_unnamed)
-        else {
-            return Ok(());
-        };
-        let names = names_in(opened)
-            .map_err(|error| StoreError::target(error, "look at", &self.shown()))?;
-        for name in names {
-            if !offered.names.contains(&hash_of(&name)) {
-                let shown = self.shared.shown(&self.path, &name);
-                let place = Place::within(Arc::clone(opened), &name, shown);
-                let removed = place.remove_all()?;
-                tracing::info!(path = %place.shown().display(), "not offered any more, and removed");
-                self.shared.removed.fetch_add(removed, Ordering::Relaxed);
-            }
-        }
-        Ok(())
-    }
-
-    /// What is left to be done with it.
-    fn conclude(&self) -> Result<(), StoreError> {
-        if self.attributes.is_none() && self.offered.is_none() {
-            return Ok(());
-        }
-        let opened = beneath::open_directory(self.shared.root.as_fd(), &self.path)
-            .map_err(|error| StoreError::target(error, "look at", &self.shown()))?;
-        let opened = Arc::new(opened);
-        if let Err(error) = self.prune(&opened) {
-            tracing::warn!(%error, "a file that is no longer in the source is left");
-        }
-        self.attributes.map_or(Ok(()), |attributes| {
-            let applied = attributes.apply(&opened, || self.shown());
-            applied.map_err(|error| StoreError::target(error, "finish", &self.shown()))
-        })
-    }
-
-    fn shown(&self) -> PathBuf {
-        beneath::shown(&self.shared.path, &self.path)
-    }
-
-    /// A name in it.
-    pub(crate) fn place(&self, name: &[u8]) -> Result<Place, Errno> {
-        let shown = self.shared.shown(&self.path, name);
-        Ok(Place::within(self.open()?, name, shown))
-    }
-}
-
-impl Drop for Directory {
-    fn drop(&mut self) {
-        if let Err(error) = self.conclude() {
-            tracing::warn!(%error, "mode or time of a directory is not kept");
-        }
-        let most = match self.shared.sync_tells {
-            true => SYNCED_ONE_BY_ONE,
-            false => SYNCED_AT_THE_END,
-        };
-        let mut unsynced = self.shared.unsynced();
-        match &mut *unsynced {
-            Some(paths) if paths.len() < most => paths.push(self.path.clone()),
-            // More than are remembered.
-            _ if !self.shared.sync_tells => {
-                drop(unsynced);
-                if let Err(error) = self.shared.sync_directory(&self.path) {
-                    let failed = &self.shared.unsynced_for;
-                    *failed.lock().unwrap_or_else(PoisonError::into_inner) = Some(error);
-                }
-            }
-            _ => *unsynced = None,
-        }
-    }
-}
-
 fn is_same_file(stat: &Stat, size: u64, modified: Timestamp) -> bool {
     FileType::from_raw_mode(stat.st_mode) == FileType::RegularFile
         && stat.st_size as u64 == size
@@ -824,13 +651,6 @@ fn keeps_names(work: &OwnedFd) -> bool {
     // Best effort: it goes with all that is here, at the latest.
     let _ = rustix::fs::unlinkat(work, probe, AtFlags::empty());
     is_kept
-}
-
-fn hash_of(name: &[u8]) -> u64 {
-    // With the same keys everywhere, so that it can be compared.
-    let mut hasher = DefaultHasher::new();
-    hasher.write(name);
-    hasher.finish()
 }
 
 /// Directories that are remembered where each has to be synced.
