@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use rustix::io::Errno;
 
-use super::{SYNCED_AT_THE_END, SYNCED_ONE_BY_ONE, Shared};
+use super::Shared;
 use crate::path::RelPath;
 use crate::store::attributes::Attributes;
 use crate::store::place::Place;
@@ -127,23 +127,7 @@ impl Drop for Directory {
         if let Err(error) = self.conclude() {
             tracing::warn!(%error, "mode or time of a directory is not kept");
         }
-        let most = match self.shared.sync_tells {
-            true => SYNCED_ONE_BY_ONE,
-            false => SYNCED_AT_THE_END,
-        };
-        let mut unsynced = self.shared.unsynced();
-        match &mut *unsynced {
-            Some(paths) if paths.len() < most => paths.push(self.path.clone()),
-            // More than are remembered.
-            _ if !self.shared.sync_tells => {
-                drop(unsynced);
-                if let Err(error) = self.shared.sync_directory(&self.path) {
-                    let failed = &self.shared.unsynced_for;
-                    *failed.lock().unwrap_or_else(PoisonError::into_inner) = Some(error);
-                }
-            }
-            _ => *unsynced = None,
-        }
+        self.shared.unsynced.add(&self.shared.root, &self.path);
     }
 }
 

@@ -8,6 +8,7 @@
 
 mod directory;
 mod large;
+mod unsynced;
 
 use std::collections::{HashSet, VecDeque};
 use std::ffi::OsStr;
@@ -27,15 +28,15 @@ pub(crate) use self::directory::Directory;
 use self::directory::hash_of;
 pub(crate) use self::large::LargePlace;
 use self::large::partial_name;
+use self::unsynced::Unsynced;
 use crate::error::ErrorCode;
 use crate::path::RelPath;
-use crate::store::at_a_time::at_a_time;
 use crate::store::attributes::{Attributes, is_same_time, make_writable};
 use crate::store::place::Place;
 use crate::store::small::SmallFile;
 use crate::store::target::{Existing, TargetPolicy};
 use crate::store::tree_journal::{Grows, PART, TreeJournal, identity, is_directory, names_in};
-use crate::store::{StoreError, beneath, syncfs};
+use crate::store::{StoreError, beneath};
 use crate::wire::message::{Entry, EntryKind, Timestamp};
 
 /// A directory that is being received.
@@ -66,16 +67,11 @@ pub(crate) struct Shared {
     pub(crate) work: Arc<OwnedFd>,
     /// Directories used last, the latest first.
     opened: Mutex<VecDeque<(RelPath, Arc<OwnedFd>)>>,
-    /// Directories that are over and not durable; `None` when there are too many to name.
-    unsynced: Mutex<Option<Vec<RelPath>>>,
+    unsynced: Unsynced,
     /// Hashes of the names of partials of what is offered: of files that did not succeed they stay.
     partials: Mutex<HashSet<u64>>,
     /// Tells the files of one session from those of every other.
     pub(crate) run: u64,
-    /// Whether `syncfs` can be believed here.
-    sync_tells: bool,
-    /// Why a directory could not be made durable.
-    unsynced_for: Mutex<Option<Errno>>,
     /// Files of an earlier run that are not in the source any more, or not wanted.
     removed: Arc<AtomicU64>,
     lock: Mutex<Option<File>>,
@@ -138,7 +134,7 @@ impl TreeTarget {
             place.check_owner(found.st_uid)?;
         }
         make_writable(&root);
-        let sync_tells = syncfs::tells_of_losses(&root);
+        let unsynced = Unsynced::new(&root);
         let keep_existing = exists && policy.existing == Existing::Skip;
         let keeps_names = part.is_some() && !is_new && keeps_names(&work);
         let shared = Arc::new(Shared {
@@ -146,11 +142,9 @@ impl TreeTarget {
             path: target.shown().to_owned(),
             work: Arc::new(work),
             opened: Mutex::default(),
-            unsynced: Mutex::new(Some(Vec::new())),
+            unsynced,
             partials: Mutex::default(),
             run: RandomState::new().hash_one(()),
-            sync_tells,
-            unsynced_for: Mutex::default(),
             removed,
             lock: Mutex::new(Some(lock)),
         });
@@ -400,15 +394,12 @@ impl TreeTarget {
 
     /// Whether [`sync`](Self::sync) says what could not be written.
     pub(crate) fn sync_tells(&self) -> bool {
-        self.shared.sync_tells
+        self.shared.unsynced.sync_tells()
     }
 
     /// How many files are synced at a time: more than one where each waits for another machine.
     pub(crate) fn synced_at_a_time(&self) -> usize {
-        match self.shared.sync_tells {
-            true => 1,
-            false => SYNCED_AT_A_TIME,
-        }
+        self.shared.unsynced.at_a_time()
     }
 
     /// Whether `target` is a tree that an earlier run completed, and whose receipt may not have
@@ -478,7 +469,7 @@ impl TreeTarget {
     /// As the operating system says.
     pub(crate) fn settle(&self) -> Result<(), StoreError> {
         let unlock = || {
-            if !self.shared.sync_tells {
+            if !self.sync_tells() {
                 // It may be that of another machine, where what is open cannot be removed.
                 drop(self.shared.lock().take());
             }
@@ -503,7 +494,8 @@ impl TreeTarget {
         let over = std::mem::take(&mut *self.stack());
         over.iter().for_each(|directory| directory.note_complete());
         drop(over);
-        self.sync_directories()?;
+        let synced = self.shared.unsynced.sync(&self.shared.root);
+        synced.map_err(|(error, path)| self.failed(error, "sync", &path))?;
         self.note_complete()?;
         if let Some(part) = &self.part {
             part.rename_to(&self.target, false)?;
@@ -523,43 +515,6 @@ impl TreeTarget {
             tracing::warn!(%error, "what comes to be called as the partial was would be taken for it");
         }
         Ok(())
-    }
-
-    /// Makes the names and attributes in the tree durable.
-    fn sync_directories(&self) -> Result<(), StoreError> {
-        let failed = self
-            .shared
-            .unsynced_for
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .take();
-        if let Some(error) = failed {
-            return Err(self.failed(error, "sync", &RelPath::root()));
-        }
-        let Some(paths) = self.shared.unsynced().take() else {
-            return self.sync();
-        };
-        if !self.shared.sync_tells {
-            return self.sync_each(&paths);
-        }
-        let mut synced = paths.iter().map(|path| {
-            beneath::open_directory(self.shared.root.as_fd(), path).and_then(rustix::fs::fsync)
-        });
-        match synced.try_for_each(|result| result) {
-            Ok(()) => Ok(()),
-            // Its mode may keep even its owner out; some file systems cannot sync directories.
-            Err(Errno::ACCESS | Errno::INVAL | Errno::NOTSUP) => self.sync(),
-            Err(error) => Err(self.failed(error, "sync", &RelPath::root())),
-        }
-    }
-
-    /// Each waits for another machine.
-    fn sync_each(&self, paths: &[RelPath]) -> Result<(), StoreError> {
-        let synced = at_a_time(SYNCED_AT_A_TIME, paths, |path| {
-            let synced = self.shared.sync_directory(path);
-            synced.map_err(|error| self.failed(error, "sync", path))
-        });
-        synced.into_iter().collect()
     }
 
     fn refused(&self, code: ErrorCode, path: &RelPath) -> StoreError {
@@ -605,20 +560,6 @@ impl Shared {
         self.partials.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn unsynced(&self) -> MutexGuard<'_, Option<Vec<RelPath>>> {
-        self.unsynced.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// Makes the names in a directory durable, where nothing else can be asked to.
-    fn sync_directory(&self, path: &RelPath) -> Result<(), Errno> {
-        let synced = beneath::open_directory(self.root.as_fd(), path).and_then(rustix::fs::fsync);
-        match synced {
-            // Its mode may keep even its owner out; some file systems cannot sync directories.
-            Err(Errno::ACCESS | Errno::INVAL | Errno::NOTSUP) => Ok(()),
-            other => other,
-        }
-    }
-
     /// A directory of the tree, from those used last or looked up anew.
     fn directory(&self, path: &RelPath) -> Result<Arc<OwnedFd>, Errno> {
         let mut opened = self.opened.lock().unwrap_or_else(PoisonError::into_inner);
@@ -652,15 +593,6 @@ fn keeps_names(work: &OwnedFd) -> bool {
     let _ = rustix::fs::unlinkat(work, probe, AtFlags::empty());
     is_kept
 }
-
-/// Directories that are remembered where each has to be synced.
-const SYNCED_AT_THE_END: usize = 1 << 16;
-
-/// Files or directories that are synced at a time where each waits for another machine.
-const SYNCED_AT_A_TIME: usize = 8;
-
-/// Directories that are synced each for itself; more are synced with the file system.
-const SYNCED_ONE_BY_ONE: usize = 8;
 
 /// Directories held open for their next file.
 const OPEN_DIRECTORIES: usize = 16;
