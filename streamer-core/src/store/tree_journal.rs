@@ -5,7 +5,7 @@
 
 use std::ffi::OsStr;
 use std::fs::File;
-use std::io::Read as _;
+use std::io::{Read as _, Write as _};
 use std::os::fd::OwnedFd;
 use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::fs::FileExt as _;
@@ -186,9 +186,40 @@ impl TreeJournal {
         noted.map_err(|error| StoreError::target(error, "write", self.place.shown()))
     }
 
-    /// Where it is noted that a tree is complete.
-    pub(crate) fn complete(&self, work: &Arc<OwnedFd>) -> Place {
-        self.within(work, COMPLETE)
+    /// Makes durable which directory is the whole tree, before it gets its name.
+    pub(crate) fn note_complete(
+        &self,
+        work: &Arc<OwnedFd>,
+        root: &OwnedFd,
+    ) -> Result<(), StoreError> {
+        let place = self.within(work, COMPLETE);
+        let failed = |error| StoreError::target(error, "write", place.shown());
+        let root = rustix::fs::fstat(root).map_err(|error| failed(error.into()))?;
+        let mut file = place.open(OFlags::CREATE | OFlags::WRONLY | OFlags::TRUNC)?;
+        file.write_all(&identity(&root)).map_err(failed)?;
+        file.sync_data().map_err(failed)
+    }
+
+    /// Whether it is noted that `tree` is the whole one.
+    ///
+    /// # Errors
+    /// The usual file errors.
+    pub(crate) fn says_complete(
+        &self,
+        work: &Arc<OwnedFd>,
+        tree: &Stat,
+    ) -> Result<bool, StoreError> {
+        let place = self.within(work, COMPLETE);
+        if place.stat()?.is_none() {
+            return Ok(false);
+        }
+        let mut there = Vec::new();
+        place
+            .open(OFlags::RDONLY)?
+            .take(identity(tree).len() as u64 + 1)
+            .read_to_end(&mut there)
+            .map_err(|error| StoreError::target(error, "read", place.shown()))?;
+        Ok(there == identity(tree))
     }
 
     /// Removes it, but for the partials that are to be kept. The lock may be let go of by `unlock`.
@@ -410,7 +441,7 @@ pub(crate) fn is_directory(stat: &Stat) -> bool {
 }
 
 /// Tells a directory from every other, whatever its name.
-pub(crate) fn identity(directory: &Stat) -> Vec<u8> {
+fn identity(directory: &Stat) -> Vec<u8> {
     [
         directory.st_dev.to_be_bytes(),
         directory.st_ino.to_be_bytes(),

@@ -14,7 +14,6 @@ use std::collections::{HashSet, VecDeque};
 use std::ffi::OsStr;
 use std::fs::File;
 use std::hash::{BuildHasher as _, RandomState};
-use std::io::{Read, Write as _};
 use std::os::fd::{AsFd as _, OwnedFd};
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::PathBuf;
@@ -35,7 +34,7 @@ use crate::store::attributes::{Attributes, is_same_time, make_writable};
 use crate::store::place::Place;
 use crate::store::small::SmallFile;
 use crate::store::target::{Existing, TargetPolicy};
-use crate::store::tree_journal::{Grows, PART, TreeJournal, identity, is_directory, names_in};
+use crate::store::tree_journal::{Grows, PART, TreeJournal, is_directory, names_in};
 use crate::store::{StoreError, beneath};
 use crate::wire::message::{Entry, EntryKind, Timestamp};
 
@@ -422,20 +421,10 @@ impl TreeTarget {
         if target.with_suffix(".part").stat()?.is_some() {
             return Ok(false);
         }
-        let place = match journal.open() {
-            Err(error) if error.code == ErrorCode::NameTaken => return Ok(false),
-            work => journal.complete(&Arc::new(work?)),
-        };
-        if place.stat()?.is_none() {
-            return Ok(false);
+        match journal.open() {
+            Err(error) if error.code == ErrorCode::NameTaken => Ok(false),
+            work => journal.says_complete(&Arc::new(work?), &tree),
         }
-        let mut there = Vec::new();
-        place
-            .open(OFlags::RDONLY)?
-            .take(identity(&tree).len() as u64 + 1)
-            .read_to_end(&mut there)
-            .map_err(|error| StoreError::target(error, "read", place.shown()))?;
-        Ok(there == identity(&tree))
     }
 
     /// Removes what is left for that, where a tree awaits its receipt.
@@ -450,16 +439,6 @@ impl TreeTarget {
             }
             false => Ok(()),
         }
-    }
-
-    /// Makes durable which directory is the whole tree, before it gets its name.
-    fn note_complete(&self) -> Result<(), StoreError> {
-        let place = self.journal.complete(&self.shared.work);
-        let failed = |error| StoreError::target(error, "write", place.shown());
-        let root = rustix::fs::fstat(&self.shared.root).map_err(|error| failed(error.into()))?;
-        let mut file = place.open(OFlags::CREATE | OFlags::WRONLY | OFlags::TRUNC)?;
-        file.write_all(&identity(&root)).map_err(failed)?;
-        file.sync_data().map_err(failed)
     }
 
     /// Nobody will ask for the receipt again. What arrived of files that did not succeed stays,
@@ -496,7 +475,8 @@ impl TreeTarget {
         drop(over);
         let synced = self.shared.unsynced.sync(&self.shared.root);
         synced.map_err(|(error, path)| self.failed(error, "sync", &path))?;
-        self.note_complete()?;
+        let Shared { work, root, .. } = &*self.shared;
+        self.journal.note_complete(work, root)?;
         if let Some(part) = &self.part {
             part.rename_to(&self.target, false)?;
         }
