@@ -80,7 +80,12 @@ pub const HTTP_ANSWER_MAX_BYTES: usize = 1024 * 1024;
 /// jobs in full.
 pub const SCHEDULER_ANSWER_MAX_BYTES: usize = 128 * 1024 * 1024;
 
-/// How much of an answer that was not understood is shown to the client.
+/// Most bytes that a program on a system may write to its standard error, unless its output may have
+/// fewer.
+pub const STANDARD_ERROR_MAX_BYTES: usize = 1024 * 1024;
+
+/// How much of an answer that was not understood, or of what a program complained, is shown to the
+/// client.
 pub const QUOTED_ANSWER_MAX_BYTES: usize = 2048;
 
 /// Largest configuration file read, in bytes.

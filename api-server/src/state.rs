@@ -256,7 +256,7 @@ fn slurm(
         match login {
             Some(login) => Arc::new(SlurmCli::new(
                 Arc::clone(login),
-                scheduler_limits(config),
+                command_limits(config),
                 version,
             )),
             None => Arc::new(NotDriven { scheduler: "Slurm" }),
@@ -275,7 +275,7 @@ fn slurm(
 
 fn pbs(config: &SystemConfig, login: Option<Arc<dyn Executor>>) -> Arc<dyn Scheduler> {
     match login {
-        Some(login) => Arc::new(PbsCommandLine::new(login, scheduler_limits(config))),
+        Some(login) => Arc::new(PbsCommandLine::new(login, command_limits(config))),
         None => Arc::new(NotDriven { scheduler: "PBS" }),
     }
 }
@@ -295,14 +295,6 @@ fn command_limits(config: &SystemConfig) -> RunLimits {
     RunLimits {
         timeout: Duration::from_secs(seconds),
         output_bytes: config.data_operation.max_ops_file_size,
-    }
-}
-
-/// A list of jobs is no file, and may be longer than those may be.
-fn scheduler_limits(config: &SystemConfig) -> RunLimits {
-    RunLimits {
-        output_bytes: limits::SCHEDULER_ANSWER_MAX_BYTES,
-        ..command_limits(config)
     }
 }
 

@@ -115,7 +115,7 @@ async fn collect(group: &mut Group, input: &[u8], limits: RunLimits) -> Result<O
     let child = group.child();
     let stdin = feed(child.stdin.take(), input);
     let stdout = read_bounded(child.stdout.take(), limits.output_bytes);
-    let stderr = read_bounded(child.stderr.take(), limits.output_bytes);
+    let stderr = read_bounded(child.stderr.take(), limits.error_bytes());
     let (stdout, stderr, ()) = tokio::try_join!(stdout, stderr, stdin)?;
     let status = child.wait().await.map_err(ExecError::Io)?;
     let signal = std::os::unix::process::ExitStatusExt::signal(&status);

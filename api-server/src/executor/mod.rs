@@ -17,6 +17,7 @@ pub use observed::ObservedExecutor;
 
 use crate::auth::Caller;
 use crate::command::ShellLine;
+use crate::limits;
 use crate::ssh::SshError;
 
 /// A boxed future, so that executors, schedulers and transfer methods can be trait objects.
@@ -60,8 +61,24 @@ pub trait Executor: Send + Sync + std::fmt::Debug {
 pub struct RunLimits {
     /// Wall time.
     pub timeout: Duration,
-    /// Most bytes of standard output, and of standard error.
+    /// Most bytes of standard output. See [`error_bytes`](Self::error_bytes) for the other one.
     pub output_bytes: usize,
+}
+
+impl RunLimits {
+    /// Most bytes of standard error: however long an output may be, complaints are short.
+    pub(crate) fn error_bytes(self) -> usize {
+        self.output_bytes.min(limits::STANDARD_ERROR_MAX_BYTES)
+    }
+
+    /// For a program of a scheduler that lists what there is: that is no file, and may be longer than
+    /// those may be.
+    pub(crate) fn for_a_list(self) -> Self {
+        Self {
+            output_bytes: limits::SCHEDULER_ANSWER_MAX_BYTES,
+            ..self
+        }
+    }
 }
 
 /// What a program did.
@@ -77,6 +94,14 @@ pub struct Output {
     pub stderr: Vec<u8>,
 }
 
+impl Output {
+    /// What it complained, as much of it as clients are shown.
+    pub(crate) fn complaint(&self) -> String {
+        let shown = self.stderr.len().min(limits::QUOTED_ANSWER_MAX_BYTES);
+        String::from_utf8_lossy(&self.stderr[..shown]).into_owned()
+    }
+}
+
 /// Why a command line could not be run to its end. The first two are the reference's words.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -84,7 +109,7 @@ pub enum ExecError {
     /// Over [`RunLimits::timeout`]; it was killed.
     #[error("Command execution timeout limit exceeded.")]
     Timeout,
-    /// Over [`RunLimits::output_bytes`]; it was killed.
+    /// Over the bytes that [`RunLimits`] allow; it was killed.
     #[error("Command output exceeded buffer limit.")]
     OutputTooLarge,
     /// The caller is nobody this system can run programs as.

@@ -49,6 +49,16 @@ impl SlurmCli {
         self.run_within(caller, command, self.limits).await
     }
 
+    /// As [`run`](Self::run), where what it prints grows with the system.
+    async fn list<C: SlurmCommand>(
+        &self,
+        caller: &Caller,
+        command: &C,
+    ) -> Result<C::Parsed, CliError> {
+        let limits = self.limits.for_a_list();
+        self.run_within(caller, command, limits).await
+    }
+
     async fn run_within<C: SlurmCommand>(
         &self,
         caller: &Caller,
@@ -76,7 +86,7 @@ impl SlurmCli {
         let answer = self
             .listings
             .ask(question, async {
-                let both = tokio::join!(self.run(caller, &history), self.run(caller, &queue));
+                let both = tokio::join!(self.list(caller, &history), self.list(caller, &queue));
                 let both = both.0.and_then(|history| Ok((history, both.1?)));
                 match both {
                     Ok((history, queue)) => Ok(Arc::new(slurm::merge(history, queue))),
@@ -326,7 +336,7 @@ impl Scheduler for SlurmCli {
         caller: &'a Caller,
     ) -> BoxFuture<'a, Result<Vec<NodeModel>, SchedulerError>> {
         Box::pin(async move {
-            self.run(caller, &slurm::Nodes)
+            self.list(caller, &slurm::Nodes)
                 .await
                 .map_err(CliError::plain)
         })
@@ -338,7 +348,7 @@ impl Scheduler for SlurmCli {
         show_hidden: bool,
     ) -> BoxFuture<'a, Result<Vec<PartitionModel>, SchedulerError>> {
         Box::pin(async move {
-            let partitions = self.run(caller, &slurm::Partitions { show_hidden }).await;
+            let partitions = self.list(caller, &slurm::Partitions { show_hidden }).await;
             partitions.map_err(CliError::plain)
         })
     }
@@ -398,6 +408,69 @@ impl Scheduler for SlurmCli {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::command::ShellLine;
+    use crate::executor::Output;
+    use std::sync::Mutex;
+
+    /// Prints nothing; remembers what was asked, and within what.
+    #[derive(Debug, Default)]
+    struct Silent(Mutex<Vec<(String, RunLimits)>>);
+
+    impl Executor for Silent {
+        fn run_with_input<'a>(
+            &'a self,
+            _: &'a Caller,
+            line: &'a ShellLine,
+            _: &'a [u8],
+            limits: RunLimits,
+        ) -> BoxFuture<'a, Result<Output, ExecError>> {
+            let asked = (line.as_str().to_owned(), limits);
+            self.0.lock().unwrap().push(asked);
+            Box::pin(async {
+                Ok(Output {
+                    exit_code: Some(0),
+                    signal: None,
+                    stdout: Vec::new(),
+                    stderr: Vec::new(),
+                })
+            })
+        }
+    }
+
+    const LIMITS: RunLimits = RunLimits {
+        timeout: Duration::from_secs(5),
+        output_bytes: 1000,
+    };
+
+    #[tokio::test]
+    async fn lists_may_be_long_and_a_ping_has_its_own_time() {
+        let silent = Arc::new(Silent::default());
+        let executor: Arc<dyn Executor> = Arc::<Silent>::clone(&silent);
+        let slurm = SlurmCli::new(executor, LIMITS, "24.11");
+        let caller = Caller::for_tests("bob");
+        let (id, minute) = (JobId::parse("7").unwrap(), Duration::from_secs(60));
+        let _ = slurm.jobs(&caller, JobFilter::default()).await;
+        let _ = slurm.nodes(&caller).await;
+        let _ = slurm.partitions(&caller, false).await;
+        let lists = std::mem::take(&mut *silent.0.lock().unwrap());
+        assert_eq!(lists.len(), 4);
+        for (line, limits) in lists {
+            let expected = LIMITS.for_a_list();
+            assert_eq!(limits.output_bytes, expected.output_bytes, "{line}");
+            assert_eq!(limits.timeout, LIMITS.timeout, "{line}");
+        }
+        let _ = slurm.submit(&caller, JobDescription::default()).await;
+        let _ = slurm.cancel(&caller, &id).await;
+        let _ = slurm.attach(&caller, &id, "yes").await;
+        let _ = slurm.metadata(&caller, &id).await;
+        let _ = slurm.ping(&caller, minute).await;
+        let others = std::mem::take(&mut *silent.0.lock().unwrap());
+        for (line, limits) in &others {
+            assert_eq!(limits.output_bytes, LIMITS.output_bytes, "{line}");
+        }
+        let (line, limits) = others.last().unwrap();
+        assert_eq!((line.as_str(), limits.timeout), ("scontrol ping", minute));
+    }
 
     #[test]
     fn versions() {

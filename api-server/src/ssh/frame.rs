@@ -5,7 +5,7 @@
 //! an empty input, and a subshell: it changes nothing for those after it.
 
 use crate::command::quote;
-use crate::executor::{ExecError, Output};
+use crate::executor::{ExecError, Output, RunLimits};
 
 /// Characters of a marker.
 const MARKER_LENGTH: usize = 32;
@@ -44,10 +44,10 @@ pub(super) struct Reply {
 
 impl Reply {
     /// Of a request with this marker; each stream bounded.
-    pub(super) fn new(marker: &str, max_bytes: usize) -> Self {
+    pub(super) fn new(marker: &str, limits: RunLimits) -> Self {
         Self {
-            stdout: Stream::new(marker, max_bytes),
-            stderr: Stream::new(marker, max_bytes),
+            stdout: Stream::new(marker, limits.output_bytes),
+            stderr: Stream::new(marker, limits.error_bytes()),
         }
     }
 
@@ -195,8 +195,15 @@ mod tests {
         (markers, output.stdout, output.stderr)
     }
 
+    fn up_to(output_bytes: usize) -> RunLimits {
+        RunLimits {
+            timeout: std::time::Duration::from_secs(1),
+            output_bytes,
+        }
+    }
+
     fn replied(marker: &str, stdout: &[u8], stderr: &[u8], step: usize) -> Option<Output> {
-        let mut reply = Reply::new(marker, 1 << 20);
+        let mut reply = Reply::new(marker, up_to(1 << 20));
         for part in stdout.chunks(step) {
             assert_eq!(reply.take(), None);
             reply.stdout(part).unwrap();
@@ -270,11 +277,11 @@ mod tests {
 
     #[test]
     fn greetings_are_skipped_up_to_a_bound() {
-        let mut reply = Reply::new("m", 10);
+        let mut reply = Reply::new("m", up_to(10));
         reply.stdout(b"Welcome!\n\nm\nx\nm 0\n").unwrap();
         reply.stderr(b"\nm\n\nm\n").unwrap();
         assert_eq!(reply.take().unwrap().stdout, b"x");
-        let mut reply = Reply::new("m", 10);
+        let mut reply = Reply::new("m", up_to(10));
         let noise = vec![b'x'; NOISE_MAX_BYTES + 1];
         assert!(matches!(
             reply.stdout(&noise),
@@ -286,13 +293,25 @@ mod tests {
     fn exactly_the_limit_passes() {
         let marker = marker();
         let with = |length: usize| {
-            let mut reply = Reply::new(&marker, 1000);
+            let mut reply = Reply::new(&marker, up_to(1000));
             let text = format!("\n{marker}\n{}\n{marker} 0\n", "x".repeat(length));
             reply.stdout(text.as_bytes())
         };
         assert!(with(1000).is_ok());
         assert!(matches!(with(1001), Err(ExecError::OutputTooLarge)));
         assert!(matches!(with(100_000), Err(ExecError::OutputTooLarge)));
+    }
+
+    #[test]
+    fn complaints_are_short_where_the_output_may_be_long() {
+        let long = crate::limits::STANDARD_ERROR_MAX_BYTES + 1000;
+        let text = format!("\nm\n{}", "x".repeat(long));
+        let mut reply = Reply::new("m", up_to(10 * long));
+        assert!(reply.stdout(text.as_bytes()).is_ok());
+        assert!(matches!(
+            reply.stderr(text.as_bytes()),
+            Err(ExecError::OutputTooLarge)
+        ));
     }
 
     proptest! {

@@ -19,11 +19,7 @@ pub(super) async fn run(
     limits: RunLimits,
 ) -> Result<Output, ExecError> {
     let mut program = RemoteProgram::start(channel, &line.for_any_shell()).await?;
-    let output = within(
-        limits.timeout,
-        exchange(&mut program, input, limits.output_bytes),
-    )
-    .await?;
+    let output = within(limits.timeout, exchange(&mut program, input, limits)).await?;
     program.ended();
     Ok(output)
 }
@@ -31,7 +27,7 @@ pub(super) async fn run(
 async fn exchange(
     program: &mut RemoteProgram,
     input: &[u8],
-    max_bytes: usize,
+    limits: RunLimits,
 ) -> Result<Output, ExecError> {
     let (read, write) = program.split()?;
     let send = async {
@@ -42,13 +38,13 @@ async fn exchange(
         std::future::pending::<()>().await;
     };
     tokio::select! {
-        output = collect(read, max_bytes) => output,
+        output = collect(read, limits) => output,
         () = send => Err(SshError::Reset.into()),
     }
 }
 
 /// Reads until the channel is closed.
-async fn collect(read: &mut ChannelReadHalf, max_bytes: usize) -> Result<Output, ExecError> {
+async fn collect(read: &mut ChannelReadHalf, limits: RunLimits) -> Result<Output, ExecError> {
     let mut output = Output {
         exit_code: None,
         signal: None,
@@ -57,9 +53,11 @@ async fn collect(read: &mut ChannelReadHalf, max_bytes: usize) -> Result<Output,
     };
     loop {
         match read.wait().await {
-            Some(ChannelMsg::Data { data }) => append(&mut output.stdout, &data, max_bytes)?,
+            Some(ChannelMsg::Data { data }) => {
+                append(&mut output.stdout, &data, limits.output_bytes)?;
+            }
             Some(ChannelMsg::ExtendedData { data, ext: 1 }) => {
-                append(&mut output.stderr, &data, max_bytes)?;
+                append(&mut output.stderr, &data, limits.error_bytes())?;
             }
             Some(ChannelMsg::ExitStatus { exit_status }) => {
                 output.exit_code = Some(i32::try_from(exit_status).unwrap_or(i32::MAX));

@@ -58,7 +58,7 @@ impl Worker {
         limits: RunLimits,
     ) -> Result<(Output, Self), WorkerError> {
         let marker = frame::marker();
-        let mut reply = Reply::new(&marker, limits.output_bytes);
+        let mut reply = Reply::new(&marker, limits);
         let request = frame::request(line, &marker);
         let run = self.exchange(request, &mut reply);
         match within(limits.timeout, run).await {

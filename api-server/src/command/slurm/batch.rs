@@ -67,7 +67,7 @@ impl SlurmCommand for Submit {
     fn read(&self, output: &Output) -> Result<JobId, SlurmError> {
         let stderr = String::from_utf8_lossy(&output.stderr);
         if output.exit_code != Some(0) && names_a_limit(&stderr) {
-            return Err(SlurmError::Quota(stderr.trim().to_owned()));
+            return Err(SlurmError::Quota(output.complaint().trim().to_owned()));
         }
         // Also behind what the login shell printed without ending the line.
         let text = success(output)?;

@@ -111,11 +111,10 @@ fn of_a_job(words: &str) -> Option<SlurmError> {
 
 /// The failure that output tells of, in its own words.
 fn unexpected(output: &Output) -> SlurmError {
-    let stderr = String::from_utf8_lossy(&output.stderr).into_owned();
     let signal = output.signal.map(|signal| 128 + signal);
     SlurmError::Unexpected {
         exit_status: output.exit_code.or(signal).unwrap_or(-1),
-        stderr,
+        stderr: output.complaint(),
     }
 }
 
@@ -151,5 +150,24 @@ pub(crate) mod fixtures {
             stderr: stderr.as_bytes().to_vec(),
             ..printed("")
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn of_a_long_complaint_the_client_is_shown_the_beginning() {
+        let max = crate::limits::QUOTED_ANSWER_MAX_BYTES;
+        let long = format!("{}Invalid job id", "x".repeat(max));
+        let failed = fixtures::failed(1, &long);
+        let expected = SlurmError::Unexpected {
+            exit_status: 1,
+            stderr: "x".repeat(max),
+        };
+        assert_eq!(unexpected(&failed), expected);
+        let sorted = success_for_a_job(&failed);
+        assert_eq!(sorted, Err(SlurmError::NoJob), "all of it is looked at");
     }
 }

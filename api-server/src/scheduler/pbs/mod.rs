@@ -62,10 +62,11 @@ impl PbsCommandLine {
         caller: &Caller,
         program: &str,
         arguments: &[&str],
+        limits: RunLimits,
     ) -> Result<T, SchedulerError> {
         let line = in_utc(program).args(arguments);
-        let text = self.run(caller, program, None, line, &[]).await?;
-        parsed(program, &text)
+        let output = self.executor.run(caller, &line, limits).await?;
+        answer(program, &output)
     }
 
     /// What a program says of jobs that wait, run and ended, and the options by which it does. A
@@ -74,9 +75,10 @@ impl PbsCommandLine {
     async fn with_history(
         &self,
         caller: &Caller,
+        limits: RunLimits,
         line: impl Fn(History) -> ShellLine,
     ) -> Result<(Output, History), SchedulerError> {
-        let (executor, limits) = (&self.executor, self.limits);
+        let executor = &self.executor;
         let (all, others): (History, History) = (&["-x"], &[]);
         let output = executor.run(caller, &line(all), limits).await?;
         if !keeps_no_history(&output) {
@@ -89,15 +91,20 @@ impl PbsCommandLine {
     /// This job, or all.
     async fn query(&self, caller: &Caller, id: Option<&str>) -> Result<Jobs, SchedulerError> {
         let line = |history| qstat(history).args(id);
-        let (output, _) = self.with_history(caller, line).await?;
-        shown(&output)
+        let limits = match id {
+            Some(_) => self.limits,
+            None => self.limits.for_a_list(),
+        };
+        let (output, _) = self.with_history(caller, limits, line).await?;
+        answer("qstat", &output)
     }
 
     /// The jobs of the caller. All of everybody's are too many to be looked through for those.
     async fn own(&self, caller: &Caller) -> Result<Jobs, SchedulerError> {
         let user = caller.name().as_str();
         let line = |history| ShellLine::new("qselect").args(history).args(["-u", user]);
-        let (output, history) = self.with_history(caller, line).await?;
+        let limits = self.limits.for_a_list();
+        let (output, history) = self.with_history(caller, limits, line).await?;
         if output.exit_code != Some(0) {
             return Err(failure("qselect", None, &output));
         }
@@ -106,8 +113,8 @@ impl PbsCommandLine {
         for some in selected(&printed).chunks(JOBS_AT_ONCE) {
             // By `-E` they are one question to the server.
             let line = qstat(history).arg("-E").args(some);
-            let output = self.executor.run(caller, &line, self.limits).await?;
-            match shown(&output) {
+            let output = self.executor.run(caller, &line, limits).await?;
+            match answer("qstat", &output) {
                 Ok(more) => jobs.add(more),
                 // All of them have gone meanwhile. Of some it says nothing.
                 Err(SchedulerError::NotFound) => {}
@@ -142,14 +149,6 @@ fn qstat(history: History) -> ShellLine {
     in_utc("qstat").args(["-F", "json", "-f"]).args(history)
 }
 
-/// Jobs that `qstat` printed.
-fn shown(output: &Output) -> Result<Jobs, SchedulerError> {
-    match output.exit_code {
-        Some(0) => parsed("qstat", &String::from_utf8_lossy(&output.stdout)),
-        _ => Err(failure("qstat", None, output)),
-    }
-}
-
 /// Jobs that `qselect` printed, one a line, by what they are asked for: `qstat -E` takes the name of
 /// a server for another's unless it is the one that the configuration of PBS has.
 fn selected(printed: &str) -> Vec<&str> {
@@ -167,8 +166,13 @@ fn in_utc(program: &str) -> ShellLine {
     ShellLine::new("env").arg("TZ=UTC0").arg(program)
 }
 
-fn parsed<T: DeserializeOwned>(program: &str, text: &str) -> Result<T, SchedulerError> {
-    json::read(text).ok_or_else(|| SchedulerError::Failed {
+/// What a program printed, if it succeeded.
+fn answer<T: DeserializeOwned>(program: &str, output: &Output) -> Result<T, SchedulerError> {
+    if output.exit_code != Some(0) {
+        return Err(failure(program, None, output));
+    }
+    let text = String::from_utf8_lossy(&output.stdout);
+    json::read(&text).ok_or_else(|| SchedulerError::Failed {
         message: format!("Unexpected output of {program}"),
         causes: Vec::new(),
     })
@@ -189,7 +193,7 @@ fn array(id: &JobId) -> String {
 
 /// A run that did not exit with 0, sorted by its words. They and the numbers are of OpenPBS.
 fn failure(program: &str, job: Option<&JobId>, output: &Output) -> SchedulerError {
-    let stderr = String::from_utf8_lossy(&output.stderr).trim().to_owned();
+    let stderr = String::from_utf8_lossy(&output.stderr);
     let id = || job.map_or_else(String::new, |id| id.as_str().to_owned());
     let says = |words: &[&str]| words.iter().any(|words| stderr.contains(words));
     if says(&["Unknown Job Id"]) {
@@ -205,6 +209,8 @@ fn failure(program: &str, job: Option<&JobId>, output: &Output) -> SchedulerErro
     let code = output
         .exit_code
         .map_or_else(|| "None".to_owned(), |code| code.to_string());
+    let stderr = output.complaint();
+    let stderr = stderr.trim();
     SchedulerError::Failed {
         message: format!("Unexpected PBS {program} response. exit_status:{code} std_err:{stderr}"),
         causes: Vec::new(),
@@ -419,7 +425,9 @@ impl Scheduler for PbsCommandLine {
         caller: &'a Caller,
     ) -> BoxFuture<'a, Result<Vec<NodeModel>, SchedulerError>> {
         Box::pin(async move {
-            let nodes: Nodes = self.ask(caller, "pbsnodes", &["-a", "-F", "json"]).await?;
+            let limits = self.limits.for_a_list();
+            let all = ["-a", "-F", "json"];
+            let nodes: Nodes = self.ask(caller, "pbsnodes", &all, limits).await?;
             Ok(nodes.view())
         })
     }
@@ -430,9 +438,9 @@ impl Scheduler for PbsCommandLine {
         _: bool,
     ) -> BoxFuture<'a, Result<Vec<PartitionModel>, SchedulerError>> {
         Box::pin(async move {
-            let queues: Queues = self
-                .ask(caller, "qstat", &["-F", "json", "-f", "-Q"])
-                .await?;
+            let limits = self.limits.for_a_list();
+            let all = ["-F", "json", "-f", "-Q"];
+            let queues: Queues = self.ask(caller, "qstat", &all, limits).await?;
             Ok(queues.view())
         })
     }
@@ -461,10 +469,8 @@ impl Scheduler for PbsCommandLine {
                 timeout: within,
                 ..self.limits
             };
-            let asker = Self::new(Arc::clone(&self.executor), limits);
-            let servers: Servers = asker
-                .ask(caller, "qstat", &["-F", "json", "-f", "-B"])
-                .await?;
+            let all = ["-F", "json", "-f", "-B"];
+            let servers: Servers = self.ask(caller, "qstat", &all, limits).await?;
             Ok(servers.view())
         })
     }

@@ -280,6 +280,10 @@ async fn failures_are_told_apart() {
             .to_string(),
         "Unexpected PBS qdel response. exit_status:1 std_err:qdel: cannot connect to server pbs (errno=111)"
     );
+    let long = "x".repeat(crate::limits::QUOTED_ANSWER_MAX_BYTES);
+    let bench = Bench::new(1, "", &format!("{long}y"));
+    let failed = bench.pbs.nodes(&bench.caller).await.unwrap_err();
+    assert!(failed.to_string().ends_with(&format!(" std_err:{long}")));
     let bench = Bench::new(0, "{}", "");
     for text in ["abc", "1234567890123", "7"] {
         assert!(matches!(
@@ -434,6 +438,30 @@ async fn nodes_queues_and_servers() {
         (pings[0].hostname.as_deref(), &*pings[0].pinged),
         (Some("pbs.cluster"), "UP")
     );
+}
+
+#[tokio::test]
+async fn lists_may_be_longer_than_other_answers() {
+    let bench = Bench::new(0, NO_JOBS, "");
+    let (pbs, caller, minute) = (&bench.pbs, &bench.caller, Duration::from_secs(60));
+    let all = JobFilter {
+        all_users: true,
+        ..JobFilter::default()
+    };
+    let _ = pbs.jobs(caller, all).await;
+    let _ = pbs.jobs(caller, JobFilter::default()).await;
+    let _ = pbs.nodes(caller).await;
+    let _ = pbs.partitions(caller, false).await;
+    let bytes = || -> Vec<usize> {
+        let limits = std::mem::take(&mut *bench.scripted.limits.lock().unwrap());
+        limits.iter().map(|limits| limits.output_bytes).collect()
+    };
+    assert_eq!(bytes(), [crate::limits::SCHEDULER_ANSWER_MAX_BYTES; 4]);
+    let _ = pbs.job(caller, &id("7")).await;
+    let _ = pbs.submit(caller, JobDescription::default()).await;
+    let _ = pbs.cancel(caller, &id("7")).await;
+    let _ = pbs.ping(caller, minute).await;
+    assert_eq!(bytes(), [1 << 20; 4]);
 }
 
 #[test]
