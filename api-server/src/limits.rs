@@ -84,6 +84,13 @@ pub const SCHEDULER_ANSWER_MAX_BYTES: usize = 128 * 1024 * 1024;
 /// fewer.
 pub const STANDARD_ERROR_MAX_BYTES: usize = 1024 * 1024;
 
+/// Longest answer of a scheduler's program that is read between other requests, in bytes: a few
+/// milliseconds. Longer ones have a thread.
+pub const ANSWER_READ_AT_ONCE_MAX_BYTES: usize = 1024 * 1024;
+
+/// How many times as long as one command all those together may take that make one list of jobs.
+pub const LIST_COMMAND_TIMES: u32 = 6;
+
 /// How much of an answer that was not understood, or of what a program complained, is shown to the
 /// client.
 pub const QUOTED_ANSWER_MAX_BYTES: usize = 2048;

@@ -55,13 +55,8 @@ impl Jobs {
     /// All of them, in order of their numbers.
     pub(super) fn view(self) -> Vec<Job> {
         let mut jobs: Vec<Job> = self.each().map(|(id, job)| job.view(id)).collect();
-        jobs.sort_by_key(|job| leading_number(&job.job_id));
+        in_order(&mut jobs);
         jobs
-    }
-
-    /// Takes in those of another answer.
-    pub(super) fn add(&mut self, others: Self) {
-        self.jobs.extend(others.jobs);
     }
 
     pub(super) fn metadata(self) -> Vec<JobMetadataModel> {
@@ -81,6 +76,11 @@ impl Jobs {
             Some((before_the_server(&id).to_owned(), job))
         })
     }
+}
+
+/// Puts jobs in order of their numbers.
+pub(super) fn in_order(jobs: &mut [Job]) {
+    jobs.sort_by_key(|job| leading_number(&job.job_id));
 }
 
 /// `7` of `7`, and of `7[]`, which is an array of jobs.

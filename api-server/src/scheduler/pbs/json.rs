@@ -53,11 +53,16 @@ fn with_names(text: &str) -> Cow<'_, str> {
     if !text.lines().any(is_bare) {
         return text.into();
     }
-    let line = |line| match is_bare(line) {
-        true => mended_line(line).into(),
-        false => Cow::Borrowed(line),
-    };
-    text.lines().map(line).collect::<Vec<_>>().join("\n").into()
+    // Two quotes for each name.
+    let mut named = String::with_capacity(text.len() + text.len() / 64);
+    for line in text.lines() {
+        match is_bare(line) {
+            true => named.push_str(&mended_line(line)),
+            false => named.push_str(line),
+        }
+        named.push('\n');
+    }
+    named.into()
 }
 
 /// Each line as JSON.

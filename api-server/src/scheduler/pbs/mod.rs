@@ -19,7 +19,8 @@ use serde::de::DeserializeOwned;
 use super::{JobDescription, JobFilter, JobId, Ping, Scheduler, SchedulerError, Script};
 use crate::auth::Caller;
 use crate::command::{HIDDEN, ShellLine};
-use crate::executor::{BoxFuture, Executor, Output, RunLimits};
+use crate::executor::{BoxFuture, ExecError, Executor, Output, RunLimits};
+use crate::limits;
 use crate::model::jobs::{Job, JobMetadataModel};
 use crate::model::status::{NodeModel, PartitionModel, ReservationModel};
 use jobs::Jobs;
@@ -57,16 +58,16 @@ impl PbsCommandLine {
         Err(failure(program, job, &output))
     }
 
-    async fn ask<T: DeserializeOwned>(
+    async fn ask<T: DeserializeOwned + 'static, V: Send + 'static>(
         &self,
         caller: &Caller,
-        program: &str,
-        arguments: &[&str],
+        (program, arguments): (&str, &[&str]),
         limits: RunLimits,
-    ) -> Result<T, SchedulerError> {
+        view: fn(T) -> V,
+    ) -> Result<V, SchedulerError> {
         let line = in_utc(program).args(arguments);
         let output = self.executor.run(caller, &line, limits).await?;
-        answer(program, &output)
+        answer(program, output, view).await
     }
 
     /// What a program says of jobs that wait, run and ended, and the options by which it does. A
@@ -89,44 +90,64 @@ impl PbsCommandLine {
     }
 
     /// This job, or all.
-    async fn query(&self, caller: &Caller, id: Option<&str>) -> Result<Jobs, SchedulerError> {
+    async fn query<V: Send + 'static>(
+        &self,
+        caller: &Caller,
+        id: Option<&str>,
+        view: fn(Jobs) -> V,
+    ) -> Result<V, SchedulerError> {
         let line = |history| qstat(history).args(id);
         let limits = match id {
             Some(_) => self.limits,
             None => self.limits.for_a_list(),
         };
         let (output, _) = self.with_history(caller, limits, line).await?;
-        answer("qstat", &output)
+        answer("qstat", output, view).await
     }
 
     /// The jobs of the caller. All of everybody's are too many to be looked through for those.
-    async fn own(&self, caller: &Caller) -> Result<Jobs, SchedulerError> {
+    async fn own(&self, caller: &Caller) -> Result<Vec<Job>, SchedulerError> {
+        let time = self.limits.timeout * limits::LIST_COMMAND_TIMES;
+        let jobs = tokio::time::timeout(time, self.selected(caller)).await;
+        jobs.unwrap_or_else(|_| Err(ExecError::Timeout.into()))
+    }
+
+    /// Those that `qselect` names. All answers together may be as long as one list.
+    async fn selected(&self, caller: &Caller) -> Result<Vec<Job>, SchedulerError> {
         let user = caller.name().as_str();
         let line = |history| ShellLine::new("qselect").args(history).args(["-u", user]);
-        let limits = self.limits.for_a_list();
+        let mut limits = self.limits.for_a_list();
         let (output, history) = self.with_history(caller, limits, line).await?;
         if output.exit_code != Some(0) {
             return Err(failure("qselect", None, &output));
         }
         let printed = String::from_utf8_lossy(&output.stdout);
-        let mut jobs = Jobs::default();
+        let mut jobs = Vec::new();
+        limits.output_bytes = limits.output_bytes.saturating_sub(printed.len());
         for some in selected(&printed).chunks(JOBS_AT_ONCE) {
             // By `-E` they are one question to the server.
             let line = qstat(history).arg("-E").args(some);
             let output = self.executor.run(caller, &line, limits).await?;
-            match answer("qstat", &output) {
-                Ok(more) => jobs.add(more),
+            limits.output_bytes = limits.output_bytes.saturating_sub(output.stdout.len());
+            match answer("qstat", output, Jobs::view).await {
+                Ok(more) => jobs.extend(more),
                 // All of them have gone meanwhile. Of some it says nothing.
                 Err(SchedulerError::NotFound) => {}
                 Err(error) => return Err(error),
             }
         }
+        jobs::in_order(&mut jobs);
         Ok(jobs)
     }
 
-    async fn find(&self, caller: &Caller, id: &JobId) -> Result<Jobs, SchedulerError> {
-        match self.query(caller, Some(known(id)?)).await {
-            Err(SchedulerError::NotFound) => self.query(caller, Some(&array(id))).await,
+    async fn find<V: Send + 'static>(
+        &self,
+        caller: &Caller,
+        id: &JobId,
+        view: fn(Jobs) -> V,
+    ) -> Result<V, SchedulerError> {
+        match self.query(caller, Some(known(id)?), view).await {
+            Err(SchedulerError::NotFound) => self.query(caller, Some(&array(id)), view).await,
             found => found,
         }
     }
@@ -167,12 +188,23 @@ fn in_utc(program: &str) -> ShellLine {
 }
 
 /// What a program printed, if it succeeded.
-fn answer<T: DeserializeOwned>(program: &str, output: &Output) -> Result<T, SchedulerError> {
+async fn answer<T: DeserializeOwned + 'static, V: Send + 'static>(
+    program: &str,
+    output: Output,
+    view: fn(T) -> V,
+) -> Result<V, SchedulerError> {
     if output.exit_code != Some(0) {
-        return Err(failure(program, None, output));
+        return Err(failure(program, None, &output));
     }
-    let text = String::from_utf8_lossy(&output.stdout);
-    json::read(&text).ok_or_else(|| SchedulerError::Failed {
+    let printed = output.stdout;
+    let is_long = printed.len() > limits::ANSWER_READ_AT_ONCE_MAX_BYTES;
+    let read = move || json::read(&String::from_utf8_lossy(&printed)).map(view);
+    let read = match is_long {
+        // Only a runtime that ends does not run it.
+        true => tokio::task::spawn_blocking(read).await.ok().flatten(),
+        false => read(),
+    };
+    read.ok_or_else(|| SchedulerError::Failed {
         message: format!("Unexpected output of {program}"),
         causes: Vec::new(),
     })
@@ -362,7 +394,7 @@ impl Scheduler for PbsCommandLine {
         id: &'a JobId,
     ) -> BoxFuture<'a, Result<Vec<Job>, SchedulerError>> {
         Box::pin(async move {
-            match self.find(caller, id).await?.view() {
+            match self.find(caller, id, Jobs::view).await? {
                 jobs if jobs.is_empty() => Err(SchedulerError::NotFound),
                 jobs => Ok(jobs),
             }
@@ -375,11 +407,10 @@ impl Scheduler for PbsCommandLine {
         filter: JobFilter,
     ) -> BoxFuture<'a, Result<Vec<Job>, SchedulerError>> {
         Box::pin(async move {
-            let jobs = match filter.all_users {
-                true => self.query(caller, None).await?,
+            let mut jobs = match filter.all_users {
+                true => self.query(caller, None, Jobs::view).await?,
                 false => self.own(caller).await?,
             };
-            let mut jobs = jobs.view();
             jobs.retain(|job| {
                 (filter.all_users || job.user == caller.name().as_str())
                     && filter.name.as_ref().is_none_or(|name| job.name == *name)
@@ -413,7 +444,7 @@ impl Scheduler for PbsCommandLine {
         id: &'a JobId,
     ) -> BoxFuture<'a, Result<Vec<JobMetadataModel>, SchedulerError>> {
         Box::pin(async move {
-            match self.find(caller, id).await?.metadata() {
+            match self.find(caller, id, Jobs::metadata).await? {
                 jobs if jobs.is_empty() => Err(SchedulerError::NotFound),
                 jobs => Ok(jobs),
             }
@@ -426,9 +457,8 @@ impl Scheduler for PbsCommandLine {
     ) -> BoxFuture<'a, Result<Vec<NodeModel>, SchedulerError>> {
         Box::pin(async move {
             let limits = self.limits.for_a_list();
-            let all = ["-a", "-F", "json"];
-            let nodes: Nodes = self.ask(caller, "pbsnodes", &all, limits).await?;
-            Ok(nodes.view())
+            let program = ("pbsnodes", &["-a", "-F", "json"][..]);
+            self.ask(caller, program, limits, Nodes::view).await
         })
     }
 
@@ -439,9 +469,8 @@ impl Scheduler for PbsCommandLine {
     ) -> BoxFuture<'a, Result<Vec<PartitionModel>, SchedulerError>> {
         Box::pin(async move {
             let limits = self.limits.for_a_list();
-            let all = ["-F", "json", "-f", "-Q"];
-            let queues: Queues = self.ask(caller, "qstat", &all, limits).await?;
-            Ok(queues.view())
+            let program = ("qstat", &["-F", "json", "-f", "-Q"][..]);
+            self.ask(caller, program, limits, Queues::view).await
         })
     }
 
@@ -469,9 +498,8 @@ impl Scheduler for PbsCommandLine {
                 timeout: within,
                 ..self.limits
             };
-            let all = ["-F", "json", "-f", "-B"];
-            let servers: Servers = self.ask(caller, "qstat", &all, limits).await?;
-            Ok(servers.view())
+            let program = ("qstat", &["-F", "json", "-f", "-B"][..]);
+            self.ask(caller, program, limits, Servers::view).await
         })
     }
 }

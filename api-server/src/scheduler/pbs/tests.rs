@@ -9,7 +9,6 @@ use std::sync::Mutex;
 
 use super::text::{clock, mebibytes, moment};
 use super::*;
-use crate::executor::ExecError;
 use crate::model::status::{NodeState, PartitionState};
 
 /// Answers commands with these one after the other, and the last again and again; remembers
@@ -19,6 +18,8 @@ struct Scripted {
     outputs: Mutex<VecDeque<Output>>,
     asked: Mutex<Vec<(String, Vec<u8>)>>,
     limits: Mutex<Vec<RunLimits>>,
+    /// How long each takes.
+    takes: Duration,
 }
 
 impl Executor for Scripted {
@@ -37,7 +38,10 @@ impl Executor for Scripted {
             1 => outputs[0].clone(),
             _ => outputs.pop_front().unwrap(),
         };
-        Box::pin(async { Ok(output) })
+        Box::pin(async {
+            tokio::time::sleep(self.takes).await;
+            Ok(output)
+        })
     }
 }
 
@@ -47,12 +51,19 @@ struct Bench {
     caller: Caller,
 }
 
+/// The time that one command has.
+const COMMAND: Duration = Duration::from_secs(5);
+
 impl Bench {
     fn new(code: i32, stdout: &str, stderr: &str) -> Self {
         Self::in_turn(&[(code, stdout, stderr)])
     }
 
     fn in_turn(answers: &[(i32, &str, &str)]) -> Self {
+        Self::slowly(Duration::ZERO, answers)
+    }
+
+    fn slowly(takes: Duration, answers: &[(i32, &str, &str)]) -> Self {
         let output = |&(code, stdout, stderr): &(i32, &str, &str)| Output {
             exit_code: Some(code),
             signal: None,
@@ -63,9 +74,10 @@ impl Bench {
             outputs: Mutex::new(answers.iter().map(output).collect()),
             asked: Mutex::default(),
             limits: Mutex::default(),
+            takes,
         });
         let limits = RunLimits {
-            timeout: Duration::from_secs(5),
+            timeout: COMMAND,
             output_bytes: 1 << 20,
         };
         let executor: Arc<dyn Executor> = Arc::<Scripted>::clone(&scripted);
@@ -280,7 +292,7 @@ async fn failures_are_told_apart() {
             .to_string(),
         "Unexpected PBS qdel response. exit_status:1 std_err:qdel: cannot connect to server pbs (errno=111)"
     );
-    let long = "x".repeat(crate::limits::QUOTED_ANSWER_MAX_BYTES);
+    let long = "x".repeat(limits::QUOTED_ANSWER_MAX_BYTES);
     let bench = Bench::new(1, "", &format!("{long}y"));
     let failed = bench.pbs.nodes(&bench.caller).await.unwrap_err();
     assert!(failed.to_string().ends_with(&format!(" std_err:{long}")));
@@ -393,6 +405,13 @@ async fn ones_own_jobs_are_asked_for_by_their_ids() {
     assert!(lines[1].ends_with(" 499"), "{}", lines[1]);
     assert_eq!(lines[2], format!("{qstat} 500"));
 
+    // All answers together are one list.
+    let left: Vec<_> = bench.scripted.limits.lock().unwrap().clone();
+    let left: Vec<_> = left.iter().map(|limits| limits.output_bytes).collect();
+    let all = limits::SCHEDULER_ANSWER_MAX_BYTES;
+    let after_two = all - many.len() - own.len();
+    assert_eq!(left, [all, all - many.len(), after_two]);
+
     let down = "qstat: cannot connect to server pbs (errno=15010)\n";
     let bench = Bench::in_turn(&[(0, "7.pbs\n", ""), (255, "", down)]);
     assert!(list(&bench).await.is_err());
@@ -440,6 +459,46 @@ async fn nodes_queues_and_servers() {
     );
 }
 
+#[tokio::test(start_paused = true)]
+async fn a_list_takes_only_so_long_however_many_answers_make_it() {
+    let list = async |commands: usize| {
+        let many: String = (0..(commands - 1) * JOBS_AT_ONCE)
+            .map(|n| format!("{n}.pbs\n"))
+            .collect();
+        // Each in time.
+        let takes = COMMAND - Duration::from_millis(100);
+        let bench = Bench::slowly(takes, &[(0, &many, ""), (0, NO_JOBS, "")]);
+        bench.pbs.jobs(&bench.caller, JobFilter::default()).await
+    };
+    let times = limits::LIST_COMMAND_TIMES as usize;
+    assert!(list(times).await.unwrap().is_empty());
+    assert!(matches!(
+        list(times + 1).await,
+        Err(SchedulerError::Exec(ExecError::Timeout))
+    ));
+}
+
+#[tokio::test]
+async fn a_long_answer_is_read_as_a_short_one_is() {
+    let job = |n: usize| {
+        let comment = "x".repeat(3000);
+        format!(r#""{n}.pbs":{{"job_state":"R","comment":"{comment}"}}"#)
+    };
+    let jobs: Vec<_> = (0..1000).rev().map(job).collect();
+    let text = format!(r#"{{"Jobs":{{{}}}}}"#, jobs.join(","));
+    assert!(text.len() > limits::ANSWER_READ_AT_ONCE_MAX_BYTES);
+    let all = JobFilter {
+        all_users: true,
+        ..JobFilter::default()
+    };
+    let bench = Bench::new(0, &text, "");
+    let found = bench.pbs.jobs(&bench.caller, all.clone()).await.unwrap();
+    assert_eq!((found.len(), &*found[999].job_id), (1000, "999"));
+    let bench = Bench::new(0, &text[..text.len() - 1], "");
+    let failed = bench.pbs.jobs(&bench.caller, all).await.unwrap_err();
+    assert_eq!(failed.to_string(), "Unexpected output of qstat");
+}
+
 #[tokio::test]
 async fn lists_may_be_longer_than_other_answers() {
     let bench = Bench::new(0, NO_JOBS, "");
@@ -453,10 +512,10 @@ async fn lists_may_be_longer_than_other_answers() {
     let _ = pbs.nodes(caller).await;
     let _ = pbs.partitions(caller, false).await;
     let bytes = || -> Vec<usize> {
-        let limits = std::mem::take(&mut *bench.scripted.limits.lock().unwrap());
-        limits.iter().map(|limits| limits.output_bytes).collect()
+        let all = std::mem::take(&mut *bench.scripted.limits.lock().unwrap());
+        all.iter().map(|limits| limits.output_bytes).collect()
     };
-    assert_eq!(bytes(), [crate::limits::SCHEDULER_ANSWER_MAX_BYTES; 4]);
+    assert_eq!(bytes(), [limits::SCHEDULER_ANSWER_MAX_BYTES; 4]);
     let _ = pbs.job(caller, &id("7")).await;
     let _ = pbs.submit(caller, JobDescription::default()).await;
     let _ = pbs.cancel(caller, &id("7")).await;
