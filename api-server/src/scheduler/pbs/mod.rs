@@ -122,21 +122,43 @@ impl PbsCommandLine {
             return Err(failure("qselect", None, &output));
         }
         let printed = String::from_utf8_lossy(&output.stdout);
-        let mut jobs = Vec::new();
         limits.output_bytes = limits.output_bytes.saturating_sub(printed.len());
-        for some in selected(&printed).chunks(JOBS_AT_ONCE) {
+        let names = selected(&printed);
+        let ids: Vec<_> = names
+            .iter()
+            .map(|name| jobs::before_the_server(name))
+            .collect();
+        let mut found = self.named(caller, history, &ids, &mut limits).await?;
+        // Perhaps the server that `qstat` asks is not the one that `qselect` asked.
+        if found.is_none() && !names.is_empty() {
+            found = self.named(caller, history, &names, &mut limits).await?;
+        }
+        let mut jobs = found.unwrap_or_default();
+        jobs::in_order(&mut jobs);
+        Ok(jobs)
+    }
+
+    /// These jobs; `None` if PBS knows none of them.
+    async fn named(
+        &self,
+        caller: &Caller,
+        history: History,
+        names: &[&str],
+        limits: &mut RunLimits,
+    ) -> Result<Option<Vec<Job>>, SchedulerError> {
+        let mut jobs = None;
+        for some in names.chunks(JOBS_AT_ONCE) {
             // By `-E` they are one question to the server.
             let line = qstat(history).arg("-E").args(some);
-            let output = self.executor.run(caller, &line, limits).await?;
+            let output = self.executor.run(caller, &line, *limits).await?;
             limits.output_bytes = limits.output_bytes.saturating_sub(output.stdout.len());
             match answer("qstat", output, Jobs::view).await {
-                Ok(more) => jobs.extend(more),
+                Ok(more) => jobs.get_or_insert_with(Vec::new).extend(more),
                 // All of them have gone meanwhile. Of some it says nothing.
                 Err(SchedulerError::NotFound) => {}
                 Err(error) => return Err(error),
             }
         }
-        jobs::in_order(&mut jobs);
         Ok(jobs)
     }
 
@@ -170,17 +192,17 @@ fn qstat(history: History) -> ShellLine {
     in_utc("qstat").args(["-F", "json", "-f"]).args(history)
 }
 
-/// Jobs that `qselect` printed, one a line, by what they are asked for: `qstat -E` takes the name of
-/// a server for another's unless it is the one that the configuration of PBS has.
+/// Jobs that `qselect` printed, one a line. They are asked for by what is before the name of the
+/// server: `qstat -E` takes that for another's unless it is the one that the configuration of PBS has.
 fn selected(printed: &str) -> Vec<&str> {
     let is_id = |id: &str| {
         id.starts_with(|c: char| c.is_ascii_digit())
             && id.chars().all(|c| c.is_ascii_digit() || "[]".contains(c))
     };
-    let ids = printed
-        .lines()
-        .map(|line| jobs::before_the_server(line.trim()));
-    ids.filter(|id| is_id(id)).collect()
+    let names = printed.lines().map(str::trim);
+    names
+        .filter(|name| is_id(jobs::before_the_server(name)))
+        .collect()
 }
 
 fn in_utc(program: &str) -> ShellLine {

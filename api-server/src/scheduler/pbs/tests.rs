@@ -405,6 +405,22 @@ async fn ones_own_jobs_are_asked_for_by_their_ids() {
     assert!(lines[1].ends_with(" 499"), "{}", lines[1]);
     assert_eq!(lines[2], format!("{qstat} 500"));
 
+    let gone = (153, NO_JOBS, "qstat: Unknown Job Id 7.pbs\n");
+    let elsewhere = [(0, "7.pbs\n9[].pbs\n", ""), gone, (0, own, "")];
+    let elsewhere = Bench::in_turn(&elsewhere);
+    assert_eq!(list(&elsewhere).await.unwrap().len(), 2);
+    let lines = elsewhere.lines();
+    assert_eq!(
+        lines[1..],
+        [
+            format!("{qstat} 7 '9[]'"),
+            format!("{qstat} 7.pbs '9[].pbs'")
+        ]
+    );
+    let ended = Bench::in_turn(&[(0, "7.pbs\n", ""), gone]);
+    assert!(list(&ended).await.unwrap().is_empty());
+    assert_eq!(ended.lines().len(), 3);
+
     // All answers together are one list.
     let left: Vec<_> = bench.scripted.limits.lock().unwrap().clone();
     let left: Vec<_> = left.iter().map(|limits| limits.output_bytes).collect();
