@@ -74,8 +74,13 @@ fn on_slurm_the_job_makes_the_program_itself_and_files_go_in_and_out() {
     };
     // Of an earlier run.
     let own = service.work_directory().join(".f7t_transfers");
-    let environment = own.join(format!("venv-{}", service.system()));
-    let _ = std::fs::remove_dir_all(&environment);
+    let environment = own.join(format!("venv-{}-", service.system()));
+    let environment = environment.display().to_string();
+    for entry in std::fs::read_dir(&own).into_iter().flatten().flatten() {
+        if entry.path().display().to_string().starts_with(&environment) {
+            let _ = std::fs::remove_dir_all(entry.path());
+        }
+    }
     let (source, target) = (here.path().join("source"), service.home().join("target"));
     let sum = file::random(&source, 50 << 20);
     let (mut sender, code) = wormhole.send(&source);
@@ -89,9 +94,11 @@ fn on_slurm_the_job_makes_the_program_itself_and_files_go_in_and_out() {
     let download = service.transfer("download", &target, json!({"transferMethod": "wormhole"}));
     let code = download["transferDirectives"]["wormholeCode"].as_str();
     let code = code.unwrap();
-    let program = environment.join("bin/python").display().to_string();
     let deadline = Instant::now() + Duration::from_secs(60);
-    let runs = |(_, line): &(u32, String)| line.starts_with(&program) && line.contains(" send ");
+    let runs = |(_, line): &(u32, String)| {
+        let own = line.strip_prefix(&environment);
+        own.is_some_and(|line| line.contains("/bin/python ") && line.contains(" send "))
+    };
     while !job::command_lines().iter().any(runs) {
         assert!(Instant::now() < deadline, "{}", logs(&download));
         // A process can only be looked for.

@@ -16,8 +16,8 @@ pub struct Wormhole {
     pub state_prefix: String,
     /// The program on the node. Absent: it is installed.
     pub program: Option<String>,
-    /// The virtual environment into which it is, absolute: jobs begin anywhere, also where the user
-    /// has one.
+    /// Beginning of the virtual environment into which it is, absolute: jobs begin anywhere, also
+    /// where the user has one. Its end is the version of the node's Python.
     pub environment: String,
     /// Package index for that.
     pub index_url: Option<String>,
@@ -62,6 +62,7 @@ state=$1
 if [ -n "$mailbox" ]; then export WORMHOLE_RELAY_URL="$mailbox"; fi
 if [ -n "$relay" ]; then export WORMHOLE_TRANSIT_HELPER="$relay"; fi
 export LC_ALL=C.UTF-8 WORMHOLE_QR=0
+clear=
 errors=$private-errors
 trap 'rm -f -- "$private" "$errors"' EXIT
 if [ -n "$program" ]; then
@@ -70,11 +71,16 @@ if [ -n "$program" ]; then
   # Several words, as `/usr/bin/env python3`.
   python() { $interpreter "$@"; }
 else
+  # Nodes may have different ones, and other jobs use theirs.
+  version=$(python3 -c 'import sys; print("%d.%d" % sys.version_info[:2])') || exit
+  environment=$environment-$version
   python() { "$environment/bin/python" "$@"; }
   (
     flock 9 || exit
     python -c 'import wormhole' 2>/dev/null && exit
-    python3 -m venv --clear "$environment" || exit
+    # One that starts has jobs that run.
+    python -c '' 2>/dev/null || clear=--clear
+    python3 -m venv ${clear:+"$clear"} "$environment" || exit
     python -m pip install --quiet --disable-pip-version-check ${index:+--index-url "$index"} magic-wormhole
   ) 9>"$environment.lock" || exit
 fi
@@ -174,7 +180,15 @@ mod tests {
         let directory = tempfile::Builder::new().prefix("it's a ").tempdir();
         let directory = directory.unwrap();
         let at = |name: &str| directory.path().join(name).display().to_string();
-        std::fs::create_dir_all(at("own venv/bin")).unwrap();
+        let version = std::process::Command::new("python3")
+            .args([
+                "-c",
+                "import sys; print('%d.%d' % sys.version_info[:2], end='')",
+            ])
+            .output();
+        let version = String::from_utf8(version.unwrap().stdout).unwrap();
+        let own = format!("own venv-{version}");
+        std::fs::create_dir_all(at(&format!("{own}/bin"))).unwrap();
         // Where the job begins, the user has one of their own.
         std::fs::create_dir_all(at("home/.venv/bin")).unwrap();
         std::fs::create_dir_all(at("wormhole/cli")).unwrap();
@@ -184,7 +198,7 @@ mod tests {
         let program = "def wormhole():\n    open('called', 'w')\n";
         std::fs::write(at("wormhole/cli/cli.py"), program).unwrap();
         for (place, python) in [
-            ("own venv", "#!/bin/sh\nexec python3 \"$@\"\n"),
+            (own.as_str(), "#!/bin/sh\nexec python3 \"$@\"\n"),
             ("home/.venv", "#!/bin/sh\nexit 1\n"),
         ] {
             let python_file = at(&format!("{place}/bin/python"));
@@ -211,12 +225,78 @@ mod tests {
             .output()
             .unwrap();
         assert!(output.status.success(), "{output:?}");
-        assert!(std::fs::exists(at("own venv.lock")).unwrap());
+        assert!(std::fs::exists(at(&format!("{own}.lock"))).unwrap());
         let mut names: Vec<_> = std::fs::read_dir(at("home"))
             .unwrap()
             .map(|entry| entry.unwrap().file_name())
             .collect();
         names.sort_unstable();
         assert_eq!(names, [".venv", "called"]);
+    }
+    /// A stand-in for a Python that makes environments, in which there is no program until `pip` was
+    /// called.
+    const PYTHON: &str = r##"#!/bin/sh
+case $1 in
+  -c) echo "$VERSION" ;;
+  *)
+    shift 2
+    echo "$@" >>"$MADE"
+    for last; do :; done
+    mkdir -p "$last/bin"
+    cat >"$last/bin/python" <<'END'
+#!/bin/sh
+case $1$2 in
+  '-cimport wormhole') exec test -e "$0.installed" ;;
+  -mpip) : >"$0.installed" ;;
+esac
+END
+    chmod +x "$last/bin/python" ;;
+esac
+"##;
+
+    #[test]
+    fn an_environment_that_jobs_may_use_is_neither_shared_with_another_python_nor_cleared() {
+        let directory = tempfile::tempdir().unwrap();
+        let at = |name: &str| directory.path().join(name).display().to_string();
+        std::fs::create_dir(at("bin")).unwrap();
+        std::fs::write(at("bin/python3"), PYTHON).unwrap();
+        let executable: std::fs::Permissions = std::os::unix::fs::PermissionsExt::from_mode(0o755);
+        std::fs::set_permissions(at("bin/python3"), executable).unwrap();
+        let path = format!("{}:{}", at("bin"), std::env::var("PATH").unwrap());
+        let line = Wormhole {
+            verb: WormholeVerb::Send,
+            path: "/a".into(),
+            code_file: at("code"),
+            state_prefix: at("job-"),
+            program: None,
+            environment: at("venv"),
+            index_url: None,
+            mailbox_url: None,
+            transit_relay: None,
+        };
+        let line = line.render();
+        let run = |version: &str| {
+            std::fs::write(at("code"), "7-secret").unwrap();
+            let output = std::process::Command::new("sh")
+                .args(["-c", line.as_str()])
+                .env("PATH", &path)
+                .env("VERSION", version)
+                .env("MADE", at("made"))
+                .output()
+                .unwrap();
+            assert!(output.status.success(), "{output:?}");
+            let made = std::fs::read_to_string(at("made")).unwrap_or_default();
+            let _ = std::fs::remove_file(at("made"));
+            made
+        };
+        let made = |version: &str, options: &str| format!("{options}{}-{version}\n", at("venv"));
+        assert_eq!(run("3.9"), made("3.9", "--clear "));
+        assert_eq!(run("3.12"), made("3.12", "--clear "));
+        assert_eq!(run("3.9"), "", "it is there");
+        std::fs::remove_file(at("venv-3.9/bin/python.installed")).unwrap();
+        assert_eq!(run("3.9"), made("3.9", ""), "it starts");
+        std::fs::write(at("venv-3.9/bin/python"), "#!/nowhere\n").unwrap();
+        std::fs::remove_file(at("venv-3.9/bin/python.installed")).unwrap();
+        assert_eq!(run("3.9"), made("3.9", "--clear "));
     }
 }

@@ -85,8 +85,8 @@ impl JobFiles {
         format!("{}/{}", self.directory, self.private)
     }
 
-    /// The virtual environment of Python programs, absolute. Nodes of another system may have another
-    /// Python.
+    /// Beginning of the virtual environment of Python programs, absolute. Nodes of another system may
+    /// have another Python of the same version.
     pub fn environment(&self) -> String {
         format!("{}/venv-{}", self.directory, in_a_name(&self.system))
     }
