@@ -159,6 +159,11 @@ pub trait Scheduler: Send + Sync + fmt::Debug {
         unsupported("a ping")
     }
 
+    /// How long whoever waits for a job to change waits before asking again.
+    fn pause(&self) -> Duration {
+        Duration::from_millis(20)
+    }
+
     /// Stops what the service itself runs. Schedulers elsewhere go on without us.
     fn shutdown(&self) -> BoxFuture<'_, ()> {
         Box::pin(async {})

@@ -5,7 +5,7 @@
 
 use std::time::Duration;
 
-use tokio::time::{Instant, sleep};
+use tokio::time::{Instant, sleep, timeout};
 
 use super::OnSystem;
 use super::state::JobFile;
@@ -15,11 +15,18 @@ use crate::model::jobs::Job;
 use crate::scheduler::JobId;
 use crate::scheduler::phase::Phase;
 
-/// Waits, for a few seconds at most, until the job at whose `status` file this is listens.
+/// Waits, for [`START`] at most, until the job at whose `status` file this is listens.
 /// Returns at once for a job that stays in a queue, has ended, or cannot be asked about.
+///
+/// Cancel-safe.
 pub(super) async fn wait(on: OnSystem<'_>, limits: RunLimits, id: &JobId, status: &RemotePath) {
+    // A question that is under way then ends as that of a client who goes away.
+    let _ = timeout(START, until_listening(on, limits, id, status)).await;
+}
+
+async fn until_listening(on: OnSystem<'_>, limits: RunLimits, id: &JobId, status: &RemotePath) {
     let begun = Instant::now();
-    while begun.elapsed() < START {
+    loop {
         let Some(job) = job(on, id).await else {
             return;
         };
@@ -37,7 +44,7 @@ pub(super) async fn wait(on: OnSystem<'_>, limits: RunLimits, id: &JobId, status
         if text.is_ok_and(|text| is_past_start(&text, &job)) {
             return;
         }
-        sleep(PAUSE).await;
+        sleep(on.scheduler.pause()).await;
     }
 }
 
@@ -70,16 +77,85 @@ const QUEUE: Duration = Duration::from_millis(200);
 /// An endpoint that does not listen when its job is so old never will.
 const YOUNG_SECONDS: u64 = 10;
 
-/// Between two looks.
-const PAUSE: Duration = Duration::from_millis(20);
-
 /// More than a status is.
 const STATUS_BYTES: u64 = 4096;
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::auth::Caller;
+    use crate::command::ShellLine;
+    use crate::executor::{BoxFuture, ExecError, Executor, Output};
+    use crate::scheduler::{JobDescription, JobFilter, Scheduler, SchedulerError};
     use crate::transfer::state::job_in;
+
+    /// A system on which one job runs, whose state no command ever tells.
+    #[derive(Debug)]
+    struct Stuck;
+
+    impl Executor for Stuck {
+        fn run_with_input<'a>(
+            &'a self,
+            _: &'a Caller,
+            _: &'a ShellLine,
+            _: &'a [u8],
+            _: RunLimits,
+        ) -> BoxFuture<'a, Result<Output, ExecError>> {
+            Box::pin(std::future::pending())
+        }
+    }
+
+    impl Scheduler for Stuck {
+        fn submit<'a>(
+            &'a self,
+            _: &'a Caller,
+            _: JobDescription,
+        ) -> BoxFuture<'a, Result<JobId, SchedulerError>> {
+            unreachable!("nothing is submitted")
+        }
+
+        fn job<'a>(
+            &'a self,
+            _: &'a Caller,
+            _: &'a JobId,
+        ) -> BoxFuture<'a, Result<Vec<Job>, SchedulerError>> {
+            Box::pin(async { Ok(vec![job_in("RUNNING")]) })
+        }
+
+        fn jobs<'a>(
+            &'a self,
+            _: &'a Caller,
+            _: JobFilter,
+        ) -> BoxFuture<'a, Result<Vec<Job>, SchedulerError>> {
+            unreachable!("nothing is listed")
+        }
+
+        fn cancel<'a>(
+            &'a self,
+            _: &'a Caller,
+            _: &'a JobId,
+        ) -> BoxFuture<'a, Result<(), SchedulerError>> {
+            unreachable!("nothing is cancelled")
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_system_that_does_not_answer_is_not_waited_for_any_longer() {
+        let caller = Caller::for_tests("bob");
+        let on = OnSystem {
+            caller: &caller,
+            executor: &Stuck,
+            scheduler: &Stuck,
+        };
+        let limits = RunLimits {
+            timeout: Duration::from_secs(60),
+            output_bytes: 1000,
+        };
+        let (id, begun) = (JobId::parse("7").unwrap(), Instant::now());
+        let status = RemotePath::parse("/status").unwrap();
+        wait(on, limits, &id, &status).await;
+        assert_eq!(begun.elapsed().as_secs(), START.as_secs());
+    }
 
     #[test]
     fn a_status_is_past_the_start_once_it_says_anything_else() {

@@ -442,6 +442,11 @@ impl Scheduler for PbsCommandLine {
         })
     }
 
+    /// Who asks the same at the same time does not share an answer.
+    fn pause(&self) -> Duration {
+        Duration::from_millis(250)
+    }
+
     fn cancel<'a>(
         &'a self,
         caller: &'a Caller,
