@@ -257,6 +257,20 @@ fn what_an_option_cannot_list_is_inherited() {
     );
     assert!(!line.shown().contains("[1,2]"), "{}", line.shown());
 
+    // The server takes away what is white at its end (`parse_comma_string_bs` of attr_fn_arst.c): it
+    // is no reason to refuse what arrived so before.
+    let mut white = job.clone();
+    white.environment.clear();
+    for (name, value) in [("KEY", "a\nb\n"), ("FLAGS", "-O2 ")] {
+        white.environment.insert(name.into(), value.into());
+    }
+    let (line, _) = submission(&white).unwrap();
+    let submitted = qsub(&white);
+    let submitted = submitted.as_str();
+    assert!(submitted.contains(" 'KEY=a\nb\n' "), "{submitted}");
+    assert!(submitted.ends_with(" -V -v 'FLAGS=-O2 '"), "{submitted}");
+    assert!(!line.shown().contains("-O2"), "{}", line.shown());
+
     for name in ["PBS_DEFAULT", "LD_PRELOAD"] {
         let mut job = job.clone();
         job.environment.insert(name.into(), "a,b".into());
