@@ -15,8 +15,8 @@ impl JobDescription {
         variables.partition(|(_, value)| is_plain(value))
     }
 
-    /// Whether the program can have the variables that it has to inherit: those whose names begin
-    /// like `own` it would read itself.
+    /// Whether the program can have the variables that it has to inherit: those of `own` it would
+    /// read itself. What ends in `_` there is the beginning of names.
     ///
     /// # Errors
     /// With the variable that it cannot have.
@@ -26,7 +26,10 @@ impl JobDescription {
         own: &[&str],
     ) -> Result<(), SchedulerError> {
         let (_, inherited) = self.listed_and_inherited();
-        let is_own = |name: &str| own.iter().any(|own| name.starts_with(own));
+        let is_own = |name: &str| {
+            let mut own = own.iter();
+            own.any(|own| name == *own || (own.ends_with('_') && name.starts_with(own)))
+        };
         match inherited.into_iter().find(|(name, _)| is_own(name)) {
             Some((name, _)) => Err(SchedulerError::Rejected {
                 reason: format!(

@@ -10,8 +10,24 @@ use crate::scheduler::{JobDescription, JobId, Script};
 #[derive(Debug, Clone)]
 pub struct Submit(pub JobDescription);
 
-/// How variables begin that sbatch reads itself.
-pub(crate) const OWN_VARIABLES: &[&str] = &["LD_", "SBATCH_", "SLURM_"];
+/// Variables that sbatch reads itself, and how such begin: after its manual, and what its library
+/// reads before it speaks to a controller. Others of `SLURM_` are for `srun` in the job.
+pub(crate) const OWN_VARIABLES: &[&str] = &[
+    "LD_",
+    "SBATCH_",
+    "SLURM_CLUSTERS",
+    "SLURM_CONF",
+    "SLURM_CONF_SERVER",
+    "SLURM_DEBUG_FLAGS",
+    "SLURM_EXIT_ERROR",
+    "SLURM_HINT",
+    "SLURM_HOSTFILE",
+    "SLURM_JWT",
+    "SLURM_SACK_JWKS",
+    "SLURM_SACK_KEY",
+    "SLURM_STEP_KILLED_MSG_NODE_ID",
+    "SLURM_UMASK",
+];
 
 impl SlurmCommand for Submit {
     type Parsed = JobId;
@@ -138,6 +154,20 @@ mod tests {
         let submit = Submit(by_path);
         assert!(submit.render().as_str().ends_with(" -- -x"));
         assert_eq!(submit.input(), b"");
+    }
+
+    #[test]
+    fn what_srun_reads_reaches_the_job_and_what_sbatch_reads_is_refused() {
+        let check = |name| job(&[(name, "a:0,2")]).check_inherited("sbatch", OWN_VARIABLES);
+        for name in ["SLURM_CPU_BIND", "SLURM_CONFIDENCE", "SLURM", "MY_SBATCH_A"] {
+            assert!(check(name).is_ok(), "{name}");
+        }
+        for name in ["SLURM_CONF", "SLURM_HINT", "SBATCH_QOS", "LD_PRELOAD"] {
+            assert!(check(name).is_err(), "{name}");
+        }
+        let line = Submit(job(&[("SLURM_CPU_BIND", "map_cpu:0,2")])).render();
+        let given = "env -u LC_ALL SLURM_CPU_BIND=map_cpu:0,2 ";
+        assert!(line.as_str().starts_with(given), "{}", line.as_str());
     }
 
     #[test]

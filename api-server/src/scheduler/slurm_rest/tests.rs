@@ -292,3 +292,23 @@ fn answers_between_the_recorded_versions_may_have_either_form() {
         (Some(100), Some(0.5), Some(4))
     );
 }
+
+#[tokio::test]
+async fn a_ping_has_its_own_time() {
+    // Takes connections, and says nothing.
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let rest = SlurmRest {
+        client: Client {
+            base: format!("http://{}", listener.local_addr().unwrap()),
+            version: 42,
+            timeout: Duration::from_secs(60),
+            system: "one".into(),
+            http: Arc::new(HttpClient::new().unwrap()),
+            metrics: Arc::new(Metrics::new()),
+        },
+    };
+    let within = Duration::from_millis(50);
+    let failed = rest.ping(&Caller::for_tests("bob"), within).await;
+    let failed = failed.unwrap_err().to_string();
+    assert!(failed.ends_with("no answer within 50ms"), "{failed}");
+}
