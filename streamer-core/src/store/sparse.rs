@@ -48,13 +48,20 @@ pub(crate) fn clear(file: &File, range: Range<u64>) -> io::Result<()> {
 pub(crate) fn has_holes(file: impl AsFd, size: u64, blocks: u64) -> bool {
     // Moves the offset of the descriptor, which nobody else uses.
     may_have_holes(size, blocks)
-        && rustix::fs::seek(file, SeekFrom::Hole(0)).is_ok_and(|first| first < size)
+        && (is_believed(size)
+            || rustix::fs::seek(file, SeekFrom::Hole(0)).is_ok_and(|first| first < size))
 }
 
 /// Whether to ask [`has_holes`]: where the file system compresses, every file takes less than its
-/// bytes. One of a block at most is not worth being opened for that.
+/// bytes.
 pub(crate) fn may_have_holes(size: u64, blocks: u64) -> bool {
-    size > limits::BLOCK_MIN_BYTES && blocks.saturating_mul(512) < size
+    blocks.saturating_mul(512) < size
+}
+
+/// Whether a file of that size is taken for a sparse one without being opened to ask: one of a block at
+/// most, for which little space is reserved.
+pub(crate) fn is_believed(size: u64) -> bool {
+    size <= limits::BLOCK_MIN_BYTES
 }
 
 /// Whether all of `range` lies in a hole. Where the file system does not tell: no.
@@ -141,10 +148,10 @@ mod tests {
         file.set_len(size).unwrap();
         assert!(has_holes(&file, size, 0));
         assert!(!has_holes(&file, size, size / 512), "all of it takes space");
-        assert!(!has_holes(&file, limits::BLOCK_MIN_BYTES, 0), "too small");
         // As where it is compressed.
         file.write_all_at(&vec![7; size as usize], 0).unwrap();
         assert!(!has_holes(&file, size, 1));
+        assert!(has_holes(&file, limits::BLOCK_MIN_BYTES, 1), "not asked");
     }
 
     #[test]

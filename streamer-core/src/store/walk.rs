@@ -297,14 +297,14 @@ fn entry_of(path: RelPath, kind: EntryKind, stat: &Stat) -> Entry {
     }
 }
 
-/// Opens the file only if it may have some.
+/// Opens the file only if it has to be asked.
 fn has_holes(level: &Level, name: &CString, stat: &Stat, kind: &EntryKind) -> bool {
     let EntryKind::File { size } = *kind else {
         return false;
     };
     let blocks = u64::try_from(stat.st_blocks).unwrap_or_default();
-    if !sparse::may_have_holes(size, blocks) {
-        return false;
+    if !sparse::may_have_holes(size, blocks) || sparse::is_believed(size) {
+        return sparse::may_have_holes(size, blocks);
     }
     let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOFOLLOW | OFlags::NOCTTY;
     let opened = rustix::fs::openat(
