@@ -149,7 +149,7 @@ impl TreeJournal {
             .take(MAGIC.len() as u64 + 1)
             .read_to_end(&mut there)
             .map_err(failed)?;
-        let before = Grows::said_by(&there);
+        let before = Said::by(&there);
         if before.is_none() && !is_new && !there.is_empty() {
             return Err(refused(ErrorCode::TargetExists, &self.place));
         }
@@ -168,7 +168,7 @@ impl TreeJournal {
                 return Err(not_ours(part));
             }
         }
-        if before != Some(grows) {
+        if before != Some(Said::Grows(grows)) {
             // Before `part` is made, which it marks as ours.
             grows.note_in(&file).map_err(failed)?;
         }
@@ -330,16 +330,29 @@ enum Beside {
     NotOurs,
 }
 
-impl Grows {
-    fn said_by(lock: &[u8]) -> Option<Self> {
-        [Self::Beside, Self::InPlace]
-            .into_iter()
-            .find(|grows| grows.magic() == lock)
-    }
+/// What a lock says.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Said {
+    Grows(Grows),
+    /// One or the other: by a version that did not tell them apart.
+    Either,
+}
 
+impl Said {
+    fn by(lock: &[u8]) -> Option<Self> {
+        match lock {
+            MAGIC_BESIDE => Some(Self::Grows(Grows::Beside)),
+            MAGIC_IN_PLACE => Some(Self::Grows(Grows::InPlace)),
+            MAGIC => Some(Self::Either),
+            _ => None,
+        }
+    }
+}
+
+impl Grows {
     fn magic(self) -> &'static [u8] {
         match self {
-            Self::Beside => MAGIC,
+            Self::Beside => MAGIC_BESIDE,
             Self::InPlace => MAGIC_IN_PLACE,
         }
     }
@@ -351,14 +364,17 @@ impl Grows {
     }
 
     /// Of a tree that grows like this, and grew as the lock says `before`.
-    fn beside(self, before: Option<Self>, is_there: bool, restart: bool) -> Beside {
-        match (self, before) {
+    fn beside(self, before: Option<Said>, is_there: bool, restart: bool) -> Beside {
+        let is_marked = before == Some(Said::Grows(Self::Beside));
+        let may_be_marked = is_marked || before == Some(Said::Either);
+        match self {
             _ if !is_there => Beside::Kept,
-            (_, Some(Self::Beside)) if restart => Beside::Removed,
-            (Self::Beside, Some(Self::Beside)) => Beside::Kept,
-            (Self::Beside, _) => Beside::NotOurs,
-            (Self::InPlace, Some(Self::Beside)) => Beside::ToBeKept,
-            (Self::InPlace, _) => Beside::Kept,
+            Self::Beside if may_be_marked && restart => Beside::Removed,
+            Self::Beside if may_be_marked => Beside::Kept,
+            Self::Beside => Beside::NotOurs,
+            Self::InPlace if is_marked && restart => Beside::Removed,
+            Self::InPlace if is_marked => Beside::ToBeKept,
+            Self::InPlace => Beside::Kept,
         }
     }
 }
@@ -386,7 +402,7 @@ fn is_journal(tree: &OwnedFd) -> std::io::Result<bool> {
             lock.read_to_end(&mut mark)?;
         }
     }
-    if Grows::said_by(&mark).is_some() {
+    if Said::by(&mark).is_some() {
         return Ok(true);
     }
     let names = names_in(&work)?;
@@ -464,8 +480,9 @@ const COMPLETE: &[u8] = b"complete";
 /// What only a journal has.
 const MARKS: [&[u8]; 2] = [LOCK, COMPLETE];
 
-/// What the lock of a tree of ours says: of one at `NAME.part`, and of one at its name.
+/// What the lock of a tree of ours says: of one anywhere, at `NAME.part`, and at its name.
 const MAGIC: &[u8] = b"FSTREE01";
+const MAGIC_BESIDE: &[u8] = b"FSBESID1";
 const MAGIC_IN_PLACE: &[u8] = b"FSPLACE1";
 
 /// How often a journal that another run has just removed is made anew.
@@ -482,19 +499,24 @@ mod tests {
     fn only_what_the_lock_marks_is_taken_up_or_thrown_away() {
         use Beside::{Kept, NotOurs, Removed, ToBeKept};
         use Grows::{Beside as AtPart, InPlace};
+        let [beside, in_place] = [AtPart, InPlace].map(Said::Grows);
         for (grows, before, [as_it_is, anew]) in [
-            (AtPart, Some(AtPart), [Kept, Removed]),
-            (AtPart, Some(InPlace), [NotOurs, NotOurs]),
+            (AtPart, Some(beside), [Kept, Removed]),
+            (AtPart, Some(Said::Either), [Kept, Removed]),
+            (AtPart, Some(in_place), [NotOurs, NotOurs]),
             (AtPart, None, [NotOurs, NotOurs]),
-            (InPlace, Some(AtPart), [ToBeKept, Removed]),
-            (InPlace, Some(InPlace), [Kept, Kept]),
+            (InPlace, Some(beside), [ToBeKept, Removed]),
+            // It may be the user's.
+            (InPlace, Some(Said::Either), [Kept, Kept]),
+            (InPlace, Some(in_place), [Kept, Kept]),
             (InPlace, None, [Kept, Kept]),
         ] {
             assert_eq!(grows.beside(before, true, false), as_it_is);
             assert_eq!(grows.beside(before, true, true), anew);
             assert_eq!(grows.beside(before, false, true), Kept);
-            assert_eq!(Grows::said_by(grows.magic()), Some(grows));
+            assert_eq!(Said::by(grows.magic()), Some(Said::Grows(grows)));
         }
-        assert_eq!(Grows::said_by(b"FSTREE012"), None);
+        assert_eq!(Said::by(MAGIC), Some(Said::Either));
+        assert_eq!(Said::by(b"FSTREE012"), None);
     }
 }

@@ -480,19 +480,19 @@ impl TreeTarget {
         if let Some(part) = &self.part {
             part.rename_to(&self.target, false)?;
         }
+        self.target.sync_directory()?;
+        // At once: until then what comes to be called as the partial was would be taken for it.
+        if self.part.is_some()
+            && let Some(lock) = &*self.shared.lock()
+            && let Err(error) = self.journal.note_named(lock)
+        {
+            tracing::warn!(%error, "the journal still says that the tree has no name");
+        }
         if let Some(attributes) = self.attributes {
             let failed = |error| self.failed(error, "finish", &RelPath::root());
             let shown = || self.target.shown().to_owned();
             attributes.apply(&self.shared.root, shown).map_err(failed)?;
             rustix::fs::fsync(&self.shared.root).map_err(failed)?;
-        }
-        self.target.sync_directory()?;
-        if self.part.is_some()
-            && let Some(lock) = &*self.shared.lock()
-            && let Err(error) = self.journal.note_named(lock)
-        {
-            // The next run notes it.
-            tracing::warn!(%error, "what comes to be called as the partial was would be taken for it");
         }
         Ok(())
     }
