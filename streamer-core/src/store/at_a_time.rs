@@ -1,9 +1,10 @@
 //! Work that waits for another machine, several pieces at a time.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::thread::Builder;
 
-/// What `work` makes of each of `items`, in their order; at most `most` at a time, on threads of
-/// their own.
+/// What `work` makes of each of `items`, in their order; at most `most` at a time, on this thread and as
+/// many more as the system grants.
 pub(crate) fn at_a_time<T: Sync, R: Send>(
     most: usize,
     items: &[T],
@@ -25,8 +26,9 @@ pub(crate) fn at_a_time<T: Sync, R: Send>(
         done
     };
     let mut done = std::thread::scope(|scope| {
-        let running: Vec<_> = (0..threads).map(|_| scope.spawn(take)).collect();
-        let mut done = Vec::with_capacity(items.len());
+        let spawn = |_| Builder::new().spawn_scoped(scope, take).ok();
+        let running: Vec<_> = (1..threads).map_while(spawn).collect();
+        let mut done = take();
         for thread in running {
             let joined = thread.join();
             done.extend(joined.unwrap_or_else(|panic| std::panic::resume_unwind(panic)));
