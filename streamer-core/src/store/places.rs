@@ -1,6 +1,7 @@
 //! The names of a file that is received: its own, that of its partial and that of its journal.
 //! What has one of the latter is taken up only if it is ours.
 
+use std::cell::Cell;
 use std::fs::File;
 
 use rustix::fs::{FileType, FlockOperation, Mode, OFlags, Stat};
@@ -160,13 +161,20 @@ impl Places {
     /// [`ErrorCode::TargetBusy`] when another transfer writes it, [`ErrorCode::NameTaken`] when it is
     /// not ours, and the usual file errors.
     pub fn open_part(&self) -> Result<File, StoreError> {
-        let (file, found) = Self::open_alone(&self.part, || self.open_writable())?;
+        // Whatever mode the file system gives it, as some do: what this run has made is ours.
+        let is_new = Cell::new(false);
+        let open = || {
+            let made = self.part.open(OFlags::CREATE | OFlags::EXCL | OFlags::RDWR);
+            is_new.set(made.is_ok());
+            made.or_else(|_| self.open_writable())
+        };
+        let (file, found) = Self::open_alone(&self.part, open)?;
         if self.in_tree {
             return Ok(file);
         }
         self.part.check_owner(found.st_uid)?;
         // A journal marks a partial as ours. Without one it is ours only as a crash leaves it.
-        let as_left = found.st_mode & 0o777 == 0o600 && found.st_size == 0;
+        let as_left = found.st_mode & 0o777 == 0o600 && found.st_size == 0 || is_new.get();
         match as_left || self.journal.stat()?.is_some() {
             true => Ok(file),
             false => Err(not_ours(&self.part)),
