@@ -140,7 +140,7 @@ impl PartialFile {
             named: AtomicBool::new(true),
         };
         // Whoever changed it since then owns what it is now.
-        let is_whole = partial.rehash(&journal, leaving)?.len() as u64 == plan.count();
+        let is_whole = partial.rehash(&journal, 0, leaving)?.len() as u64 == plan.count();
         Ok(is_whole.then_some(partial))
     }
 

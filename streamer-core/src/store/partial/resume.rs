@@ -31,7 +31,9 @@ impl PartialFile {
         let found = Journal::read(&file, self.plan)
             .map_err(|error| StoreError::target(error, "read", place.shown()))?;
         let held = match found {
-            Some(journal) if journal.stamp == stamp => self.rehash(&journal, leaving)?,
+            Some(journal) if journal.stamp == stamp => {
+                self.rehash(&journal, DAMAGED_MAX_BLOCKS, leaving)?
+            }
             // Of another source, but nothing of it arrived, or a block at most: nothing is lost.
             Some(journal)
                 if journal.blocks.is_empty()
@@ -63,10 +65,12 @@ impl PartialFile {
         Ok(runs(held.into_iter()))
     }
 
-    /// The blocks of the journal that the partial really holds, in order.
+    /// The blocks of the journal that the partial really holds, in order. So many may be such as the disk
+    /// does not give back.
     pub(super) fn rehash(
         &self,
         journal: &Journal,
+        damaged_max: u32,
         leaving: &Leaving,
     ) -> Result<Vec<(u64, Hash)>, StoreError> {
         let mut claimed = vec![None; self.plan.count() as usize];
@@ -74,7 +78,7 @@ impl PartialFile {
             .blocks
             .iter()
             .for_each(|(block, hash)| claimed[*block as usize] = Some(*hash));
-        let mut held = Vec::new();
+        let (mut held, mut damaged) = (Vec::new(), 0);
         let mut buffer = vec![0; REHASH_BYTES];
         for (block, hash) in (0..).zip(claimed).filter_map(|(b, hash)| Some((b, hash?))) {
             if leaving.is_set() {
@@ -82,42 +86,55 @@ impl PartialFile {
                 let (code, part) = (ErrorCode::Interrupted, self.places.part.shown());
                 return Err(StoreError::refused(code, "read", part));
             }
-            if self.hash_block(block, &mut buffer)? == Some(hash) {
-                self.hashes()[block as usize] = Some(hash);
-                held.push((block, hash));
+            let part = self.places.part.shown();
+            let read = |bytes: &mut [u8], offset| self.file.read_exact_at(bytes, offset);
+            match Found::of(hash_block(self.plan, block, &mut buffer, read), hash) {
+                Found::Held => {
+                    self.hashes()[block as usize] = Some(hash);
+                    held.push((block, hash));
+                }
+                Found::Other => {}
+                Found::Damaged(error) if damaged < damaged_max => {
+                    damaged += 1;
+                    tracing::warn!(path = %part.display(), block, %error, "a block is asked for again");
+                }
+                // The journal stays: the file system may be well again tomorrow.
+                Found::Damaged(error) | Found::Failed(error) => {
+                    return Err(StoreError::target(error, "read", part));
+                }
             }
         }
         Ok(held)
     }
+}
 
-    /// `None` when the partial does not hold the block.
-    fn hash_block(&self, block: u64, buffer: &mut [u8]) -> Result<Option<Hash>, StoreError> {
-        let part = self.places.part.shown();
-        let read = |bytes: &mut [u8], offset| self.file.read_exact_at(bytes, offset);
-        let hashed = hash_block(self.plan, block, buffer, read);
-        if let Err(error) = &hashed
-            && is_damaged(error)
-        {
-            tracing::warn!(path = %part.display(), block, %error, "a block is asked for again");
+/// What is where a block should be.
+#[derive(Debug)]
+enum Found {
+    Held,
+    /// Nothing, or other bytes.
+    Other,
+    /// The disk does not give it back: what is sent again is written anew.
+    Damaged(io::Error),
+    Failed(io::Error),
+}
+
+impl Found {
+    fn of(hashed: io::Result<Hash>, claimed: Hash) -> Self {
+        match hashed {
+            Ok(hash) if hash == claimed => Self::Held,
+            Ok(_) => Self::Other,
+            Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => Self::Other,
+            Err(error) if error.raw_os_error() == Some(Errno::IO.raw_os_error()) => {
+                Self::Damaged(error)
+            }
+            Err(error) => Self::Failed(error),
         }
-        if_held(hashed).map_err(|error| StoreError::target(error, "read", part))
     }
 }
 
-/// `None` of a block that is not there, or that the disk does not give back: what is sent again is
-/// written anew.
-fn if_held(hashed: io::Result<Hash>) -> io::Result<Option<Hash>> {
-    match hashed {
-        Ok(hash) => Ok(Some(hash)),
-        Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => Ok(None),
-        Err(error) if is_damaged(&error) => Ok(None),
-        Err(error) => Err(error),
-    }
-}
-
-fn is_damaged(error: &io::Error) -> bool {
-    error.raw_os_error() == Some(Errno::IO.raw_os_error())
-}
+/// More are no bad sectors: the file system itself is in trouble.
+const DAMAGED_MAX_BLOCKS: u32 = 16;
 
 pub(super) fn runs(blocks: impl Iterator<Item = (u64, Hash)>) -> HeldRuns {
     let mut runs: HeldRuns = Vec::new();
@@ -139,10 +156,13 @@ mod tests {
 
     #[test]
     fn what_cannot_be_read_back_is_not_held_and_other_errors_count() {
-        let failed = |error: io::Error| if_held(Err(error)).map_err(|error| error.kind());
-        assert_eq!(failed(io::ErrorKind::UnexpectedEof.into()), Ok(None));
-        assert_eq!(failed(Errno::IO.into()), Ok(None));
-        let denied = io::ErrorKind::PermissionDenied;
-        assert_eq!(failed(Errno::ACCESS.into()), Err(denied));
+        let [one, other] = [b"one", b"two"].map(|bytes| Hash::of(bytes));
+        let failed = |error: io::Error| Found::of(Err(error), one);
+        assert!(matches!(Found::of(Ok(one), one), Found::Held));
+        assert!(matches!(Found::of(Ok(other), one), Found::Other));
+        let end = io::ErrorKind::UnexpectedEof.into();
+        assert!(matches!(failed(end), Found::Other));
+        assert!(matches!(failed(Errno::IO.into()), Found::Damaged(_)));
+        assert!(matches!(failed(Errno::ACCESS.into()), Found::Failed(_)));
     }
 }
