@@ -52,6 +52,7 @@ impl StallWatch {
 pub struct LossWatch {
     lost: u32,
     since: Duration,
+    last: Duration,
     has_proven: bool,
 }
 
@@ -67,14 +68,16 @@ impl LossWatch {
         self.has_proven
     }
 
-    /// Whether this one is one too many: nothing may come while either side hashes so many bytes. `now`
-    /// counts from any fixed moment.
+    /// Whether this one is one too many: nothing may come while one side after the other hashes so many
+    /// bytes. `now` counts from any fixed moment.
     pub fn on_lost(&mut self, now: Duration, unhashed_bytes: u64) -> bool {
-        if self.lost == 0 {
-            self.since = now;
+        let is_another_time = now.saturating_sub(self.last) >= OWED;
+        self.last = now;
+        if self.lost == 0 || is_another_time {
+            (self.lost, self.since) = (0, now);
         }
         self.lost = self.lost.saturating_add(1);
-        self.lost >= LOSSES && now.saturating_sub(self.since) >= OWED + to_hash(unhashed_bytes)
+        self.lost >= LOSSES && now.saturating_sub(self.since) >= OWED + 2 * to_hash(unhashed_bytes)
     }
 }
 
@@ -186,13 +189,17 @@ mod tests {
         assert!(!(0..100).any(|_| watch.on_lost(at(1000), 0)));
         assert!(!watch.on_lost(at(1239), 0));
         assert!(watch.on_lost(at(1240), 0));
-        // Ten minutes more while so much may be hashed.
-        assert!(!watch.on_lost(at(1839), 600 * HASHED_PER_SECOND));
-        assert!(watch.on_lost(at(1840), 600 * HASHED_PER_SECOND));
         watch.on_proven();
         // Now and then.
         assert!(!(1..8).any(|times| watch.on_lost(at(2000 + 100 * times), 0)));
         assert!(watch.on_lost(at(2800), 0));
+        // Something else.
+        assert!(!watch.on_lost(at(3040), 0));
+        // Ten minutes more for each side while so much may be hashed.
+        let (mut watch, many) = (LossWatch::default(), 600 * HASHED_PER_SECOND);
+        assert!(!(0..100).any(|_| watch.on_lost(at(1000), many)));
+        assert!(!(1..8).any(|times| watch.on_lost(at(1000 + 200 * times), many)));
+        assert!(watch.on_lost(at(2440), many));
     }
 
     #[test]
