@@ -459,21 +459,24 @@ impl<P: Pace> Life<P> {
 
     fn plain_session(&self, link: PlainLink) -> impl Future<Output = Session> + use<P> {
         let progress = Arc::clone(&self.progress);
-        let stop = stopped(self.stop.clone());
+        let stop = self.stop.clone();
         let path = self.path.clone();
         let file = self.file.clone();
         async move {
             match file {
-                EndpointFile::Source(source) => match ws::send::open(&source).await {
-                    Ok(source) => ws::send::send(link, source, &path, progress, stop).await,
-                    // Of this client; another one may speak what can carry a tree.
-                    Err(error) => {
-                        let _ = timeout(REFUSAL, link.refuse(error.code, Role::Sender)).await;
-                        Err(SessionError::Ours(error.code).into())
-                    }
-                },
+                EndpointFile::Source(source) => {
+                    let opened = ws::send::open(link, &source, stopped(stop.clone())).await;
+                    let (link, file) = opened.map_err(|error| match error {
+                        // Of this client; another one may speak what can carry a tree.
+                        TransferError::Store(error) if error.code == ErrorCode::UnsupportedType => {
+                            SessionError::Ours(error.code).into()
+                        }
+                        error => error,
+                    })?;
+                    ws::send::send(link, file, &path, progress, stopped(stop)).await
+                }
                 EndpointFile::Target(target, config) => {
-                    ws::receive::receive(link, target, config, progress, stop).await
+                    ws::receive::receive(link, target, config, progress, stopped(stop)).await
                 }
             }
         }

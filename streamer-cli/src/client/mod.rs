@@ -457,15 +457,16 @@ async fn run_plain(
     progress: &Arc<Progress>,
     stop: Stop,
 ) -> Result<Transferred, TransferError> {
-    let (progress, stop) = (Arc::clone(progress), stopped(stop));
+    let progress = Arc::clone(progress);
     match local {
         Local::Source(source, _) => {
-            let source = ws::send::open(source).await?;
-            ws::send::send(link, source, path, progress, stop).await
+            let opened = ws::send::open(link, source, stopped(stop.clone())).await;
+            let (link, file) = opened?;
+            ws::send::send(link, file, path, progress, stopped(stop)).await
         }
         Local::Target(target, _) => {
             let config = ReceiverConfig::default();
-            ws::receive::receive(link, target.clone(), config, progress, stop).await
+            ws::receive::receive(link, target.clone(), config, progress, stopped(stop)).await
         }
     }
 }

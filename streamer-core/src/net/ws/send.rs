@@ -21,8 +21,8 @@ use crate::net::ws::{
     Failure, Hear, MESSAGE_QUEUE, PlainLink, Say, broken, conclude, hear, input, leave,
 };
 use crate::net::{TransferError, Transferred};
-use crate::session::Conclusion;
 use crate::session::stall::ANYTHING;
+use crate::session::{Conclusion, SessionError};
 use crate::store::StoreError;
 use crate::store::leaving::Leaving;
 use crate::store::source::{Pinned, SourceFile};
@@ -30,14 +30,33 @@ use crate::websocket::message::{Eof, Init};
 use crate::websocket::{Ending, Sender};
 use crate::wire::message::{Receipt, Role};
 
-/// The file that is sent, as it is now.
+/// The file that is sent, as it is now, and the link; the peer is told when there is none. `stop` ends the
+/// wait for a file system that hangs. Not cancel-safe.
 ///
 /// # Errors
-/// When it is none, or cannot be read any more.
-pub async fn open(source: &Pinned) -> Result<Arc<SourceFile>, StoreError> {
+/// When the source is no file, or cannot be read any more; when it was to stop.
+pub async fn open(
+    link: PlainLink,
+    source: &Pinned,
+    stop: impl Future<Output = ErrorCode>,
+) -> Result<(PlainLink, Arc<SourceFile>), TransferError> {
     let source = source.clone();
-    let opened = spawn_blocking(move || source.of(None)?.one_file()).await;
-    opened.unwrap_or_else(|error| resume_unwind(error.into_panic()))
+    let opening = spawn_blocking(move || source.of(None)?.one_file());
+    let opened: Result<_, TransferError> = tokio::select! {
+        opened = opening => match opened {
+            Ok(opened) => opened.map_err(TransferError::from),
+            Err(error) => resume_unwind(error.into_panic()),
+        },
+        code = stop => Err(SessionError::Ours(code).into()),
+    };
+    match opened {
+        Ok(file) => Ok((link, file)),
+        Err(error) => {
+            let code = error.code().unwrap_or(ErrorCode::Internal);
+            link.refuse(code, Role::Sender).await;
+            Err(error)
+        }
+    }
 }
 
 /// Sends `source`, which is at `path`, over `link`, and waits until the peer closes.
