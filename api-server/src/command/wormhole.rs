@@ -62,7 +62,6 @@ state=$1
 if [ -n "$mailbox" ]; then export WORMHOLE_RELAY_URL="$mailbox"; fi
 if [ -n "$relay" ]; then export WORMHOLE_TRANSIT_HELPER="$relay"; fi
 export LC_ALL=C.UTF-8 WORMHOLE_QR=0
-clear=
 errors=$private-errors
 trap 'rm -f -- "$private" "$errors"' EXIT
 if [ -n "$program" ]; then
@@ -78,10 +77,15 @@ else
   (
     flock 9 || exit
     python -c 'import wormhole' 2>/dev/null && exit
-    # One that starts has jobs that run.
-    python -c '' 2>/dev/null || clear=--clear
-    python3 -m venv ${clear:+"$clear"} "$environment" || exit
-    python -m pip install --quiet --disable-pip-version-check ${index:+--index-url "$index"} magic-wormhole
+    install() {
+      python3 -m venv "$@" "$environment" &&
+        python -m pip install --quiet --disable-pip-version-check ${index:+--index-url "$index"} magic-wormhole
+    }
+    # One that starts may have jobs that run; where it is only damaged, that mends nothing.
+    if python -c '' 2>/dev/null; then
+      install && python -c 'import wormhole' 2>/dev/null && exit
+    fi
+    install --clear
   ) 9>"$environment.lock" || exit
 fi
 (
@@ -242,11 +246,12 @@ case $1 in
     shift 2
     echo "$@" >>"$MADE"
     for last; do :; done
+    [ "$1" != --clear ] || rm -rf "$last"
     mkdir -p "$last/bin"
     cat >"$last/bin/python" <<'END'
 #!/bin/sh
 case $1$2 in
-  '-cimport wormhole') exec test -e "$0.installed" ;;
+  '-cimport wormhole') exec test -e "$0.installed" -a ! -e "$0.damaged" ;;
   -mpip) : >"$0.installed" ;;
 esac
 END
@@ -295,6 +300,9 @@ esac
         assert_eq!(run("3.9"), "", "it is there");
         std::fs::remove_file(at("venv-3.9/bin/python.installed")).unwrap();
         assert_eq!(run("3.9"), made("3.9", ""), "it starts");
+        std::fs::write(at("venv-3.9/bin/python.damaged"), "").unwrap();
+        let both = made("3.9", "") + &made("3.9", "--clear ");
+        assert_eq!(run("3.9"), both, "what pip takes for installed is not");
         std::fs::write(at("venv-3.9/bin/python"), "#!/nowhere\n").unwrap();
         std::fs::remove_file(at("venv-3.9/bin/python.installed")).unwrap();
         assert_eq!(run("3.9"), made("3.9", "--clear "));
