@@ -61,7 +61,7 @@ pub trait Executor: Send + Sync + std::fmt::Debug {
 pub struct RunLimits {
     /// Wall time.
     pub timeout: Duration,
-    /// Most bytes of standard output. See [`error_bytes`](Self::error_bytes) for the other one.
+    /// Most bytes of standard output. Standard error has a bound of its own.
     pub output_bytes: usize,
 }
 

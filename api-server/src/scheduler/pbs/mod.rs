@@ -222,8 +222,10 @@ async fn answer<T: DeserializeOwned + 'static, V: Send + 'static>(
     let is_long = printed.len() > limits::ANSWER_READ_AT_ONCE_MAX_BYTES;
     let read = move || json::read(&String::from_utf8_lossy(&printed)).map(view);
     let read = match is_long {
-        // Only a runtime that ends does not run it.
-        true => tokio::task::spawn_blocking(read).await.ok().flatten(),
+        true => match tokio::task::spawn_blocking(read).await {
+            Ok(read) => read,
+            Err(error) => std::panic::resume_unwind(error.into_panic()),
+        },
         false => read(),
     };
     read.ok_or_else(|| SchedulerError::Failed {
