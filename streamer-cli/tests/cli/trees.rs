@@ -154,7 +154,7 @@ fn what_an_earlier_run_received_stays_when_it_cannot_be_sent_any_more() {
         let (part, journal) = (beside(&target, ".part"), beside(&target, ".part.journal"));
         std::fs::create_dir(&part).unwrap();
         std::fs::create_dir(&journal).unwrap();
-        std::fs::write(journal.join("lock"), "FSTREE01").unwrap();
+        std::fs::write(journal.join("lock"), "FSBESID1").unwrap();
         for name in ["unsent", "removed"] {
             std::fs::write(part.join(name), "then").unwrap();
         }

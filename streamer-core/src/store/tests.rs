@@ -762,7 +762,7 @@ fn what_a_transfer_left_in_a_tree_is_not_sent_and_what_only_has_its_name_is() {
     std::fs::write(journal.join("lock"), "").unwrap();
     assert_eq!(offered(), ["file"]);
     std::fs::write(journal.join("0-1"), TEXT).unwrap();
-    for lock in ["FSTREE01", "FSPLACE1"] {
+    for lock in ["FSTREE01", "FSBESID1", "FSPLACE1"] {
         std::fs::write(journal.join("lock"), lock).unwrap();
         assert_eq!(offered(), ["file"]);
     }

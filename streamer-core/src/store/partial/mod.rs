@@ -139,8 +139,8 @@ impl PartialFile {
             finished: AtomicBool::new(true),
             named: AtomicBool::new(true),
         };
-        // Whoever changed it since then owns what it is now.
-        let is_whole = partial.rehash(&journal, 0, leaving)?.len() as u64 == plan.count();
+        // Whoever changed it since then owns what it is now. Nothing is written, whatever cannot be read.
+        let is_whole = partial.rehash(&journal, u32::MAX, leaving)?.len() as u64 == plan.count();
         Ok(is_whole.then_some(partial))
     }
 
