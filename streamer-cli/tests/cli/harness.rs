@@ -301,7 +301,17 @@ impl Process {
     /// The next line, on either stream, that is as wanted.
     #[track_caller]
     pub(crate) fn wait_for(&mut self, wanted: impl Fn(&str) -> bool) -> String {
-        let deadline = Instant::now() + DEADLINE;
+        self.wait_longer_for(DEADLINE, wanted)
+    }
+
+    /// The same, of what takes its time by design.
+    #[track_caller]
+    pub(crate) fn wait_longer_for(
+        &mut self,
+        patience: Duration,
+        wanted: impl Fn(&str) -> bool,
+    ) -> String {
+        let deadline = Instant::now() + patience;
         loop {
             match self
                 .lines

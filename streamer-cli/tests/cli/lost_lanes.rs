@@ -1,6 +1,6 @@
 //! Connections of a transfer that are cut one by one, by a relay in the middle.
 
-use crate::harness::{World, wait_until};
+use crate::harness::{DEADLINE, World, wait_until};
 use crate::relay::{Datagrams, Relay, swallowing_tcp};
 
 const MIB: usize = 1 << 20;
@@ -78,7 +78,8 @@ fn swallowed(verb: &'static str) {
     let mut client = moved.client(&coordinates, &[]);
     for _ in 0..2 {
         client.wait_for(|line| line.contains("connected"));
-        client.wait_for(|line| line.contains("\"lost\""));
+        // Twenty seconds after the last byte, of a lane that was dialled again after ten perhaps.
+        client.wait_longer_for(3 * DEADLINE, |line| line.contains("\"lost\""));
     }
     udp.open();
     let summary = moved.assert_moved(endpoint, client);
