@@ -211,17 +211,7 @@ mod tests {
             std::fs::set_permissions(&python_file, executable).unwrap();
         }
         std::fs::write(at("code"), "7-secret").unwrap();
-        let line = Wormhole {
-            verb: WormholeVerb::Send,
-            path: "/a".into(),
-            code_file: at("code"),
-            state_prefix: at("job-"),
-            program: None,
-            environment: at("own venv"),
-            index_url: None,
-            mailbox_url: None,
-            transit_relay: None,
-        };
+        let line = installed_in(at("own venv"), at);
         let output = std::process::Command::new("sh")
             .args(["-c", line.render().as_str()])
             .current_dir(at("home"))
@@ -237,6 +227,22 @@ mod tests {
         names.sort_unstable();
         assert_eq!(names, [".venv", "called"]);
     }
+
+    /// What sends by a program that is installed there.
+    fn installed_in(environment: String, at: impl Fn(&str) -> String) -> Wormhole {
+        Wormhole {
+            verb: WormholeVerb::Send,
+            path: "/a".into(),
+            code_file: at("code"),
+            state_prefix: at("job-"),
+            program: None,
+            environment,
+            index_url: None,
+            mailbox_url: None,
+            transit_relay: None,
+        }
+    }
+
     /// A stand-in for a Python that makes environments, in which there is no program until `pip` was
     /// called.
     const PYTHON: &str = r##"#!/bin/sh
@@ -268,17 +274,7 @@ esac
         let executable: std::fs::Permissions = std::os::unix::fs::PermissionsExt::from_mode(0o755);
         std::fs::set_permissions(at("bin/python3"), executable).unwrap();
         let path = format!("{}:{}", at("bin"), std::env::var("PATH").unwrap());
-        let line = Wormhole {
-            verb: WormholeVerb::Send,
-            path: "/a".into(),
-            code_file: at("code"),
-            state_prefix: at("job-"),
-            program: None,
-            environment: at("venv"),
-            index_url: None,
-            mailbox_url: None,
-            transit_relay: None,
-        };
+        let line = installed_in(at("venv"), at);
         let line = line.render();
         let run = |version: &str| {
             std::fs::write(at("code"), "7-secret").unwrap();
