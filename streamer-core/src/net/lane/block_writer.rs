@@ -162,10 +162,17 @@ impl Block {
         if self.failed {
             return None;
         }
-        self.hasher.update(bytes);
+        // Both have to be done: what need not wait for another lane comes first.
+        let hashes_first = self.file.is_being_written();
+        if hashes_first {
+            self.hasher.update(bytes);
+        }
         #[cfg(test)]
         super::tests::before_write(&self.file);
         let written = self.file.write_all_at(bytes, offset);
+        if !hashes_first {
+            self.hasher.update(bytes);
+        }
         self.check(written)
     }
 

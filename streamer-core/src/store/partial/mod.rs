@@ -6,7 +6,7 @@ mod tests;
 
 use std::fs::File;
 use std::os::unix::fs::{FileExt as _, MetadataExt as _};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use rustix::fs::{Advice, FallocateFlags, FileType, FlockOperation, Mode, OFlags, Stat};
@@ -43,6 +43,8 @@ pub struct PartialFile {
     finished: AtomicBool,
     /// It has its name; the journal stays until the receipt was heard.
     named: AtomicBool,
+    /// Threads that are writing to it.
+    writers: AtomicUsize,
 }
 
 impl PartialFile {
@@ -97,6 +99,7 @@ impl PartialFile {
             hashes,
             finished: AtomicBool::new(false),
             named: AtomicBool::new(false),
+            writers: AtomicUsize::new(0),
         };
         let held = partial.take_up(leaving)?;
         partial.make_room(held.iter().map(|(_, hashes)| hashes.len() as u64).sum())?;
@@ -138,6 +141,7 @@ impl PartialFile {
             hashes: Mutex::new(vec![None; plan.count() as usize]),
             finished: AtomicBool::new(true),
             named: AtomicBool::new(true),
+            writers: AtomicUsize::new(0),
         };
         // Whoever changed it since then owns what it is now. Nothing is written, whatever cannot be read.
         let is_whole = partial.rehash(&journal, u32::MAX, leaving)?.len() as u64 == plan.count();
@@ -224,11 +228,19 @@ impl PartialFile {
     /// As the operating system says.
     pub fn write_all_at(&self, bytes: &[u8], offset: u64) -> Result<(), StoreError> {
         self.check_open()?;
+        self.writers.fetch_add(1, Ordering::Relaxed);
         let written = match self.offered.has_holes {
             true => sparse::write_all_at(&self.file, bytes, offset),
             false => self.file.write_all_at(bytes, offset),
         };
+        self.writers.fetch_sub(1, Ordering::Relaxed);
         written.map_err(|error| StoreError::target(error, "write", self.places.part.shown()))
+    }
+
+    /// Whether another thread is writing. Most file systems let one at a time write to a file, and
+    /// keep the processors of the others busy until it is done.
+    pub(crate) fn is_being_written(&self) -> bool {
+        self.writers.load(Ordering::Relaxed) > 0
     }
 
     /// Makes zeros of a range, as a hole where there are such.
