@@ -5,10 +5,12 @@ use std::io::{self, Read as _};
 use std::os::unix::ffi::OsStringExt as _;
 use std::path::Path;
 
-use streamer_core::limits::{COORDINATES_TEXT_MAX_BYTES, SECRET_TEXT_MAX_BYTES};
+use streamer_core::limits::{self, COORDINATES_TEXT_MAX_BYTES, SECRET_TEXT_MAX_BYTES};
 use streamer_core::secret::SecretError;
 use streamer_core::store::target::Existing;
-use streamer_core::{Coordinates, CoordinatesError, Operation, PortRange, TransferSecret};
+use streamer_core::{
+    Coordinates, CoordinatesError, Operation, PortRange, TransferSecret, check_hosts,
+};
 use tracing_subscriber::EnvFilter;
 use zeroize::Zeroizing;
 
@@ -103,12 +105,18 @@ pub(crate) enum ServerInputError {
     Secret(#[from] SecretError),
     #[error("'{0} {1}' is not a range of ports: give the lowest, then the highest, from 1 on")]
     PortRange(u16, u16),
+    #[error(
+        "'{0}' cannot be reached by clients: give --public-ips one name or address, without scheme or port, \
+         and repeat it for another, up to {max} times",
+        max = limits::COORDINATES_MAX_IPS
+    )]
+    PublicIps(String),
 }
 
 impl From<&ServerInputError> for ExitStatus {
     fn from(error: &ServerInputError) -> Self {
         match error {
-            ServerInputError::PortRange(..) => Self::Usage,
+            ServerInputError::PortRange(..) | ServerInputError::PublicIps(_) => Self::Usage,
             ServerInputError::SecretFile { .. } => Self::File,
             ServerInputError::Secret(_) | ServerInputError::NotText => Self::Failure,
         }
@@ -143,6 +151,9 @@ pub(crate) fn server(
         _ => (0, 0),
     };
     let ports = PortRange::new(first, last).ok_or(ServerInputError::PortRange(first, last))?;
+    // Clients refuse coordinates that name anything else, when the job has waited for them.
+    check_hosts(&args.public_ips)
+        .map_err(|_| ServerInputError::PublicIps(args.public_ips.join(", ")))?;
     let (operation, path, existing) = match &args.operation {
         ServerOperation::Send(args) => (Operation::Send, &args.path, Existing::default()),
         ServerOperation::Receive(args) => (Operation::Receive, &args.path, args.existing.policy()),

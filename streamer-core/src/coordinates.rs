@@ -4,6 +4,7 @@
 //! those of the existing Python service and keep their meaning.
 
 use std::fmt;
+use std::net::Ipv6Addr;
 
 use base64::Engine as _;
 use base64::alphabet::URL_SAFE;
@@ -287,12 +288,7 @@ impl TryFrom<Wire> for Coordinates {
         };
         let [first, last] = wire.ports;
         let ports = PortRange::new(first, last).ok_or(CoordinatesError::BadPorts)?;
-        if wire.ips.is_empty()
-            || wire.ips.len() > limits::COORDINATES_MAX_IPS
-            || !wire.ips.iter().all(|ip| is_host(ip))
-        {
-            return Err(CoordinatesError::BadAddresses);
-        }
+        check_hosts(&wire.ips)?;
         let transports = wire
             .transports
             .iter()
@@ -310,13 +306,24 @@ impl TryFrom<Wire> for Coordinates {
     }
 }
 
+/// Whether coordinates may name these hosts: some, and not too many, each a name or an address.
+///
+/// # Errors
+/// [`CoordinatesError::BadAddresses`].
+pub fn check_hosts(hosts: &[String]) -> Result<(), CoordinatesError> {
+    let counts = 1..=limits::COORDINATES_MAX_IPS;
+    let fit = counts.contains(&hosts.len()) && hosts.iter().all(|host| is_host(host));
+    fit.then_some(()).ok_or(CoordinatesError::BadAddresses)
+}
+
 /// Names and addresses only: no port, path, blank or control character.
 fn is_host(text: &str) -> bool {
-    !text.is_empty()
-        && text.len() <= limits::HOST_NAME_MAX_BYTES
-        && text
-            .bytes()
-            .all(|b| b.is_ascii_alphanumeric() || b"-._:%".contains(&b))
+    let of_name = |b: u8| b.is_ascii_alphanumeric() || b"-._".contains(&b);
+    // Where a zone is named, behind a per cent sign, the address is of one link: RFC 4007 § 11.
+    let (address, zone) = text.split_once('%').unwrap_or((text, ""));
+    (1..=limits::HOST_NAME_MAX_BYTES).contains(&text.len())
+        && (text.bytes().all(of_name)
+            || address.parse::<Ipv6Addr>().is_ok() && zone.bytes().all(of_name))
 }
 
 fn known_transport(name: &str) -> Option<Transport> {
@@ -464,7 +471,14 @@ mod tests {
             let json = format!(r#"{{"ports":{ports},"ips":["a"],"secret":"{secret}"}}"#);
             assert_eq!(parse(&json), CoordinatesError::BadPorts);
         }
-        for ips in ["[]", r#"["a b"]"#, r#"[""]"#] {
+        for ips in [
+            "[]",
+            r#"["a b"]"#,
+            r#"[""]"#,
+            r#"["node7:5665"]"#,
+            r#"["https://node7"]"#,
+            r#"["node7%eth0"]"#,
+        ] {
             let json = format!(r#"{{"ports":[1,1],"ips":{ips},"secret":"{secret}"}}"#);
             assert_eq!(parse(&json), CoordinatesError::BadAddresses);
         }

@@ -22,7 +22,9 @@ pub mod tree_hash;
 pub mod websocket;
 pub mod wire;
 
-pub use coordinates::{Coordinates, CoordinatesError, JobName, Operation, PortRange, Transport};
+pub use coordinates::{
+    Coordinates, CoordinatesError, JobName, Operation, PortRange, Transport, check_hosts,
+};
 pub use error::ErrorCode;
 pub use hash::Hash;
 pub use secret::TransferSecret;

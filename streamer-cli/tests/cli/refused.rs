@@ -282,6 +282,16 @@ fn a_source_that_changed_before_anybody_came_is_sent_as_it_is_then() {
 }
 
 #[test]
+fn addresses_that_no_client_takes() {
+    let world = World::new();
+    let source = world.file("source", 10);
+    for address in ["node7:5665", "https://node7", "a,b", ""] {
+        let server = world.server(&["--public-ips", address], "send", &source);
+        run(server).assert(2, &["give --public-ips one name or address"]);
+    }
+}
+
+#[test]
 fn an_endpoint_that_nobody_calls() {
     let world = World::new();
     let exit = run(world.server(&["--wait-timeout", "1"], "send", &world.file("source", 1)));
