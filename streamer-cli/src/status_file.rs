@@ -138,13 +138,29 @@ impl Keeper {
                 .duration_since(UNIX_EPOCH)
                 .map_or(0, |time| time.as_secs()),
         };
-        let new = self.path.with_extension("new");
+        let mut text = serde_json::to_vec(&line)?;
+        text.push(b'\n');
+        let new = self.beside();
         let mut options = OpenOptions::new();
-        let options = options.write(true).create(true).truncate(true).mode(0o600);
-        let mut file = options.open(&new)?;
-        serde_json::to_writer(&mut file, &line)?;
-        file.write_all(b"\n")?;
-        fs::rename(&new, &self.path)
+        let mut file = options
+            .write(true)
+            .create_new(true)
+            .mode(0o600)
+            .open(&new)?;
+        let written = file
+            .write_all(&text)
+            .and_then(|()| fs::rename(&new, &self.path));
+        if written.is_err() {
+            let _ = fs::remove_file(&new);
+        }
+        written
+    }
+
+    /// A name that nobody else has: of this file, and of this process.
+    fn beside(&self) -> PathBuf {
+        let mut name = self.path.clone().into_os_string();
+        name.push(format!(".{}.new", std::process::id()));
+        name.into()
     }
 }
 
@@ -190,6 +206,17 @@ mod tests {
         let mode = fs::metadata(&path).unwrap().permissions().mode();
         assert_eq!(mode & 0o777, 0o600);
         assert_eq!(fs::read_dir(directory.path()).unwrap().count(), 1);
+    }
+
+    #[test]
+    fn files_with_like_names_are_left_alone() {
+        let directory = tempfile::tempdir().unwrap();
+        let neighbour = directory.path().join("run42.new");
+        fs::write(&neighbour, "of the user").unwrap();
+        let path = directory.path().join("run42.json");
+        StatusFile::start(Some(&path), Box::new(|| (0, 0))).finish(State::Done, None);
+        assert!(fs::read_to_string(&path).unwrap().contains("done"));
+        assert_eq!(fs::read_to_string(&neighbour).unwrap(), "of the user");
     }
 
     #[test]
