@@ -27,6 +27,7 @@ pyo3::create_exception!(
 /// The command: parses and does what `argv` says, and returns the code to exit with.
 #[pyfunction]
 fn main(py: Python<'_>, argv: Vec<OsString>) -> u8 {
+    streamer_cli::leave_no_core();
     py.detach(|| match Args::read(argv) {
         Ok(args) => streamer_cli::run(args) as u8,
         Err(error) => {

@@ -16,6 +16,8 @@ mod units;
 
 use std::sync::Arc;
 
+use rustix::process::{DumpableBehavior, Resource, Rlimit, set_dumpable_behavior, setrlimit};
+
 use crate::args::{Args, Command};
 use crate::exit::ExitStatus;
 use crate::ui::output::{Log, Output};
@@ -50,6 +52,18 @@ pub fn run(args: Args) -> ExitStatus {
         // The transfer may be over; what there is to know about it was not read.
         false => ExitStatus::Interrupted,
     }
+}
+
+/// A crash would write the secret to disk, or hand it to whoever collects what crashed. Where
+/// one of these is not to be had the other one may be.
+pub fn leave_no_core() {
+    let nothing = Rlimit {
+        current: Some(0),
+        maximum: Some(0),
+    };
+    let _ = setrlimit(Resource::Core, nothing);
+    // The limit does not hold for a program that the kernel pipes cores to.
+    let _ = set_dumpable_behavior(DumpableBehavior::NotDumpable);
 }
 
 async fn run_command(command: Command, output: &Arc<Output>) -> ExitStatus {

@@ -5,12 +5,13 @@ use std::path::Path;
 use std::process::{Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
+use rustix::process::Signal;
 use serde_json::{Value, json};
 use streamer_tests::cluster::{Cluster, FIREUSER};
 use streamer_tests::demo::Demo;
 use streamer_tests::file;
 use streamer_tests::object_store::ObjectStore;
-use streamer_tests::program::Client;
+use streamer_tests::program::{Client, signal_process};
 use streamer_tests::python::Environment;
 use streamer_tests::transfer_service::Service;
 
@@ -207,13 +208,19 @@ fn our_package_raises_what_failed_and_returns_what_was_verified() {
     assert!(said.contains("raised: CoordinatesError 11 "), "{said}");
 
     let copy = here.path().join("copy");
-    let mut failing = Environment::Ours.program("python");
-    failing
-        .arg(script("our_package.py"))
-        .arg(&copy)
-        .arg("failing");
-    let said = text(&fed(&mut failing, &transfer.coordinates));
-    assert!(said.contains("raised: nobody reads this"), "{said}");
+    for (reporter, raised) in [
+        ("failing", "raised: nobody reads this"),
+        ("cancelling", "raised: CancelledError"),
+    ] {
+        let mut python = Environment::Ours.program("python");
+        python
+            .arg(script("our_package.py"))
+            .arg(&copy)
+            .arg(reporter);
+        let said = text(&fed(&mut python, &transfer.coordinates));
+        assert!(said.contains(raised), "{said}");
+        assert!(!copy.exists(), "it was to be stopped");
+    }
     // Nobody writes it any more.
     let said = receive(&copy, &transfer.coordinates);
     assert!(said.contains("done: 268435457 "), "{said}");
@@ -240,6 +247,31 @@ fn our_package_installs_our_command() {
     // The same code that cargo built, so the same answers.
     let ended = Client::start("send", "", &missing, &[]).end();
     assert_eq!(ended.code, Some(13));
+}
+
+#[test]
+fn our_command_is_interrupted_while_it_waits_for_its_coordinates() {
+    let mut command = Environment::Ours.program("streamer");
+    command.args(["inspect", "--coordinates-file", "-"]);
+    let mut child = command.stdin(Stdio::piped()).spawn().unwrap();
+    let waits_at = format!("/proc/{}/wchan", child.id());
+    let deadline = Instant::now() + Duration::from_secs(60);
+    while !std::fs::read_to_string(&waits_at).is_ok_and(|at| at.contains("pipe_read")) {
+        assert!(Instant::now() < deadline, "it does not wait for its input");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    signal_process(child.id(), Signal::INT);
+    let ended = loop {
+        if let Some(status) = child.try_wait().unwrap() {
+            break status;
+        }
+        if Instant::now() > deadline {
+            child.kill().unwrap();
+            panic!("it cannot be interrupted");
+        }
+        std::thread::sleep(Duration::from_millis(20));
+    };
+    assert!(!ended.success(), "{ended}");
 }
 
 fn script(name: &str) -> std::path::PathBuf {

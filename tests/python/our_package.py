@@ -1,5 +1,5 @@
-"""Receives by our package; arguments: the target, and a word for a reporter that fails. The
-coordinates are read from standard input.
+"""Receives by our package; arguments: the target, and a word for a reporter that fails or that
+cancels. The coordinates are read from standard input.
 
 Prints the result, or the exception and what it says about itself.
 """
@@ -40,6 +40,19 @@ class Failing(Reporter):
         raise BrokenPipeError("nobody reads this")
 
 
+class Cancelling(Reporter):
+    """As whoever shuts a loop down."""
+
+    def progress(self, current, total, prefix="", suffix="", length=40):
+        tasks = asyncio.all_tasks()
+        assert len(tasks) == 1, tasks
+        for task in tasks:
+            task.cancel()
+
+
+REPORTERS = {"failing": Failing, "cancelling": Cancelling}
+
+
 async def main():
     try:
         config = streamer_client.set_coordinates(sys.stdin.read())
@@ -48,7 +61,7 @@ async def main():
         config.wait = 10
         reporter = Reporter()
         if len(sys.argv) > 2:
-            reporter = Failing()
+            reporter = REPORTERS[sys.argv[2]]()
             # Before all is there.
             streamer_client._PROGRESS_SECONDS = 0.001
         result = await streamer_client.client_receive(config, reporter)
@@ -58,6 +71,8 @@ async def main():
         print("raised:", type(error).__name__, error.exit_code, error.hint, "|", error)
     except BrokenPipeError as error:
         print("raised:", error)
+    except asyncio.CancelledError:
+        print("raised: CancelledError")
 
 
 asyncio.run(main())

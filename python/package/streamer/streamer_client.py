@@ -12,6 +12,7 @@ endpoint to which a file was sent gives no receipt.
 import asyncio
 import base64
 import binascii
+import contextvars
 import json
 import logging
 import os
@@ -130,15 +131,17 @@ async def _transfer(
     operation: str, config: ClientConfig, reporter: Optional[StreamReporter]
 ) -> Result:
     transfer = Transfer()
-    running = asyncio.ensure_future(
-        asyncio.to_thread(
-            transfer.run,
-            operation,
-            _encode(config),
-            os.fspath(config.target),
-            config.wait,
-            _allows_websocket(config),
-        )
+    # No task of its own: whoever cancels all tasks of a loop would end that one first, and leave the
+    # thread behind.
+    running = asyncio.get_running_loop().run_in_executor(
+        None,
+        contextvars.copy_context().run,
+        transfer.run,
+        operation,
+        _encode(config),
+        os.fspath(config.target),
+        config.wait,
+        _allows_websocket(config),
     )
     try:
         result = Result(*await _watch(running, transfer, reporter))
