@@ -17,6 +17,7 @@ use hyper_util::rt::TokioExecutor;
 use tokio::sync::mpsc;
 use tokio::time::timeout;
 
+use super::etag::Tag;
 use super::{PresignedUrl, S3Error};
 use crate::https::{Connector, connector};
 
@@ -28,9 +29,7 @@ pub(super) struct Client(Pool<Connector, Payload>);
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Object {
     pub(super) size: u64,
-    pub(super) tag: String,
-    /// The tag is made of checksums: the store did not encrypt under a key of its own.
-    pub(super) tag_proves: bool,
+    pub(super) tag: Tag,
 }
 
 impl Client {
@@ -53,13 +52,10 @@ impl Client {
         }
         let headers = response.headers();
         let size = text(headers, CONTENT_LENGTH.as_str()).parse();
-        let encryption = text(headers, "x-amz-server-side-encryption");
-        let customer_key = headers.contains_key("x-amz-server-side-encryption-customer-algorithm");
         Ok(Some(Object {
             size: size
                 .map_err(|_| S3Error::Plan("the store does not say how long the object is"))?,
-            tag: text(headers, ETAG.as_str()).to_owned(),
-            tag_proves: !customer_key && !encryption.starts_with("aws:"),
+            tag: tag(headers, text(headers, ETAG.as_str())),
         }))
     }
 
@@ -87,28 +83,30 @@ impl Client {
     }
 
     /// Sends a part. Its tag.
-    pub(super) async fn write(&self, url: &PresignedUrl, body: Payload) -> Result<String, S3Error> {
+    pub(super) async fn write(&self, url: &PresignedUrl, body: Payload) -> Result<Tag, S3Error> {
         let response = self.send(request(Method::PUT, url).body(body)).await?;
         if !response.status().is_success() {
             return Err(refused("take a part", response).await);
         }
-        Ok(text(response.headers(), ETAG.as_str()).to_owned())
+        let headers = response.headers();
+        Ok(tag(headers, text(headers, ETAG.as_str())))
     }
 
-    /// Makes an object of parts. The answer's text.
+    /// Makes an object of parts. Its tag.
     pub(super) async fn complete(
         &self,
         url: &PresignedUrl,
         document: String,
-    ) -> Result<String, S3Error> {
+    ) -> Result<Tag, S3Error> {
         let request = request(Method::POST, url).body(Payload::whole(document));
         // The store may take minutes for thousands of parts; it then answers 200 first and
         // says in the body whether it worked.
         let response = self.send_within(request, COMPLETE_TIMEOUT).await?;
-        let status = response.status();
+        let (status, headers) = (response.status(), response.headers().clone());
         let body = body_text(response).await?;
         if status.is_success() && !body.contains("<Error>") {
-            return Ok(body);
+            let text = element(&body, "ETag").unwrap_or_default();
+            return Ok(tag(&headers, &text.replace("&quot;", "\"")));
         }
         Err(S3Error::Refused {
             action: "complete the object",
@@ -273,6 +271,17 @@ fn text<'a>(headers: &'a HeaderMap, name: &str) -> &'a str {
     value.unwrap_or_default()
 }
 
+/// What a tag is worth, the headers beside it say: under a key of a KMS or of the customer it
+/// is no checksum, though it may look like one.
+fn tag(headers: &HeaderMap, tag: &str) -> Tag {
+    let encryption = text(headers, "x-amz-server-side-encryption");
+    let customer_key = headers.contains_key("x-amz-server-side-encryption-customer-algorithm");
+    Tag {
+        text: tag.to_owned(),
+        proves: !customer_key && !encryption.starts_with("aws:"),
+    }
+}
+
 async fn refused(action: &'static str, response: Response<Incoming>) -> S3Error {
     let status = response.status();
     let body = body_text(response).await.unwrap_or_default();
@@ -300,7 +309,7 @@ fn code(body: &str) -> String {
 }
 
 /// The text of the first element of this name.
-pub(super) fn element<'a>(document: &'a str, name: &str) -> Option<&'a str> {
+fn element<'a>(document: &'a str, name: &str) -> Option<&'a str> {
     let (_, rest) = document.split_once(&format!("<{name}>"))?;
     rest.split_once(&format!("</{name}>")).map(|(text, _)| text)
 }

@@ -6,6 +6,29 @@ use md5::{Digest as _, Md5};
 /// The MD5 of a part.
 pub(super) type PartHash = [u8; 16];
 
+/// A tag as a store gives it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Tag {
+    pub(super) text: String,
+    /// It is made of checksums: the store did not encrypt under a key of its own.
+    pub(super) proves: bool,
+}
+
+impl Tag {
+    /// As [`part_agrees`]; `None` also where the tag only looks like a hash.
+    pub(super) fn part_agrees(&self, hash: &PartHash) -> Option<bool> {
+        self.proves.then(|| part_agrees(&self.text, hash))?
+    }
+
+    /// As [`object_agrees`]; `None` also where the tag only looks like a hash.
+    pub(super) fn object_agrees<'a>(
+        &self,
+        hashes: impl ExactSizeIterator<Item = &'a PartHash>,
+    ) -> Option<bool> {
+        self.proves.then(|| object_agrees(&self.text, hashes))?
+    }
+}
+
 /// Whether the tag of a part is its hash. `None` when it is no hash.
 pub(super) fn part_agrees(tag: &str, hash: &PartHash) -> Option<bool> {
     let tag = tag.trim_matches('"');

@@ -184,9 +184,9 @@ impl Fetch {
             .values()
             .filter_map(|hash| etag::unhex(hash))
             .collect();
-        let agrees = etag::object_agrees(&self.object.tag, hashes.iter());
+        let agrees = self.object.tag.object_agrees(hashes.iter());
         drop(journal);
-        if self.object.tag_proves && agrees == Some(false) && !self.agrees_in_equal_parts()? {
+        if agrees == Some(false) && !self.agrees_in_equal_parts()? {
             // Nothing of it can be trusted: the next run begins anew. What marks it as ours goes last.
             let removed = self.places.part.remove();
             let _ = removed.and_then(|()| self.places.journal.remove());
@@ -206,7 +206,7 @@ impl Fetch {
         let hashes: io::Result<Vec<PartHash>> =
             parts(size, size.div_ceil(number)).map(hash).collect();
         let hashes = hashes.map_err(|error| failed(&self.places.part, "read", error))?;
-        Ok(etag::object_agrees(&self.object.tag, hashes.iter()) == Some(true))
+        Ok(self.object.tag.object_agrees(hashes.iter()) == Some(true))
     }
 }
 
@@ -282,7 +282,7 @@ impl PartFetch {
         at: &mut u64,
         pieces: &mpsc::Sender<Bytes>,
     ) -> Result<bool, S3Error> {
-        let (get, tag) = (&self.plan.get, &self.object.tag);
+        let (get, tag) = (&self.plan.get, &self.object.tag.text);
         let mut body = self.client.read(get, tag, *at, self.part.end).await?;
         let mut piece = BytesMut::new();
         let result = loop {
@@ -390,7 +390,7 @@ fn take_up(places: &Places, object: &Object, part_bytes: u64) -> Result<(File, J
     file.set_len(object.size)
         .map_err(|error| failed(partial, "write", error))?;
     reserve(&file, object.size).map_err(|error| failed(partial, "write", error))?;
-    let subject = format!("{} {} {part_bytes}", object.tag, object.size);
+    let subject = format!("{} {} {part_bytes}", object.tag.text, object.size);
     let opened = Journal::open(notes, &subject);
     let opened = opened.map_err(|error| failed(journal, "write", error))?;
     Ok((file, opened))
@@ -477,15 +477,18 @@ pub(super) const QUEUE: usize = 4;
 
 #[cfg(test)]
 mod tests {
+    use super::super::etag::Tag;
     use super::*;
     use std::fs::Permissions;
     use std::os::unix::fs::PermissionsExt as _;
 
     fn object() -> Object {
         Object {
-            tag: "\"tag\"".to_owned(),
+            tag: Tag {
+                text: "\"tag\"".to_owned(),
+                proves: true,
+            },
             size: 10,
-            tag_proves: true,
         }
     }
 

@@ -9,6 +9,8 @@ mod get;
 mod journal;
 mod parts;
 mod put;
+#[cfg(test)]
+mod store;
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -186,6 +188,12 @@ impl S3Error {
         }
     }
 
+    /// Whether a later run may go on with the parts that were sent. Those that arrive damaged each
+    /// time it is tried are of no use to it.
+    fn keeps_parts(&self) -> bool {
+        self.is_transient() && !matches!(self, Self::Integrity { .. })
+    }
+
     /// Whether the store does not know these parts: somebody made an object of them, or they
     /// were thrown away.
     fn has_no_parts(&self) -> bool {
@@ -210,7 +218,16 @@ mod tests {
                 .all(|code| refused(code).is_transient())
         );
         assert!(!refused("InvalidPart").is_transient());
+        assert!(refused("SlowDown").keeps_parts() && !refused("InvalidPart").keeps_parts());
         let gone = refused("NoSuchUpload");
         assert!(gone.has_no_parts() && !gone.is_transient());
+    }
+
+    #[test]
+    fn damage_is_tried_again_and_keeps_no_parts() {
+        let damaged = S3Error::Integrity {
+            what: "part 1".to_owned(),
+        };
+        assert!(damaged.is_transient() && !damaged.keeps_parts());
     }
 }

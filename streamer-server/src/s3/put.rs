@@ -12,8 +12,8 @@ use streamer_core::net::stop::{Stop, stopped};
 use tokio::sync::{Semaphore, mpsc};
 use tokio::task::{JoinSet, spawn_blocking};
 
-use super::client::{Client, Payload, element};
-use super::etag::{self, PartHash};
+use super::client::{Client, Payload};
+use super::etag::{self, PartHash, Tag};
 use super::get::{ATTEMPTS, PIECE_BYTES, QUEUE, RETRY_PAUSE, hash_part, joined, lock};
 use super::journal::Journal;
 use super::parts::{PARTS_MAX, Part, count, parts};
@@ -54,7 +54,7 @@ pub async fn put(
         code = stopped(stop) => return Err(S3Error::Stopped(code)),
     };
     if let Err(error) = &result
-        && !error.is_transient()
+        && !error.keeps_parts()
         && let Err(error) = client.abort(&abort).await
     {
         tracing::debug!(%error, "parts that were sent stay until they expire");
@@ -251,23 +251,23 @@ impl Send {
         let (document, hashes) = {
             let journal = lock(&self.journal);
             let tags = journal.done().values().map(|word| tag_of(word));
-            let hashes = journal.done().values().map(|word| hash_of(word));
+            let hashes = journal.done().values().map(|word| proven_hash_of(word));
             (document(tags), hashes.collect::<Option<Vec<PartHash>>>())
         };
-        // Tags of parts that are hashes were compared; then that of the object is made of them.
-        let agrees = |tag: &str| {
+        // Where the tags of all parts are hashes, that of the object is made of them.
+        let agrees = |tag: &Tag| {
             hashes
                 .as_ref()
-                .and_then(|hashes| etag::object_agrees(tag, hashes.iter()))
+                .and_then(|hashes| tag.object_agrees(hashes.iter()))
         };
         let mut failures = 0;
-        let answer = loop {
+        let tag = loop {
             match self
                 .client
                 .complete(&self.plan.complete, document.clone())
                 .await
             {
-                Ok(answer) => break answer,
+                Ok(tag) => break tag,
                 Err(error) if error.is_transient() && failures < ATTEMPTS => {
                     failures += 1;
                     tokio::time::sleep(RETRY_PAUSE * failures).await;
@@ -284,8 +284,7 @@ impl Send {
                 Err(error) => return Err(error),
             }
         };
-        let tag = element(&answer, "ETag").unwrap_or_default();
-        match agrees(&tag.replace("&quot;", "\"")) {
+        match agrees(&tag) {
             Some(false) => Err(S3Error::Integrity {
                 what: "the object".to_owned(),
             }),
@@ -348,11 +347,11 @@ impl PartSend {
                 path: self.source.shown.clone(),
                 source,
             })?;
-            match etag::part_agrees(&tag, &hash) {
+            match tag.part_agrees(&hash) {
                 Some(false) => Err(S3Error::Integrity {
                     what: format!("part {}", part.index + 1),
                 }),
-                _ => Ok(format!("{} {tag}", etag::hex(&hash))),
+                _ => Ok(format!("{} {}", etag::hex(&hash), tag.text)),
             }
         });
         if result.is_err() {
@@ -401,6 +400,11 @@ fn hash_of(word: &str) -> Option<PartHash> {
     etag::unhex(word.split_once(' ')?.0)
 }
 
+/// The hash of a part whose tag it is too. Any other tag was taken because it proves nothing.
+fn proven_hash_of(word: &str) -> Option<PartHash> {
+    hash_of(word).filter(|hash| etag::part_agrees(tag_of(word), hash) == Some(true))
+}
+
 fn tag_of(word: &str) -> &str {
     word.split_once(' ').map_or("", |(_, tag)| tag)
 }
@@ -423,7 +427,83 @@ const COMPARISONS: usize = 3;
 
 #[cfg(test)]
 mod tests {
+    use super::super::store::{self, at};
     use super::*;
+
+    const PART: &str = "01234";
+
+    /// Sends ten bytes in two parts to a store that answers as `answer` says.
+    async fn put_to(
+        directory: &Path,
+        answer: impl Fn(&str) -> (u16, String, String) + std::marker::Send + Sync + 'static,
+    ) -> Result<u64, S3Error> {
+        let url = store::start(answer).await;
+        let plan = PutPlan {
+            parts: vec![at(&url, "part"), at(&url, "part")],
+            complete: at(&url, "complete"),
+            abort: at(&url, "abort"),
+            head: at(&url, "head"),
+            part_bytes: PART.len() as u64,
+        };
+        let options = PutOptions {
+            source: directory.join("source"),
+            journal: directory.join("journal"),
+            parallel: 1,
+        };
+        if !options.source.exists() {
+            std::fs::write(&options.source, PART.repeat(2)).unwrap();
+        }
+        let (_stopper, stop) = tokio::sync::watch::channel(None);
+        put(plan, options, Arc::default(), stop).await
+    }
+
+    fn completed(tag: &str) -> String {
+        format!("<CompleteMultipartUploadResult><ETag>{tag}</ETag></CompleteMultipartUploadResult>")
+    }
+
+    /// Looks like an MD5, and is none.
+    const RANDOM: &str = "0123456789abcdef0123456789abcdef";
+
+    #[tokio::test]
+    async fn tags_under_a_key_of_the_store_are_not_taken_for_checksums() {
+        let directory = tempfile::tempdir().unwrap();
+        for key in [
+            "x-amz-server-side-encryption: aws:kms",
+            "x-amz-server-side-encryption: aws:kms:dsse",
+            "x-amz-server-side-encryption-customer-algorithm: AES256",
+        ] {
+            for says_at_the_end in [true, false] {
+                let sent = put_to(directory.path(), move |request| {
+                    let is_part = request.starts_with("PUT");
+                    let key = match is_part || says_at_the_end {
+                        true => format!("{key}\r\n"),
+                        false => String::new(),
+                    };
+                    match is_part {
+                        true => (200, format!("etag: \"{RANDOM}\"\r\n{key}"), String::new()),
+                        false => (200, key, completed(&format!("{RANDOM}-2"))),
+                    }
+                });
+                assert_eq!(sent.await.unwrap(), 10, "{key}");
+            }
+        }
+    }
+
+    #[tokio::test]
+    async fn an_object_of_parts_with_checksums_is_compared() {
+        let directory = tempfile::tempdir().unwrap();
+        let part: PartHash = Md5::digest(PART).into();
+        let sent = put_to(directory.path(), move |request| match request {
+            "PUT /part" => (
+                200,
+                format!("etag: {}\r\n", etag::hex(&part)),
+                String::new(),
+            ),
+            _ => (200, String::new(), completed(&format!("{RANDOM}-2"))),
+        });
+        let sent = sent.await;
+        assert!(matches!(sent, Err(S3Error::Integrity { .. })), "{sent:?}");
+    }
 
     #[tokio::test]
     async fn a_file_that_was_only_touched_is_sent_and_one_with_other_bytes_is_not() {
