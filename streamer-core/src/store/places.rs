@@ -3,6 +3,7 @@
 
 use std::cell::Cell;
 use std::fs::File;
+use std::io;
 
 use rustix::fs::{FileType, FlockOperation, Mode, OFlags, Stat};
 use rustix::io::Errno;
@@ -142,12 +143,34 @@ impl Places {
         if is_file && self.part.stat()?.is_some() {
             return self.journal.check_owner(stat.st_uid);
         }
+        self.check_there(&stat, journal::is_one)
+    }
+
+    /// Sees that what has the name of the journal, which is one of another kind, is one for `is_one`.
+    ///
+    /// # Errors
+    /// [`ErrorCode::NameTaken`] when it is not, and the usual file errors.
+    pub fn check_journal_by(
+        &self,
+        is_one: impl FnOnce(&File) -> io::Result<bool>,
+    ) -> Result<(), StoreError> {
+        match self.journal.stat()? {
+            Some(stat) => self.check_there(&stat, is_one),
+            None => Ok(()),
+        }
+    }
+
+    fn check_there(
+        &self,
+        stat: &Stat,
+        is_one: impl FnOnce(&File) -> io::Result<bool>,
+    ) -> Result<(), StoreError> {
         let is_ours = || {
             self.journal.check_owner(stat.st_uid)?;
             let file = self.journal.open(OFlags::RDONLY | OFlags::NONBLOCK)?;
-            journal::is_one(&file)
-                .map_err(|error| StoreError::target(error, "read", self.journal.shown()))
+            is_one(&file).map_err(|error| StoreError::target(error, "read", self.journal.shown()))
         };
+        let is_file = FileType::from_raw_mode(stat.st_mode) == FileType::RegularFile;
         match is_file && is_ours()? {
             true => Ok(()),
             false => Err(not_ours(&self.journal)),

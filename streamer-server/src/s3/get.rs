@@ -22,7 +22,7 @@ use tokio::task::{JoinSet, spawn_blocking};
 
 use super::client::{Client, Object};
 use super::etag::{self, PartHash};
-use super::journal::Journal;
+use super::journal::{self, Journal};
 use super::parts::{PARTS_MAX, Part, count, parts};
 use super::{GetPlan, Moved, PresignedUrl, S3Error};
 
@@ -373,6 +373,7 @@ fn places(target: &Path) -> Result<Places, S3Error> {
 /// The partial, and the journal of what an earlier run of the same left in it.
 fn take_up(places: &Places, object: &Object, part_bytes: u64) -> Result<(File, Journal), S3Error> {
     let (partial, journal) = (&places.part, &places.journal);
+    places.check_journal_by(journal::is_one)?;
     let file = open_alone(partial, || places.open_part())?;
     let found = file
         .metadata()
@@ -540,6 +541,18 @@ mod tests {
             let target = at(name).with_extension("");
             assert!(fetched(&target).is_err(), "{name}");
             assert_eq!(std::fs::read(at(name)).unwrap(), b"mine");
+        }
+        // Nor is what is called like a journal, which would mark a partial as ours.
+        for name in ["c.s3-journal", "c.s3-part"] {
+            std::fs::write(at(name), "mine").unwrap();
+            let refused = fetched(&at("c"));
+            let is_taken = |error: &StoreError| error.code == ErrorCode::NameTaken;
+            assert!(
+                matches!(&refused, Err(S3Error::Store(error)) if is_taken(error)),
+                "{refused:?}"
+            );
+            assert_eq!(std::fs::read(at(name)).unwrap(), b"mine");
+            assert_eq!(std::fs::read(at("c.s3-journal")).unwrap(), b"mine");
         }
     }
 
