@@ -20,6 +20,16 @@ impl Tag {
         self.proves.then(|| part_agrees(&self.text, hash))?
     }
 
+    /// `None` when it proves nothing.
+    pub(super) fn stored(&self) -> Option<Stored> {
+        let tag = self.text.trim_matches('"');
+        let (hash, stored) = match tag.split_once('-') {
+            Some((hash, number)) => (hash, Stored::InParts(number.parse().ok()?)),
+            None => (tag, Stored::AtOnce),
+        };
+        (self.proves && is_hash(hash)).then_some(stored)
+    }
+
     /// As [`object_agrees`]; `None` also where the tag only looks like a hash.
     pub(super) fn object_agrees<'a>(
         &self,
@@ -32,8 +42,19 @@ impl Tag {
 /// Whether the tag of a part is its hash. `None` when it is no hash.
 pub(super) fn part_agrees(tag: &str, hash: &PartHash) -> Option<bool> {
     let tag = tag.trim_matches('"');
-    let is_hash = tag.len() == 32 && tag.bytes().all(|b| b.is_ascii_hexdigit());
-    is_hash.then(|| tag.eq_ignore_ascii_case(&hex(hash)))
+    is_hash(tag).then(|| tag.eq_ignore_ascii_case(&hex(hash)))
+}
+
+fn is_hash(text: &str) -> bool {
+    text.len() == 32 && text.bytes().all(|b| b.is_ascii_hexdigit())
+}
+
+/// How an object was stored of which the tag is made of hashes.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Stored {
+    AtOnce,
+    /// So many, of which the tag does not tell the sizes.
+    InParts(u64),
 }
 
 /// Whether the tag of an object is that of these parts. `None` when it is of another form or
@@ -52,8 +73,7 @@ pub(super) fn object_agrees<'a>(
         };
     };
     let count = hashes.len();
-    let is_hash = hash.len() == 32 && hash.bytes().all(|b| b.is_ascii_hexdigit());
-    if !is_hash || number.parse() != Ok(count) {
+    if !is_hash(hash) || number.parse() != Ok(count) {
         return None;
     }
     let mut all = Md5::new();
@@ -100,5 +120,14 @@ mod tests {
         let whole = "d41d8cd98f00b204e9800998ecf8427e";
         assert_eq!(object_agrees(whole, [empty].iter()), Some(true));
         assert_eq!(object_agrees(whole, [empty, empty].iter()), None);
+        let stored = |tag: &str, proves| {
+            let text = tag.to_owned();
+            Tag { text, proves }.stored()
+        };
+        assert_eq!(stored(whole, true), Some(Stored::AtOnce));
+        assert_eq!(stored(whole, false), None);
+        let parts = format!("\"{whole}-7\"");
+        assert_eq!(stored(&parts, true), Some(Stored::InParts(7)));
+        assert_eq!(stored("\"opaque-7\"", true), None);
     }
 }

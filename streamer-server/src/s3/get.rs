@@ -21,9 +21,9 @@ use tokio::sync::{Semaphore, mpsc};
 use tokio::task::{JoinSet, spawn_blocking};
 
 use super::client::{Client, Object};
-use super::etag::{self, PartHash};
+use super::etag::{self, PartHash, Stored};
 use super::journal::{self, Journal};
-use super::parts::{PARTS_MAX, Part, count, parts};
+use super::parts::{PARTS_MAX, Part, count, likely_cuts, parts, parts_in};
 use super::{GetPlan, Moved, PresignedUrl, S3Error};
 
 /// How an object is fetched.
@@ -176,35 +176,54 @@ impl Fetch {
             .is_some_and(|hash| etag::unhex(hash).is_some())
     }
 
-    /// The tag of the whole is made of the hashes of its parts.
+    /// The tag of the whole is made of the hashes of its parts. Which parts those were it does not
+    /// tell: where they are none that are likely, nothing is known of the object.
     fn verify(&self) -> Result<(), S3Error> {
+        let Some(stored) = self.object.tag.stored() else {
+            return Ok(());
+        };
         let journal = lock(&self.journal);
         let hashes: Vec<PartHash> = journal
             .done()
             .values()
             .filter_map(|hash| etag::unhex(hash))
             .collect();
-        let agrees = self.object.tag.object_agrees(hashes.iter());
         drop(journal);
-        if agrees == Some(false) && !self.agrees_in_equal_parts()? {
-            // Nothing of it can be trusted: the next run begins anew. What marks it as ours goes last.
-            let removed = self.places.part.remove();
-            let _ = removed.and_then(|()| self.places.journal.remove());
-            return Err(S3Error::Integrity {
-                what: "the object".to_owned(),
-            });
+        let agrees = self.object.tag.object_agrees(hashes.iter());
+        if agrees == Some(true) {
+            return Ok(());
         }
-        Ok(())
+        let size = self.object.size;
+        match stored {
+            Stored::AtOnce if agrees.is_none() && self.agrees_cut(size, 1)? => Ok(()),
+            Stored::AtOnce => {
+                // Nothing of it can be trusted: the next run begins anew. What marks it as ours goes last.
+                let removed = self.places.part.remove();
+                let _ = removed.and_then(|()| self.places.journal.remove());
+                Err(S3Error::Integrity {
+                    what: "the object".to_owned(),
+                })
+            }
+            Stored::InParts(number) => {
+                for part_bytes in likely_cuts(size, number) {
+                    if self.agrees_cut(part_bytes, number)? {
+                        return Ok(());
+                    }
+                }
+                tracing::warn!(
+                    parts = number,
+                    "the sizes of its parts are unknown: the object is not compared with its tag"
+                );
+                Ok(())
+            }
+        }
     }
 
-    /// Whether it is as it was sent when it was sent in parts of one size, which may be smaller
-    /// than they had to be: reads all of it again.
-    fn agrees_in_equal_parts(&self) -> Result<bool, S3Error> {
-        let size = self.object.size;
-        let number = count(size, self.plan.part_bytes);
+    /// Whether it is as it was sent when it was sent in such parts: reads all of it again.
+    fn agrees_cut(&self, part_bytes: u64, number: u64) -> Result<bool, S3Error> {
         let hash = |part: Part| hash_part(&self.file, part);
-        let hashes: io::Result<Vec<PartHash>> =
-            parts(size, size.div_ceil(number)).map(hash).collect();
+        let parts = parts_in(self.object.size, part_bytes, number);
+        let hashes: io::Result<Vec<PartHash>> = parts.map(hash).collect();
         let hashes = hashes.map_err(|error| failed(&self.places.part, "read", error))?;
         Ok(self.object.tag.object_agrees(hashes.iter()) == Some(true))
     }
@@ -575,5 +594,68 @@ mod tests {
         assert_eq!(done(), [1]);
         std::fs::write(places.part.shown(), "short").unwrap();
         assert!(done().is_empty());
+    }
+
+    /// What is said of ten MiB that arrived in parts of 5 MiB, of an object that was made of parts that
+    /// end at `ends`, none where it was sent at once; and whether the partial stays.
+    fn verified(ends: &[u64], spoil: bool) -> (Result<(), S3Error>, bool) {
+        let directory = tempfile::tempdir().unwrap();
+        let bytes: Vec<u8> = (0..10 << 20).map(|at: u32| (at / 1000) as u8).collect();
+        let size = bytes.len() as u64;
+        let (mut all, mut start) = (Md5::new(), 0);
+        for end in ends.iter().map(|end| *end as usize) {
+            all.update(Md5::digest(&bytes[start..end]));
+            start = end;
+        }
+        let text = match ends.len() {
+            0 => etag::hex(&Md5::digest(&bytes)),
+            number => format!("{}-{number}", etag::hex(&all.finalize())),
+        };
+        let url = || PresignedUrl::from(String::new());
+        let plan = GetPlan {
+            head: url(),
+            get: url(),
+            part_bytes: 5 << 20,
+            most_bytes: size,
+        };
+        let options = GetOptions {
+            target: directory.path().join("x"),
+            parallel: 1,
+            wait: Duration::ZERO,
+        };
+        let tag = Tag { text, proves: true };
+        let object = Object { size, tag };
+        let client = Client::new().unwrap();
+        let fetch = Fetch::new(client, plan, options, Arc::default(), object).unwrap();
+        fetch.file.write_all_at(&bytes, 0).unwrap();
+        if spoil {
+            fetch.file.write_all_at(b"spoilt", 1 << 20).unwrap();
+        }
+        for part in parts(size, 5 << 20) {
+            let hash = hash_part(&fetch.file, part).unwrap();
+            lock(&fetch.journal)
+                .add(part.index, &etag::hex(&hash))
+                .unwrap();
+        }
+        let result = fetch.verify();
+        (result, directory.path().join("x.s3-part").exists())
+    }
+
+    #[test]
+    fn only_an_object_of_which_the_parts_are_known_is_damaged() {
+        const SIZE: u64 = 10 << 20;
+        for (ends, spoil) in [
+            (&[5 << 20, SIZE][..], false),
+            (&[6 << 20, SIZE], false),
+            (&[1 << 20, SIZE], false),
+            (&[3 << 20, 6 << 20, SIZE], false),
+            (&[], false),
+            (&[1 << 20, SIZE], true),
+        ] {
+            let (result, is_there) = verified(ends, spoil);
+            assert!(result.is_ok() && is_there, "{ends:?}: {result:?}");
+        }
+        let (result, is_there) = verified(&[], true);
+        assert!(matches!(result, Err(S3Error::Integrity { .. })) && !is_there);
     }
 }
