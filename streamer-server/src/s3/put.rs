@@ -70,6 +70,8 @@ struct Send {
     source: Arc<Source>,
     journal_path: PathBuf,
     journal: Arc<Mutex<Journal>>,
+    /// An earlier run had sent all parts, and may have had the object made of them.
+    was_sent: bool,
 }
 
 /// An open file, and what it was when it was opened.
@@ -185,6 +187,7 @@ impl Send {
             source,
         })?;
         moved.on_total(source.size());
+        let was_sent = journal.done().len() as u64 == planned;
         Ok(Self {
             client,
             plan: Arc::new(plan),
@@ -193,6 +196,7 @@ impl Send {
             source: Arc::new(source),
             journal_path: options.journal,
             journal: Arc::new(Mutex::new(journal)),
+            was_sent,
         })
     }
 
@@ -272,8 +276,8 @@ impl Send {
                     failures += 1;
                     tokio::time::sleep(RETRY_PAUSE * failures).await;
                 }
-                // The answer that was lost may have been that all is well.
-                Err(error) if error.has_no_parts() && failures > 0 => {
+                // The answer that was lost, also with an earlier run, may have been that all is well.
+                Err(error) if error.has_no_parts() && (failures > 0 || self.was_sent) => {
                     let object = self.client.head(&self.plan.head).await?;
                     let object = object.filter(|object| object.size == self.source.size());
                     return match object {
@@ -503,6 +507,51 @@ mod tests {
         });
         let sent = sent.await;
         assert!(matches!(sent, Err(S3Error::Integrity { .. })), "{sent:?}");
+    }
+
+    /// As when the earlier run was killed while the store made the object of its parts.
+    #[tokio::test]
+    async fn an_object_that_an_earlier_run_made_is_recognised() {
+        let part: PartHash = Md5::digest(PART).into();
+        let whole: PartHash = Md5::new()
+            .chain_update(part)
+            .chain_update(part)
+            .finalize()
+            .into();
+        let made = format!("{}-2", etag::hex(&whole));
+        for (sent_before, size, tag, is_made) in [
+            (2, 10, made.clone(), true),
+            (2, 9, made.clone(), false),
+            (2, 10, format!("{RANDOM}-2"), false),
+            (1, 10, made, false),
+        ] {
+            let directory = tempfile::tempdir().unwrap();
+            let path = directory.path().join("source");
+            std::fs::write(&path, PART.repeat(2)).unwrap();
+            let Version { modified, .. } = Source::open(&path).unwrap().opened;
+            let subject = format!("10 {} {} {}", modified.0, modified.1, PART.len());
+            let mut journal = open_journal(&directory.path().join("journal"), &subject).unwrap();
+            let hash = etag::hex(&part);
+            for index in 0..sent_before {
+                journal.add(index, &format!("{hash} {hash}")).unwrap();
+            }
+            drop(journal);
+            let sent = put_to(directory.path(), move |request| match request {
+                "PUT /part" => (200, format!("etag: {hash}\r\n"), String::new()),
+                "HEAD /head" => (
+                    200,
+                    format!("etag: {tag}\r\ncontent-length: {size}\r\n"),
+                    String::new(),
+                ),
+                _ => (
+                    404,
+                    String::new(),
+                    "<Error><Code>NoSuchUpload</Code></Error>".to_owned(),
+                ),
+            });
+            let sent = sent.await;
+            assert_eq!(sent.is_ok(), is_made, "{sent_before} {size}: {sent:?}");
+        }
     }
 
     #[tokio::test]
