@@ -177,7 +177,8 @@ impl Fetch {
     }
 
     /// The tag of the whole is made of the hashes of its parts. Which parts those were it does not
-    /// tell: where they are none that are likely, nothing is known of the object.
+    /// tell: where they are none that are likely, and not as many as they had to be, nothing is known
+    /// of the object.
     fn verify(&self) -> Result<(), S3Error> {
         let Some(stored) = self.object.tag.stored() else {
             return Ok(());
@@ -196,19 +197,19 @@ impl Fetch {
         let size = self.object.size;
         match stored {
             Stored::AtOnce if agrees.is_none() && self.agrees_cut(size, 1)? => Ok(()),
-            Stored::AtOnce => {
-                // Nothing of it can be trusted: the next run begins anew. What marks it as ours goes last.
-                let removed = self.places.part.remove();
-                let _ = removed.and_then(|()| self.places.journal.remove());
-                Err(S3Error::Integrity {
-                    what: "the object".to_owned(),
-                })
-            }
+            Stored::AtOnce => Err(self.damaged("the object".to_owned())),
             Stored::InParts(number) => {
                 for part_bytes in likely_cuts(size, number) {
                     if self.agrees_cut(part_bytes, number)? {
                         return Ok(());
                     }
+                }
+                let part_bytes = self.plan.part_bytes;
+                if number == count(size, part_bytes) {
+                    // More likely damaged than cut in a way that nobody was told.
+                    return Err(self.damaged(format!(
+                        "the object, if it was sent in parts of {part_bytes} bytes as it was to be,"
+                    )));
                 }
                 tracing::warn!(
                     parts = number,
@@ -217,6 +218,14 @@ impl Fetch {
                 Ok(())
             }
         }
+    }
+
+    /// Nothing of it can be trusted: the next run begins anew.
+    fn damaged(&self, what: String) -> S3Error {
+        // What marks it as ours goes last.
+        let removed = self.places.part.remove();
+        let _ = removed.and_then(|()| self.places.journal.remove());
+        S3Error::Integrity { what }
     }
 
     /// Whether it is as it was sent when it was sent in such parts: reads all of it again.
@@ -642,20 +651,26 @@ mod tests {
     }
 
     #[test]
-    fn only_an_object_of_which_the_parts_are_known_is_damaged() {
+    fn an_object_is_damaged_unless_its_parts_agree_or_are_none_that_were_asked_for() {
         const SIZE: u64 = 10 << 20;
         for (ends, spoil) in [
             (&[5 << 20, SIZE][..], false),
             (&[6 << 20, SIZE], false),
-            (&[1 << 20, SIZE], false),
             (&[3 << 20, 6 << 20, SIZE], false),
             (&[], false),
-            (&[1 << 20, SIZE], true),
+            (&[2 << 20, 3 << 20, SIZE], true),
         ] {
             let (result, is_there) = verified(ends, spoil);
             assert!(result.is_ok() && is_there, "{ends:?}: {result:?}");
         }
-        let (result, is_there) = verified(&[], true);
-        assert!(matches!(result, Err(S3Error::Integrity { .. })) && !is_there);
+        for (ends, spoil) in [
+            (&[][..], true),
+            (&[5 << 20, SIZE], true),
+            (&[1 << 20, SIZE], false),
+        ] {
+            let (result, is_there) = verified(ends, spoil);
+            let damaged = matches!(result, Err(S3Error::Integrity { .. }));
+            assert!(damaged && !is_there, "{ends:?}: {result:?}");
+        }
     }
 }

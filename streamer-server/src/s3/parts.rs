@@ -85,9 +85,9 @@ mod tests {
         assert_eq!(likely_cuts(12 * MIB, 2), [6 * MIB, 7_000_000]);
         // The last one would be empty with round ones.
         assert_eq!(likely_cuts(10, 4), [3, 2]);
-        assert_eq!(likely_cuts(3, 4), []);
-        assert_eq!(likely_cuts(0, 1), []);
-        assert_eq!(likely_cuts(10, PARTS_MAX + 1), []);
+        assert!(likely_cuts(3, 4).is_empty());
+        assert!(likely_cuts(0, 1).is_empty());
+        assert!(likely_cuts(10, PARTS_MAX + 1).is_empty());
         assert!(likely_cuts(u64::MAX, 2).len() <= 4);
         for (size, number) in [(20 * MIB + 3, 3), (10, 4), (7, 7)] {
             for part_bytes in likely_cuts(size, number) {
