@@ -89,6 +89,7 @@ async fn run(
                 source: path.clone(),
                 journal: journal_of(&args.plan_file),
                 parallel,
+                is_last: args.remove_plan_file,
             };
             status.set(State::Active, None, None);
             Ok(put(plan, options, moved, stop).await?)

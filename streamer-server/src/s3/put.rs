@@ -28,12 +28,15 @@ pub struct PutOptions {
     pub journal: PathBuf,
     /// Parts on the way at once.
     pub parallel: usize,
+    /// No later call will go on from here, unless this one is stopped: the plan does not stay.
+    pub is_last: bool,
 }
 
 /// Sends a file, part by part, and has the object made of them. Its size.
 ///
 /// Not cancel-safe; `stop` ends it early, and the next call goes on from there. On an error
-/// that trying again would not mend, the parts are thrown away.
+/// that trying again would not mend, or if this call is the last, the parts are thrown away: nobody sees
+/// them, but they count.
 ///
 /// # Errors
 /// When the file cannot be read or changes, or the store refuses it.
@@ -44,7 +47,7 @@ pub async fn put(
     stop: Stop,
 ) -> Result<u64, S3Error> {
     let client = Client::new()?;
-    let abort = plan.abort.clone();
+    let (abort, is_last) = (plan.abort.clone(), options.is_last);
     let send = async {
         let send = Send::new(client.clone(), plan, options, moved)?;
         send.run().await
@@ -54,7 +57,7 @@ pub async fn put(
         code = stopped(stop) => return Err(S3Error::Stopped(code)),
     };
     if let Err(error) = &result
-        && !error.keeps_parts()
+        && (is_last || !error.keeps_parts())
         && let Err(error) = client.abort(&abort).await
     {
         tracing::debug!(%error, "parts that were sent stay until they expire");
@@ -431,6 +434,8 @@ const COMPARISONS: usize = 3;
 
 #[cfg(test)]
 mod tests {
+    use std::sync::atomic::{AtomicBool, Ordering};
+
     use super::super::store::{self, at};
     use super::*;
 
@@ -439,6 +444,7 @@ mod tests {
     /// Sends ten bytes in two parts to a store that answers as `answer` says.
     async fn put_to(
         directory: &Path,
+        is_last: bool,
         answer: impl Fn(&str) -> (u16, String, String) + std::marker::Send + Sync + 'static,
     ) -> Result<u64, S3Error> {
         let url = store::start(answer).await;
@@ -453,6 +459,7 @@ mod tests {
             source: directory.join("source"),
             journal: directory.join("journal"),
             parallel: 1,
+            is_last,
         };
         if !options.source.exists() {
             std::fs::write(&options.source, PART.repeat(2)).unwrap();
@@ -477,7 +484,7 @@ mod tests {
             "x-amz-server-side-encryption-customer-algorithm: AES256",
         ] {
             for says_at_the_end in [true, false] {
-                let sent = put_to(directory.path(), move |request| {
+                let sent = put_to(directory.path(), false, move |request| {
                     let is_part = request.starts_with("PUT");
                     let key = match is_part || says_at_the_end {
                         true => format!("{key}\r\n"),
@@ -497,7 +504,7 @@ mod tests {
     async fn an_object_of_parts_with_checksums_is_compared() {
         let directory = tempfile::tempdir().unwrap();
         let part: PartHash = Md5::digest(PART).into();
-        let sent = put_to(directory.path(), move |request| match request {
+        let sent = put_to(directory.path(), false, move |request| match request {
             "PUT /part" => (
                 200,
                 format!("etag: {}\r\n", etag::hex(&part)),
@@ -536,7 +543,7 @@ mod tests {
                 journal.add(index, &format!("{hash} {hash}")).unwrap();
             }
             drop(journal);
-            let sent = put_to(directory.path(), move |request| match request {
+            let sent = put_to(directory.path(), false, move |request| match request {
                 "PUT /part" => (200, format!("etag: {hash}\r\n"), String::new()),
                 "HEAD /head" => (
                     200,
@@ -551,6 +558,36 @@ mod tests {
             });
             let sent = sent.await;
             assert_eq!(sent.is_ok(), is_made, "{sent_before} {size}: {sent:?}");
+        }
+    }
+
+    #[tokio::test]
+    async fn parts_go_with_the_plan_of_which_they_are() {
+        for is_last in [true, false] {
+            let directory = tempfile::tempdir().unwrap();
+            let aborted = Arc::new(AtomicBool::new(false));
+            let noted = Arc::clone(&aborted);
+            let part: PartHash = Md5::digest(PART).into();
+            let part = etag::hex(&part);
+            let completed = AtomicBool::new(false);
+            let sent = put_to(directory.path(), is_last, move |request| {
+                let gone = "<Error><Code>NoSuchUpload</Code></Error>";
+                match request {
+                    "PUT /part" => (200, format!("etag: {part}\r\n"), String::new()),
+                    // Then the store is out of order, for the time being.
+                    "POST /complete" if !completed.swap(true, Ordering::Relaxed) => {
+                        (503, String::new(), String::new())
+                    }
+                    "POST /complete" => (404, String::new(), gone.to_owned()),
+                    "DELETE /abort" => {
+                        noted.store(true, Ordering::Relaxed);
+                        (204, String::new(), String::new())
+                    }
+                    _ => (503, String::new(), String::new()),
+                }
+            });
+            assert!(sent.await.is_err_and(|error| error.is_transient()));
+            assert_eq!(aborted.load(Ordering::Relaxed), is_last);
         }
     }
 
