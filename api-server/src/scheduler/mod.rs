@@ -1,5 +1,6 @@
 //! What runs jobs: a trait, and its implementations.
 
+mod answer;
 mod batch;
 mod environment;
 mod hybrid;

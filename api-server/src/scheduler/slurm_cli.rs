@@ -4,13 +4,14 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+use super::answer;
 use super::shared::Shared;
 use super::{JobDescription, JobFilter, JobId, Ping, Scheduler, SchedulerError};
 use crate::auth::Caller;
 use crate::command::slurm::{
     self, Delimiter, JobQuery, ShownJob, SlurmCommand, SlurmError, WhichJobs,
 };
-use crate::executor::{BoxFuture, ExecError, Executor, RunLimits};
+use crate::executor::{BoxFuture, ExecError, Executor, Output, RunLimits};
 use crate::model::jobs::{Job, JobMetadataModel};
 use crate::model::status::{AccountsModel, NodeModel, PartitionModel, ReservationModel};
 
@@ -41,36 +42,45 @@ impl SlurmCli {
         }
     }
 
-    async fn run<C: SlurmCommand>(
-        &self,
-        caller: &Caller,
-        command: &C,
-    ) -> Result<C::Parsed, CliError> {
+    async fn run<C>(&self, caller: &Caller, command: C) -> Result<C::Parsed, CliError>
+    where
+        C: SlurmCommand<Parsed: Send> + 'static,
+    {
         self.run_within(caller, command, self.limits).await
     }
 
     /// As [`run`](Self::run), where what it prints grows with the system.
-    async fn list<C: SlurmCommand>(
-        &self,
-        caller: &Caller,
-        command: &C,
-    ) -> Result<C::Parsed, CliError> {
+    async fn list<C>(&self, caller: &Caller, command: C) -> Result<C::Parsed, CliError>
+    where
+        C: SlurmCommand<Parsed: Send> + 'static,
+    {
         let limits = self.limits.for_a_list();
         self.run_within(caller, command, limits).await
     }
 
-    async fn run_within<C: SlurmCommand>(
+    async fn run_within<C>(
+        &self,
+        caller: &Caller,
+        command: C,
+        limits: RunLimits,
+    ) -> Result<C::Parsed, CliError>
+    where
+        C: SlurmCommand<Parsed: Send> + 'static,
+    {
+        let output = self.output(caller, &command, limits).await?;
+        let read = answer::read(output.stdout.len(), move || command.read(&output));
+        Ok(read.await?)
+    }
+
+    async fn output<C: SlurmCommand>(
         &self,
         caller: &Caller,
         command: &C,
         limits: RunLimits,
-    ) -> Result<C::Parsed, CliError> {
+    ) -> Result<Output, CliError> {
         let (line, input) = (command.render(), command.input());
-        let output = self
-            .executor
-            .run_with_input(caller, &line, input, limits)
-            .await?;
-        Ok(command.read(&output)?)
+        let run = self.executor.run_with_input(caller, &line, input, limits);
+        Ok(run.await?)
     }
 
     /// History and queue together. Identical questions at once share the two calls.
@@ -86,12 +96,21 @@ impl SlurmCli {
         let answer = self
             .listings
             .ask(question, async {
-                let both = tokio::join!(self.list(caller, &history), self.list(caller, &queue));
-                let both = both.0.and_then(|history| Ok((history, both.1?)));
-                match both {
-                    Ok((history, queue)) => Ok(Arc::new(slurm::merge(history, queue))),
-                    Err(error) => Err(Arc::new(error.of_a_listing())),
-                }
+                let limits = self.limits.for_a_list();
+                let (of_history, of_queue) = tokio::join!(
+                    self.output(caller, &history, limits),
+                    self.output(caller, &queue, limits)
+                );
+                let printed = [&of_history, &of_queue].into_iter().flatten();
+                let bytes = printed.map(|output| output.stdout.len()).sum();
+                let merged = answer::read(bytes, move || {
+                    let history = history.read(&of_history?)?;
+                    let queue = queue.read(&of_queue?)?;
+                    Ok(slurm::merge(history, queue))
+                });
+                let merged: Result<_, CliError> = merged.await;
+                let merged = merged.map(Arc::new);
+                merged.map_err(|error| Arc::new(error.of_a_listing()))
             })
             .await;
         match answer {
@@ -111,7 +130,7 @@ impl SlurmCli {
         }
         let (show, script) = (slurm::Show(id.clone()), slurm::BatchScript(id.clone()));
         // An array has as many as it has tasks.
-        let (shown, script) = tokio::join!(self.list(caller, &show), self.run(caller, &script));
+        let (shown, script) = tokio::join!(self.list(caller, show), self.run(caller, script));
         match shown {
             Ok(jobs) if !jobs.is_empty() => {
                 let script = script.map_err(|error| error.about(id))?;
@@ -130,7 +149,7 @@ impl SlurmCli {
         caller: &Caller,
         id: &JobId,
     ) -> Result<Vec<JobMetadataModel>, SchedulerError> {
-        let scripts = self.list(caller, &slurm::StoredScript(id.clone())).await;
+        let scripts = self.list(caller, slurm::StoredScript(id.clone())).await;
         let scripts = scripts.map_err(|error| error.about(id))?;
         let script_of = |job: &str| {
             let found = scripts.iter().find(|(id, _)| id == job);
@@ -138,7 +157,7 @@ impl SlurmCli {
         };
         let jobs = if self.keeps_files {
             let files = self
-                .list(caller, &slurm::StoredFiles(id.clone(), Delimiter::random()))
+                .list(caller, slurm::StoredFiles(id.clone(), Delimiter::random()))
                 .await;
             let files = files.map_err(|error| error.about(id))?;
             let described = files.into_iter().map(|job| {
@@ -257,7 +276,7 @@ impl Scheduler for SlurmCli {
     ) -> BoxFuture<'a, Result<JobId, SchedulerError>> {
         Box::pin(async move {
             job.check_inherited("sbatch", slurm::OWN_VARIABLES)?;
-            let id = self.run(caller, &slurm::Submit(job)).await;
+            let id = self.run(caller, slurm::Submit(job)).await;
             self.changes.fetch_add(1, Ordering::Release);
             id.map_err(CliError::plain)
         })
@@ -298,7 +317,7 @@ impl Scheduler for SlurmCli {
             if !id.is_slurm_number() {
                 return Err(SchedulerError::NotFound);
             }
-            let cancelled = self.run(caller, &slurm::Cancel(id.clone())).await;
+            let cancelled = self.run(caller, slurm::Cancel(id.clone())).await;
             self.changes.fetch_add(1, Ordering::Release);
             cancelled.map_err(|error| error.about(id))
         })
@@ -326,7 +345,7 @@ impl Scheduler for SlurmCli {
                 job: id.clone(),
                 command: command.to_owned(),
             };
-            self.run(caller, &attach)
+            self.run(caller, attach)
                 .await
                 .map_err(|error| error.about(id))
         })
@@ -337,7 +356,7 @@ impl Scheduler for SlurmCli {
         caller: &'a Caller,
     ) -> BoxFuture<'a, Result<Vec<NodeModel>, SchedulerError>> {
         Box::pin(async move {
-            self.list(caller, &slurm::Nodes)
+            self.list(caller, slurm::Nodes)
                 .await
                 .map_err(CliError::plain)
         })
@@ -349,7 +368,7 @@ impl Scheduler for SlurmCli {
         show_hidden: bool,
     ) -> BoxFuture<'a, Result<Vec<PartitionModel>, SchedulerError>> {
         Box::pin(async move {
-            let partitions = self.list(caller, &slurm::Partitions { show_hidden }).await;
+            let partitions = self.list(caller, slurm::Partitions { show_hidden }).await;
             partitions.map_err(CliError::plain)
         })
     }
@@ -359,7 +378,7 @@ impl Scheduler for SlurmCli {
         caller: &'a Caller,
     ) -> BoxFuture<'a, Result<Vec<ReservationModel>, SchedulerError>> {
         Box::pin(async move {
-            let reservations = self.run(caller, &slurm::Reservations).await;
+            let reservations = self.run(caller, slurm::Reservations).await;
             reservations.map_err(CliError::plain)
         })
     }
@@ -374,7 +393,7 @@ impl Scheduler for SlurmCli {
                 slurm::Accounts { user: user() },
                 slurm::DefaultAccount { user: user() },
             );
-            let (all, default) = tokio::join!(self.run(caller, &all), self.run(caller, &default));
+            let (all, default) = tokio::join!(self.run(caller, all), self.run(caller, default));
             // The list is good without knowing the default.
             let default = default.ok().flatten();
             let account = |name: String| AccountsModel {
@@ -400,7 +419,7 @@ impl Scheduler for SlurmCli {
                 timeout: within,
                 ..self.limits
             };
-            let pings = self.run_within(caller, &slurm::Ping, limits).await;
+            let pings = self.run_within(caller, slurm::Ping, limits).await;
             pings.map_err(CliError::plain)
         })
     }
@@ -410,12 +429,13 @@ impl Scheduler for SlurmCli {
 mod tests {
     use super::*;
     use crate::command::ShellLine;
-    use crate::executor::Output;
+    use crate::limits::ANSWER_READ_AT_ONCE_MAX_BYTES;
+    use crate::scheduler::answer::tests::at_once;
     use std::sync::Mutex;
 
-    /// Prints nothing; remembers what was asked, and within what.
+    /// Prints so many bytes, none that mean anything; remembers what was asked, and within what.
     #[derive(Debug, Default)]
-    struct Silent(Mutex<Vec<(String, RunLimits)>>);
+    struct Silent(Mutex<Vec<(String, RunLimits)>>, usize);
 
     impl Executor for Silent {
         fn run_with_input<'a>(
@@ -431,7 +451,7 @@ mod tests {
                 Ok(Output {
                     exit_code: Some(0),
                     signal: None,
-                    stdout: Vec::new(),
+                    stdout: vec![b' '; self.1],
                     stderr: Vec::new(),
                 })
             })
@@ -473,6 +493,23 @@ mod tests {
         }
         let (line, limits) = others.last().unwrap();
         assert_eq!((line.as_str(), limits.timeout), ("scontrol ping", minute));
+    }
+
+    #[test]
+    fn long_answers_keep_nobody_waiting() {
+        let read_at_once = |bytes| {
+            let executor = Arc::new(Silent(Mutex::default(), bytes));
+            let limits = LIMITS.for_a_list();
+            let slurm = SlurmCli::new(executor, limits, "24.11");
+            let caller = Caller::for_tests("bob");
+            let jobs = at_once(slurm.jobs(&caller, JobFilter::default()));
+            (jobs.1, at_once(slurm.partitions(&caller, false)).1)
+        };
+        let long = ANSWER_READ_AT_ONCE_MAX_BYTES;
+        assert_eq!(read_at_once(long / 2), (true, true));
+        // Two answers make the list of jobs.
+        assert_eq!(read_at_once(long / 2 + 1), (false, true));
+        assert_eq!(read_at_once(long + 1), (false, false));
     }
 
     #[test]

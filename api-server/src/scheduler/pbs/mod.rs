@@ -16,7 +16,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use serde::de::DeserializeOwned;
 
-use super::{JobDescription, JobFilter, JobId, Ping, Scheduler, SchedulerError, Script};
+use super::{JobDescription, JobFilter, JobId, Ping, Scheduler, SchedulerError, Script, answer};
 use crate::auth::Caller;
 use crate::command::{HIDDEN, ShellLine};
 use crate::executor::{BoxFuture, ExecError, Executor, Output, RunLimits};
@@ -219,16 +219,10 @@ async fn answer<T: DeserializeOwned + 'static, V: Send + 'static>(
         return Err(failure(program, None, &output));
     }
     let printed = output.stdout;
-    let is_long = printed.len() > limits::ANSWER_READ_AT_ONCE_MAX_BYTES;
-    let read = move || json::read(&String::from_utf8_lossy(&printed)).map(view);
-    let read = match is_long {
-        true => match tokio::task::spawn_blocking(read).await {
-            Ok(read) => read,
-            Err(error) => std::panic::resume_unwind(error.into_panic()),
-        },
-        false => read(),
-    };
-    read.ok_or_else(|| SchedulerError::Failed {
+    let read = answer::read(printed.len(), move || {
+        json::read(&String::from_utf8_lossy(&printed)).map(view)
+    });
+    read.await.ok_or_else(|| SchedulerError::Failed {
         message: format!("Unexpected output of {program}"),
         causes: Vec::new(),
     })

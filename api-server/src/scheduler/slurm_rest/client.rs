@@ -15,7 +15,7 @@ use crate::http_client::{FetchError, HttpClient};
 use crate::limits;
 use crate::metrics::{Backend, Metrics};
 use crate::scheduler::value::{Number, Text};
-use crate::scheduler::{JobId, SchedulerError};
+use crate::scheduler::{JobId, SchedulerError, answer};
 
 /// Which half of the service: the controller's or the accounting's.
 #[derive(Debug, Clone, Copy)]
@@ -74,17 +74,17 @@ const ALREADY_DONE: u64 = 2021;
 const ACCOUNTING_POLICY: u64 = 2050;
 
 impl Client {
-    /// The answer to a question; the default when Slurm says that there is nothing of that kind.
-    pub(super) async fn get<T: DeserializeOwned + Default>(
+    /// The answer to a question.
+    pub(super) async fn get(
         &self,
         caller: &Caller,
         service: Service,
         path: &str,
-    ) -> Result<T, SchedulerError> {
+    ) -> Result<Answer, SchedulerError> {
         let (status, body) = self
             .send(caller, Method::GET, service, path, Bytes::new())
             .await?;
-        answer(status, &body)
+        Ok(Answer { status, body })
     }
 
     /// Submits; the answer is read whatever its status is.
@@ -205,20 +205,36 @@ impl Client {
     }
 }
 
-/// A status 404 alone says nothing of jobs: a version that is no longer served answers so too.
-fn answer<T: DeserializeOwned + Default>(
-    status: StatusCode,
-    body: &[u8],
-) -> Result<T, SchedulerError> {
-    let numbers = fault_numbers(body);
-    let nothing = |number| [INVALID_JOB, NOTHING_FOUND].contains(number);
-    if numbers.iter().any(nothing) {
-        return Ok(T::default());
+/// What a question was answered with, which takes its time to read if it is a list.
+#[derive(Debug)]
+pub(super) struct Answer {
+    pub(super) status: StatusCode,
+    pub(super) body: Bytes,
+}
+
+impl Answer {
+    /// The default when Slurm says that there is nothing of that kind.
+    pub(super) fn read<T: DeserializeOwned + Default>(&self) -> Result<T, SchedulerError> {
+        let (status, body) = (self.status, &self.body);
+        // A status 404 alone says nothing of jobs: a version that is no longer served answers so
+        // too. Faults stand behind the list, which is skipped to find them.
+        let nothing = |number| [INVALID_JOB, NOTHING_FOUND].contains(number);
+        if fault_numbers(body).iter().any(nothing) {
+            return Ok(T::default());
+        }
+        if status != StatusCode::OK {
+            return Err(unexpected(status, body));
+        }
+        serde_json::from_slice(body).map_err(|_| unexpected(status, body))
     }
-    if status != StatusCode::OK {
-        return Err(unexpected(status, body));
+
+    /// What is shown of it.
+    pub(super) async fn view<T: DeserializeOwned + Default, V: Send + 'static>(
+        self,
+        view: impl FnOnce(T) -> V + Send + 'static,
+    ) -> Result<V, SchedulerError> {
+        answer::read(self.body.len(), move || self.read().map(view)).await
     }
-    serde_json::from_slice(body).map_err(|_| unexpected(status, body))
 }
 
 fn faults(body: &[u8]) -> Vec<Fault> {
@@ -258,10 +274,15 @@ mod tests {
     #[test]
     fn only_slurm_itself_says_that_there_is_nothing() {
         type Jobs = Option<serde_json::Value>;
-        let read = |status, body: &str| answer::<Jobs>(status, body.as_bytes());
+        let read = |status, body: &str| {
+            let body = Bytes::copy_from_slice(body.as_bytes());
+            Answer { status, body }.read::<Jobs>()
+        };
         for number in [INVALID_JOB, NOTHING_FOUND] {
             let body = format!(r#"{{"jobs":[],"errors":[{{"error_number":{number}}}]}}"#);
-            assert!(matches!(read(StatusCode::NOT_FOUND, &body), Ok(None)));
+            for status in [StatusCode::NOT_FOUND, StatusCode::OK] {
+                assert!(matches!(read(status, &body), Ok(None)));
+            }
         }
         for body in [
             "Unable find requested URL",

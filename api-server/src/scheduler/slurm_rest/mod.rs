@@ -15,7 +15,7 @@ mod tests;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use super::{JobDescription, JobFilter, JobId, Ping, Scheduler, SchedulerError, Script};
+use super::{JobDescription, JobFilter, JobId, Ping, Scheduler, SchedulerError, Script, answer};
 use crate::auth::Caller;
 use crate::config::SystemConfig;
 use crate::executor::BoxFuture;
@@ -23,8 +23,7 @@ use crate::http_client::HttpClient;
 use crate::metrics::Metrics;
 use crate::model::jobs::{Job, JobMetadataModel};
 use crate::model::status::{AccountsModel, NodeModel, PartitionModel, ReservationModel};
-use client::{Client, Service};
-use jobs::{ControllerJobs, DatabaseJobs};
+use client::{Answer, Client, Service};
 use nodes::{Associations, Nodes, Partitions, Pings, Reservations};
 
 /// Drives one Slurm by REST.
@@ -59,15 +58,14 @@ impl SlurmRest {
         caller: &Caller,
         database: &str,
         controller: &str,
+        admits: impl Fn(&Job) -> bool + Send + 'static,
     ) -> Result<Vec<Job>, SchedulerError> {
-        // Both are cancel-safe: the first failure ends the other.
+        // Both are cancel-safe: when one cannot be asked, that ends the other.
         let (database, controller) = tokio::try_join!(
-            self.client
-                .get::<DatabaseJobs>(caller, Service::Database, database),
-            self.client
-                .get::<ControllerJobs>(caller, Service::Controller, controller),
+            self.client.get(caller, Service::Database, database),
+            self.client.get(caller, Service::Controller, controller),
         )?;
-        Ok(jobs::union(database, controller))
+        together(database, controller, admits).await
     }
 
     async fn list(&self, caller: &Caller, filter: JobFilter) -> Result<Vec<Job>, SchedulerError> {
@@ -78,14 +76,29 @@ impl SlurmRest {
             query.push_str("&account=");
             query.extend(encoded);
         }
-        let found = self.find(caller, &query, "jobs").await;
-        let mut jobs = found.map_err(|error| SchedulerError::Failed {
+        let user = caller.name().clone();
+        let admits = move |job: &Job| fits(job, &filter, user.as_str());
+        let found = self.find(caller, &query, "jobs", admits).await;
+        found.map_err(|error| SchedulerError::Failed {
             message: "Error fetching Slurm API data.".to_owned(),
             causes: vec![error.to_string()],
-        })?;
-        jobs.retain(|job| fits(job, &filter, caller.name().as_str()));
-        Ok(jobs)
+        })
     }
+}
+
+/// Those jobs that both answers tell of and that are asked for.
+async fn together(
+    database: Answer,
+    controller: Answer,
+    admits: impl Fn(&Job) -> bool + Send + 'static,
+) -> Result<Vec<Job>, SchedulerError> {
+    let bytes = database.body.len() + controller.body.len();
+    let read = answer::read(bytes, move || {
+        let mut jobs = jobs::union(database.read()?, controller.read()?);
+        jobs.retain(admits);
+        Ok(jobs)
+    });
+    read.await
 }
 
 /// Whether a job is one of those asked for. Slurm keeps names of accounts in lower case.
@@ -129,7 +142,7 @@ impl Scheduler for SlurmRest {
                 return Err(SchedulerError::NotFound);
             }
             let path = format!("job/{}", id.as_str());
-            match self.find(caller, &path, &path).await? {
+            match self.find(caller, &path, &path, |_| true).await? {
                 jobs if jobs.is_empty() => Err(SchedulerError::NotFound),
                 jobs => Ok(jobs),
             }
@@ -179,11 +192,8 @@ impl Scheduler for SlurmRest {
         caller: &'a Caller,
     ) -> BoxFuture<'a, Result<Vec<NodeModel>, SchedulerError>> {
         Box::pin(async move {
-            let nodes: Nodes = self
-                .client
-                .get(caller, Service::Controller, "nodes")
-                .await?;
-            Ok(nodes.view())
+            let nodes = self.client.get(caller, Service::Controller, "nodes");
+            nodes.await?.view(Nodes::view).await
         })
     }
 
@@ -199,7 +209,8 @@ impl Scheduler for SlurmRest {
                 "partitions"
             };
             let partitions = self.client.get(caller, Service::Controller, path).await?;
-            Ok(Partitions::view(partitions, show_hidden))
+            let view = move |partitions: Partitions| partitions.view(show_hidden);
+            partitions.view(view).await
         })
     }
 
@@ -216,7 +227,7 @@ impl Scheduler for SlurmRest {
                 .duration_since(UNIX_EPOCH)
                 .unwrap_or_default();
             let now = i64::try_from(now.as_secs()).unwrap_or(i64::MAX);
-            Ok(Reservations::view(answer, now))
+            answer.view(move |all: Reservations| all.view(now)).await
         })
     }
 
@@ -225,11 +236,13 @@ impl Scheduler for SlurmRest {
         caller: &'a Caller,
     ) -> BoxFuture<'a, Result<Option<Vec<AccountsModel>>, SchedulerError>> {
         Box::pin(async move {
-            let user = caller.name().as_str();
-            let encoded: String = form_urlencoded::byte_serialize(user.as_bytes()).collect();
+            let user = caller.name().clone();
+            let encoded: String =
+                form_urlencoded::byte_serialize(user.as_str().as_bytes()).collect();
             let path = format!("associations?user={encoded}");
             let answer = self.client.get(caller, Service::Database, &path).await?;
-            Ok(Some(Associations::view(answer, user)))
+            let view = move |all: Associations| Some(all.view(user.as_str()));
+            answer.view(view).await
         })
     }
 
@@ -243,8 +256,8 @@ impl Scheduler for SlurmRest {
                 timeout: within,
                 ..self.client.clone()
             };
-            let pings: Pings = client.get(caller, Service::Controller, "ping").await?;
-            Ok(pings.view())
+            let pings = client.get(caller, Service::Controller, "ping").await?;
+            pings.view(Pings::view).await
         })
     }
 }

@@ -2,9 +2,10 @@
 
 use serde::de::DeserializeOwned;
 
-use super::jobs::union;
+use super::jobs::{ControllerJobs, DatabaseJobs, union};
 use super::*;
 use crate::model::status::{Features, NodeState, PartitionState};
+use crate::scheduler::answer::tests::at_once;
 
 const VERSIONS: [&str; 4] = ["0.0.38", "0.0.40", "0.0.41", "0.0.42"];
 
@@ -101,6 +102,23 @@ fn the_controller_is_believed_about_jobs_that_wait_only() {
     assert_eq!(jobs[3].status.exit_code, Some(3));
     assert_eq!(jobs[3].time.elapsed, Some(1));
     assert_eq!(jobs[3].working_directory, "/home/user");
+}
+
+#[test]
+fn long_answers_keep_nobody_waiting() {
+    let answer = |bytes: usize| Answer {
+        status: axum::http::StatusCode::OK,
+        body: format!("{{{}}}", " ".repeat(bytes - 2)).into(),
+    };
+    let two = |bytes| at_once(together(answer(bytes), answer(bytes), |_| true));
+    let one = |bytes| at_once(answer(bytes).view(Nodes::view));
+    let long = crate::limits::ANSWER_READ_AT_ONCE_MAX_BYTES;
+    for (half, read_at_once) in [(long / 2, true), (long / 2 + 1, false)] {
+        let (jobs, at_once) = two(half);
+        assert_eq!((jobs.unwrap().len(), at_once), (0, read_at_once));
+        let (nodes, at_once) = one(half * 2);
+        assert_eq!((nodes.unwrap().len(), at_once), (0, read_at_once));
+    }
 }
 
 #[test]
