@@ -114,6 +114,10 @@ pub const KEY_REFRESH_MIN_INTERVAL: Duration = Duration::from_secs(10);
 /// key stops being accepted.
 pub const KEY_MAX_AGE: Duration = Duration::from_secs(3600);
 
+/// How long after a key set could not be fetched all are fetched again: its withdrawn keys are
+/// accepted until then.
+pub const KEY_RETRY_INTERVAL: Duration = Duration::from_secs(30);
+
 /// Most tokens whose signature is remembered as good, until the keys are fetched again. With
 /// claims of 32 KiB each, which no provider issues, 32 MiB.
 pub const VERIFIED_TOKENS_MAX: usize = 1024;

@@ -7,6 +7,7 @@ use jsonwebtoken::jwk::{AlgorithmParameters, EllipticCurve, Jwk, PublicKeyUse};
 use jsonwebtoken::{Algorithm, DecodingKey, Validation};
 use ring::digest::{SHA256, digest};
 use serde_json::{Map, Value};
+use tokio::task::JoinSet;
 use tokio::time::Instant;
 
 use super::{AuthError, Flaw, excerpt, ring_provider};
@@ -33,6 +34,8 @@ struct Keys {
     /// What tokens say whose signature one of these keys made. A client sends its token with
     /// each request, and the signature is the dearest part of a small one.
     verified: Verified,
+    /// Fetches them again soon where a set could not be fetched; ends with these keys.
+    _retry: JoinSet<()>,
 }
 
 /// The keys that one URL answered with, by key id.
@@ -132,7 +135,7 @@ impl KeyStore {
     }
 
     /// Fetches all key sets, unless that was done moments ago. While one cannot be fetched,
-    /// those of its keys that are known stay.
+    /// those of its keys that are known stay, and it is tried again while no request waits.
     ///
     /// Cancel safety: what has begun goes on without the caller. A client that goes away must
     /// not keep the keys from everybody until the next refresh.
@@ -152,7 +155,7 @@ impl KeyStore {
         }
     }
 
-    async fn fetch_all(&self) {
+    async fn fetch_all(self: &Arc<Self>) {
         let known = self.keys();
         let mut sets = Vec::with_capacity(self.urls.len());
         let mut failed = 0_usize;
@@ -171,12 +174,29 @@ impl KeyStore {
         }
         let count: usize = sets.iter().map(|set| set.len()).sum();
         tracing::info!(keys = count, failed, "key sets fetched");
+        let retry = match failed {
+            0 => JoinSet::new(),
+            _ => self.refresh_soon(),
+        };
         let keys = Arc::new(Keys {
             sets,
             fetched: Some(Instant::now()),
             verified: Verified::default(),
+            _retry: retry,
         });
         *self.keys.write().unwrap_or_else(PoisonError::into_inner) = keys;
+    }
+
+    /// As [`refresh`](Self::refresh) after a while, unless dropped before.
+    fn refresh_soon(self: &Arc<Self>) -> JoinSet<()> {
+        let (store, mut retry) = (Arc::downgrade(self), JoinSet::new());
+        retry.spawn(async move {
+            tokio::time::sleep(limits::KEY_RETRY_INTERVAL).await;
+            if let Some(store) = store.upgrade() {
+                store.refresh().await;
+            }
+        });
+        retry
     }
 
     async fn fetch(&self, url: &str) -> Result<KeySet, KeySetError> {

@@ -319,6 +319,23 @@ async fn a_withdrawn_key_stops_being_accepted_and_an_outage_changes_nothing() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn after_an_outage_a_withdrawn_key_is_accepted_for_moments_only() {
+    let signer = Signer::ed();
+    let provider = Provider::new(&[signer.jwk("k")]).await;
+    let token = signer.good("k");
+    std::fs::remove_file(&provider.path).unwrap();
+    tokio::time::advance(limits::KEY_MAX_AGE).await;
+    assert_eq!(provider.ask(&token).await.unwrap(), "fireuser");
+    // Its first retry fails too.
+    let moment = std::time::Duration::from_secs(1);
+    tokio::time::sleep(limits::KEY_RETRY_INTERVAL + moment).await;
+    publish(&provider.path, &[]);
+    assert_eq!(provider.ask(&token).await.unwrap(), "fireuser");
+    tokio::time::sleep(limits::KEY_RETRY_INTERVAL).await;
+    assert_eq!(provider.ask(&token).await, Err(unknown("k")));
+}
+
+#[tokio::test(start_paused = true)]
 async fn an_outage_of_one_key_set_keeps_no_key_of_another() {
     let (gone, kept) = (Signer::ed(), Signer::ed());
     let provider = Provider::of_two(&[gone.jwk("gone")], &[kept.jwk("kept")]).await;
@@ -372,6 +389,42 @@ async fn a_client_that_goes_away_does_not_stop_the_keys_from_coming() {
         .unwrap();
     let caller = authenticator.caller(&token).await.unwrap();
     assert_eq!(caller.name().as_str(), "fireuser");
+}
+
+#[tokio::test]
+async fn a_good_token_does_not_wait_for_a_provider_that_is_tried_again() {
+    let signer = Signer::ed();
+    let (send, sets) = tokio::sync::mpsc::channel(1);
+    let url = slow_keys(sets).await;
+    send.send(json!({"keys": [signer.jwk("k")]})).await.unwrap();
+    let authenticator = authenticator(&[url]).await;
+    let later = async |time| {
+        // The clock goes on for the connection.
+        tokio::time::pause();
+        tokio::time::advance(time).await;
+        tokio::time::resume();
+    };
+    let token = signer.good("k");
+    send.send(json!("no key set")).await.unwrap();
+    later(limits::KEY_MAX_AGE).await;
+    assert!(authenticator.caller(&token).await.is_ok());
+    later(limits::KEY_RETRY_INTERVAL).await;
+    // It is asked, and does not answer.
+    let asking = authenticator.keys.refresh();
+    let waits = tokio::time::timeout(std::time::Duration::from_millis(100), asking).await;
+    assert!(waits.is_err());
+    let accepted = tokio::select! {
+        biased;
+        caller = authenticator.caller(&token) => caller.is_ok(),
+        () = std::future::ready(()) => false,
+    };
+    assert!(accepted);
+    send.send(json!({"keys": []})).await.unwrap();
+    authenticator.keys.refresh().await;
+    assert_eq!(
+        authenticator.caller(&token).await.unwrap_err(),
+        unknown("k")
+    );
 }
 
 #[tokio::test]
