@@ -414,6 +414,7 @@ impl From<TransferError> for ApiError {
             | TransferError::NoFileSize
             | TransferError::BadWormholeCode
             | TransferError::ObjectTooLarge(_)
+            | TransferError::PlanTooLong { .. }
             | TransferError::MethodNotAvailable
             | TransferError::AccountRequired
             | TransferError::BadAccount

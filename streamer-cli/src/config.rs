@@ -5,7 +5,9 @@ use std::io::{self, Read as _};
 use std::os::unix::ffi::OsStringExt as _;
 use std::path::Path;
 
-use streamer_core::limits::{self, COORDINATES_TEXT_MAX_BYTES, SECRET_TEXT_MAX_BYTES};
+use streamer_core::limits::{
+    self, COORDINATES_TEXT_MAX_BYTES, S3_PLAN_MAX_BYTES, SECRET_TEXT_MAX_BYTES,
+};
 use streamer_core::secret::SecretError;
 use streamer_core::store::target::Existing;
 use streamer_core::{
@@ -186,8 +188,6 @@ pub(crate) fn s3_plan<T: serde::de::DeserializeOwned>(path: &Path) -> io::Result
 const SECRET_CAPACITY_BYTES: usize = 64 << 10;
 /// Tokens are a few kibibytes; web servers take no longer header.
 const API_TOKEN_MAX_BYTES: usize = 64 << 10;
-/// Ten thousand URLs of a kibibyte.
-const S3_PLAN_MAX_BYTES: usize = 10 << 20;
 
 /// What a variable holds: any bytes. `None` when it is not set.
 fn variable(name: &str) -> Option<Zeroizing<Vec<u8>>> {
@@ -206,4 +206,23 @@ fn read_secret_text(path: &Path, max_bytes: usize) -> io::Result<Zeroizing<Vec<u
         File::open(path)?.take(limit).read_to_end(&mut text)?;
     }
     Ok(text)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_plan_may_be_as_long_as_the_service_makes_it() {
+        let (directory, url) = (tempfile::tempdir().unwrap(), "x".repeat(1300));
+        let path = directory.path().join("plan");
+        let read = |urls: usize| {
+            let plan = serde_json::to_vec(&vec![&url; urls]).unwrap();
+            std::fs::write(&path, &plan).unwrap();
+            let read = s3_plan::<Vec<String>>(&path).map(|urls| urls.len());
+            (plan.len() <= S3_PLAN_MAX_BYTES, read.ok())
+        };
+        assert_eq!(read(10_000), (true, Some(10_000)));
+        assert_eq!(read(30_000), (false, None));
+    }
 }

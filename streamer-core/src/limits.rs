@@ -111,3 +111,7 @@ pub const WEBSOCKET_MESSAGE_MAX_BYTES: usize = WEBSOCKET_CHUNK_BYTES / 4 * 5;
 
 /// Longest message of the WebSocket protocol that is no part of the file, in bytes.
 pub const WEBSOCKET_CONTROL_MAX_BYTES: usize = 4096;
+
+/// Longest plan of a transfer through an object store, in bytes: ten thousand URLs of 3 KiB. Most have
+/// half a kibibyte; one that ends in 255 bytes of another alphabet has 0.8 more.
+pub const S3_PLAN_MAX_BYTES: usize = 32 << 20;

@@ -453,6 +453,21 @@ mod tests {
     }
 
     #[test]
+    fn jobs_read_the_urls_of_the_longest_name() {
+        let upload = Upload {
+            bucket: "b".repeat(63),
+            key: format!("{}/{}", uuid::Uuid::new_v4(), "é".repeat(127)),
+            // As long as those of AWS.
+            id: "u".repeat(128),
+        };
+        let urls = store(json!({})).private_part_urls(&upload, 1000).unwrap();
+        // The last ones have a digit more; and two quotes and a comma.
+        let bytes = urls[999].len() + 4;
+        let most = streamer_core::limits::S3_PLAN_MAX_BYTES;
+        assert!((10 << 20..most / 2).contains(&(bytes * 10_000)), "{bytes}");
+    }
+
+    #[test]
     fn a_tenant_is_named_in_urls_that_are_handed_out() {
         let store = store(json!({"tenant": "t1"}));
         let url = store.public_get_url(&upload()).unwrap();

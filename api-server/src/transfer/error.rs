@@ -60,6 +60,17 @@ pub enum TransferError {
     /// An object cannot be so large.
     #[error(transparent)]
     ObjectTooLarge(#[from] ObjectTooLarge),
+    /// A job would not read its plan.
+    #[error(
+        "The URLs for this file have {bytes} bytes together, over the limit of {limit}: give it a \
+         shorter name."
+    )]
+    PlanTooLong {
+        /// How long it is.
+        bytes: usize,
+        /// How long it may be.
+        limit: usize,
+    },
     /// The object store did not do as asked.
     #[error(transparent)]
     Storage(#[from] StorageError),

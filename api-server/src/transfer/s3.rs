@@ -2,10 +2,12 @@
 
 use std::sync::Arc;
 
-use serde_json::json;
+use serde_json::{Value, json};
 use streamer_core::Operation;
+use streamer_core::limits::S3_PLAN_MAX_BYTES;
 
 use super::{JobFiles, TransferError, TransferMethod, TransferPlan, TransferRequest};
+use crate::Secret;
 use crate::command::{ShellLine, StatOutput, reported};
 use crate::executor::BoxFuture;
 use crate::model::transfer::{TransferDirective, TransferMethodName};
@@ -52,7 +54,7 @@ impl S3Method {
             .args(["--wait", &wait, "get", "--path", request.path.as_str()]);
         Ok(TransferPlan {
             body: reported(&line, "Waiting for the object to be uploaded.", FETCHED),
-            private: secret_json(&private),
+            private: plan_text(&private)?,
             directive,
             coordinates: None,
         })
@@ -85,7 +87,7 @@ impl S3Method {
             .args(["put", "--path", request.path.as_str()]);
         Ok(TransferPlan {
             body: reported(&line, "Uploading the file to the object store.", SENT),
-            private: secret_json(&private),
+            private: plan_text(&private)?,
             directive,
             coordinates: None,
         })
@@ -118,6 +120,16 @@ impl S3Method {
     }
 }
 
+/// What a job reads, unless it would not for its length.
+fn plan_text(plan: &Value) -> Result<Secret, TransferError> {
+    let text = secret_json(plan);
+    let (bytes, limit) = (text.expose().len(), S3_PLAN_MAX_BYTES);
+    match bytes > limit {
+        true => Err(TransferError::PlanTooLong { bytes, limit }),
+        false => Ok(text),
+    }
+}
+
 impl TransferMethod for S3Method {
     fn name(&self) -> TransferMethodName {
         TransferMethodName::S3
@@ -146,3 +158,18 @@ const FETCHED: &str = "File was successfully downloaded from the object store.";
 const SENT: &str = "Multipart file upload successfully completed.";
 /// A job's own parts are not larger, so that several travel at once and a retry costs little.
 const JOB_PART_BYTES: u64 = 256 << 20;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_plan_that_no_job_would_read_is_refused() {
+        let plan = |bytes| plan_text(&Value::String("x".repeat(bytes - 2)));
+        assert!(plan(S3_PLAN_MAX_BYTES).is_ok());
+        let error = plan(S3_PLAN_MAX_BYTES + 1).unwrap_err();
+        let (bytes, limit) = (33_554_433, 33_554_432);
+        let expected = TransferError::PlanTooLong { bytes, limit };
+        assert_eq!(error.to_string(), expected.to_string());
+    }
+}
