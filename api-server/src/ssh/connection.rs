@@ -4,8 +4,13 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use russh::client::{AuthResult, Config, Handle, Msg};
+use russh::keys::agent::AgentIdentity;
 use russh::keys::key::PrivateKeyWithHashAlg;
-use russh::{Channel, Disconnect};
+use russh::keys::signature::Signer as _;
+use russh::keys::ssh_encoding::Encode as _;
+use russh::keys::ssh_key::private::KeypairData;
+use russh::keys::{HashAlg, PrivateKey};
+use russh::{Channel, Disconnect, Signer};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, SemaphorePermit};
@@ -245,18 +250,47 @@ async fn offer(
     keys: &LoginKeys,
 ) -> Result<AuthResult, SshError> {
     let key = Arc::clone(&keys.key);
-    if let Some(certificate) = keys.certificate.clone() {
-        return Ok(handle
-            .authenticate_openssh_cert(user, key, certificate)
-            .await?);
-    }
     // Only RSA keys have a choice, and asking takes a round trip.
     let hash = match key.algorithm().is_rsa() {
         true => handle.best_supported_rsa_hash().await?.flatten(),
         false => None,
     };
-    let key = PrivateKeyWithHashAlg::new(key, hash);
-    Ok(handle.authenticate_publickey(user, key).await?)
+    match keys.certificate.clone() {
+        Some(certificate) => {
+            let signer = &mut CertifiedKey(key);
+            handle
+                .authenticate_certificate_with(user, certificate, hash, signer)
+                .await
+        }
+        None => {
+            let key = PrivateKeyWithHashAlg::new(key, hash);
+            Ok(handle.authenticate_publickey(user, key).await?)
+        }
+    }
+}
+
+/// Signs for its certificate: what the library does by itself there knows SHA-1 only for RSA, which
+/// sshd takes no more.
+struct CertifiedKey(Arc<PrivateKey>);
+
+impl Signer for CertifiedKey {
+    type Error = SshError;
+
+    async fn auth_sign(
+        &mut self,
+        _: &AgentIdentity,
+        hash: Option<HashAlg>,
+        mut message: Vec<u8>,
+    ) -> Result<Vec<u8>, SshError> {
+        let signature = match self.0.key_data() {
+            KeypairData::Rsa(key) => (key, hash).try_sign(&message),
+            key => key.try_sign(&message),
+        };
+        let signature = signature.map_err(russh::Error::from)?;
+        let signed = signature.encode_prefixed(&mut message);
+        signed.map_err(russh::Error::from)?;
+        Ok(message)
+    }
 }
 
 pub(super) fn library_config(target: &Target, host: &HostKeys) -> Config {
@@ -286,4 +320,73 @@ fn about(host: &HostKeys, source: impl std::error::Error + Send + Sync + 'static
 async fn in_time<T>(limit: Duration, future: impl Future<Output = T>) -> Result<T, SshError> {
     let result = tokio::time::timeout(limit, future).await;
     result.map_err(|_| SshError::ConnectTimeout)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::SshConfig;
+    use std::os::fd::OwnedFd;
+    use std::process::Command;
+
+    /// A login by a key of this kind and its certificate, at the sshd of this machine.
+    async fn logged_in(kind: &str) -> Option<Result<(), SshError>> {
+        let directory = tempfile::tempdir().unwrap();
+        let at = |name: &str| directory.path().join(name).display().to_string();
+        let user = Command::new("id").arg("-un").output().unwrap().stdout;
+        let user = String::from_utf8(user).unwrap().trim().to_owned();
+        let keygen = |arguments: &[&str]| {
+            Command::new("ssh-keygen")
+                .arg("-q")
+                .args(arguments)
+                .status()
+        };
+        for (name, kind) in [("host", "ed25519"), ("authority", "ed25519"), ("key", kind)] {
+            let made = keygen(&["-t", kind, "-N", "", "-f", &at(name)]);
+            assert!(made.ok()?.success());
+        }
+        let (host, authority, key) = (at("host"), at("authority"), at("key.pub"));
+        let signed = keygen(&["-s", &authority, "-I", "it", "-n", &user, &key]);
+        assert!(signed.unwrap().success());
+        let config = format!(
+            "HostKey {host}\nTrustedUserCAKeys {authority}.pub\nAuthorizedKeysFile none\nUsePAM no\n\
+             StrictModes no\nPermitRootLogin yes\n"
+        );
+        std::fs::write(at("config"), config).unwrap();
+        // Where root's sshd wants it; nobody else may make it, nor needs it.
+        let _ = std::fs::create_dir_all("/run/sshd");
+        let (own, other) = std::os::unix::net::UnixStream::pair().unwrap();
+        own.set_nonblocking(true).unwrap();
+        let sshd = Command::new("/usr/sbin/sshd")
+            .args(["-i", "-f", &at("config")])
+            .stdin(OwnedFd::from(other.try_clone().unwrap()))
+            .stdout(OwnedFd::from(other))
+            .spawn();
+        let mut sshd = sshd.ok()?;
+        let text = |name: &str| std::fs::read_to_string(at(name)).unwrap();
+        let keys = LoginKeys {
+            key: Arc::new(russh::keys::decode_secret_key(&text("key"), None).unwrap()),
+            certificate: Some(
+                russh::keys::Certificate::from_openssh(&text("key-cert.pub")).unwrap(),
+            ),
+        };
+        let config = serde_json::json!({"host": "login", "port": 22});
+        let target = Target::from(&serde_json::from_value::<SshConfig>(config).unwrap());
+        let own = tokio::net::UnixStream::from_std(own).unwrap();
+        let login = login(&target, &target.host, own, &user, &keys).await;
+        let login = login.map(drop);
+        let _ = sshd.kill();
+        sshd.wait().unwrap();
+        Some(login)
+    }
+
+    #[tokio::test]
+    async fn certificates_of_every_kind_of_key_open_the_door() {
+        for kind in ["rsa", "ecdsa", "ed25519"] {
+            let Some(login) = logged_in(kind).await else {
+                return eprintln!("skipped: sshd or ssh-keygen is absent");
+            };
+            assert!(login.is_ok(), "{kind}: {login:?}");
+        }
+    }
 }

@@ -142,3 +142,10 @@ impl From<russh::Error> for SshError {
         }
     }
 }
+
+/// What signs for a login has nobody any more to give it to.
+impl From<russh::SendError> for SshError {
+    fn from(_: russh::SendError) -> Self {
+        Self::Reset
+    }
+}
