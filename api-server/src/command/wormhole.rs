@@ -65,10 +65,28 @@ export LC_ALL=C.UTF-8 WORMHOLE_QR=0
 errors=$private-errors
 trap 'rm -f -- "$private" "$errors"' EXIT
 if [ -n "$program" ]; then
-  read -r first <"$program" || exit
-  interpreter=${first#"#!"}
-  # Several words, as `/usr/bin/env python3`.
-  python() { $interpreter "$@"; }
+  case $program in
+    */*) script=$program ;;
+    *) script=$(command -v "$program") ;;
+  esac
+  first='' second=''
+  { read -r first; read -r second; } <"$script"
+  # Several words, as `/usr/bin/env python3`, and none of them a pattern.
+  set -f
+  python() { false; }
+  # Where Python's path is too long for a first line, or has blanks: by Spack, and by pip.
+  case $first in "#!"*/sbang) first=$second ;; esac
+  case $first in "#!"*) python() { ${first#"#!"} "$@"; } ;; esac
+  case $second in
+    "'''exec' "*' "$0" "$@"'*)
+      words=${second#"'''exec' "}
+      words=${words%' "$0" "$@"'*}
+      python() { sh -c "exec $words "'"$@"' "$script" "$@"; } ;;
+  esac
+  python -c 'import wormhole' || {
+    echo "wormhole_binary: $program is not started by a Python that has wormhole" >&2
+    exit 1
+  }
 else
   # Nodes may have different ones, and other jobs use theirs.
   version=$(python3 -c 'import sys; print("%d.%d" % sys.version_info[:2])') || exit
@@ -176,6 +194,96 @@ mod tests {
         assert!(state["updated"].as_u64().unwrap() > 1_700_000_000);
         for name in ["code", "code-errors"] {
             assert!(!std::fs::exists(at(name)).unwrap(), "{name}");
+        }
+    }
+
+    /// What comes of a program with this head that is configured as `program`: the exit status, what
+    /// is said, and whether the job's state was.
+    fn run_by(directory: &std::path::Path, head: &str, program: &str) -> (i32, String, bool) {
+        let at = |name: &str| directory.join(name).display().to_string();
+        std::fs::write(at("wormhole"), head).unwrap();
+        std::fs::write(at("code"), "7-secret").unwrap();
+        for name in ["wormhole", "python"] {
+            let executable = std::os::unix::fs::PermissionsExt::from_mode(0o755);
+            std::fs::set_permissions(at(name), executable).unwrap();
+        }
+        let line = Wormhole {
+            program: Some(program.into()),
+            ..installed_in(at("venv"), at)
+        };
+        let path = std::env::var("PATH").unwrap();
+        let output = std::process::Command::new("sh")
+            .args(["-c", line.render().as_str()])
+            .env("SLURM_JOB_ID", "17")
+            .env("PATH", format!("{}:{path}", directory.display()))
+            .output()
+            .unwrap();
+        assert!(!std::fs::exists(at("code")).unwrap());
+        let state = std::fs::remove_file(at("job-17.json")).is_ok();
+        let error = String::from_utf8(output.stderr).unwrap();
+        (output.status.code().unwrap(), error, state)
+    }
+
+    #[test]
+    fn the_python_of_a_program_is_found_as_pip_and_spack_name_it() {
+        for prefix in ["plain", "it's a $(id) "] {
+            let directory = tempfile::Builder::new().prefix(prefix).tempdir();
+            let directory = directory.unwrap();
+            let at = |name: &str| directory.path().join(name).display().to_string();
+            std::fs::create_dir_all(at("lib/wormhole/cli")).unwrap();
+            for package in ["lib/wormhole", "lib/wormhole/cli"] {
+                std::fs::write(at(&format!("{package}/__init__.py")), "").unwrap();
+            }
+            let program = "def wormhole():\n    raise SystemExit(7)\n";
+            std::fs::write(at("lib/wormhole/cli/cli.py"), program).unwrap();
+            // No other one has the package.
+            let python = "#!/bin/sh\nPYTHONPATH=${0%/*}/lib exec python3 \"$@\"\n";
+            std::fs::write(at("python"), python).unwrap();
+            let (program, python) = (at("wormhole"), at("python"));
+            let quoted = format!("\"{}\"", python.replace('$', "\\$"));
+            let exec = |python: &str| format!("#!/bin/sh\n'''exec' {python} \"$0\" \"$@\"");
+            let mut heads = vec![
+                exec(&quoted) + "\n' '''\nimport sys\n",
+                exec(&format!("{quoted} -s -B")) + " #'''\n",
+                exec(r#""$(dirname -- "$(realpath -- "$0")")"/'python'"#) + "\n' '''\n",
+            ];
+            if prefix == "plain" {
+                heads.extend([
+                    exec(&python),
+                    format!("#!{python}"),
+                    format!("#! {python} -s\nimport sys\n"),
+                    format!("#!/bin/sh {}\n#!{python} -s\n", at("bin/sbang")),
+                    "#!/usr/bin/env python\nimport sys\n".into(),
+                ]);
+            }
+            for head in &heads {
+                let run = run_by(directory.path(), head, &program);
+                assert_eq!(run, (7, String::new(), true), "{head}");
+            }
+            let run = run_by(directory.path(), &heads[0], "wormhole");
+            assert_eq!(run, (7, String::new(), true), "on PATH");
+        }
+    }
+
+    #[test]
+    fn a_program_of_no_such_python_is_told_of_before_it_is_said_to_listen() {
+        let directory = tempfile::tempdir().unwrap();
+        let at = |name: &str| directory.path().join(name).display().to_string();
+        std::fs::write(at("python"), "#!/bin/sh\nexit 1\n").unwrap();
+        let python = format!("#!{}\n", at("python"));
+        let (own, absent) = (at("wormhole"), at("absent"));
+        for (head, program) in [
+            ("#!/bin/sh\nexec /opt/wormhole \"$@\"\n", own.as_str()),
+            (&python, &own),
+            ("\x7fELF\0\n", &own),
+            ("", &own),
+            ("", &absent),
+            ("", "no-such-wormhole"),
+        ] {
+            let (status, error, state) = run_by(directory.path(), head, program);
+            assert_eq!((status, state), (1, false), "{program}: {error}");
+            let told = format!("wormhole_binary: {program} is not started by");
+            assert!(error.lines().any(|line| line.starts_with(&told)), "{error}");
         }
     }
 
