@@ -447,6 +447,19 @@ fn a_tree_whose_receipt_was_lost_is_found_again_and_nothing_in_it_is_replaced() 
 }
 
 #[test]
+fn a_tree_has_its_mode_and_time_before_its_name() {
+    let world = World::new();
+    let tree = world.open();
+    put(&tree, 1, "a").unwrap();
+    // So that it ends just before it gets it.
+    std::fs::create_dir(world.path("tree")).unwrap();
+    assert_eq!(refused(tree.finish()), ErrorCode::TargetExists);
+    let found = std::fs::metadata(world.path("tree.part")).unwrap();
+    assert_eq!((found.mtime(), found.mtime_nsec()), (1_000_000_000, 7));
+    assert_eq!(found.mode() & 0o777, 0o750);
+}
+
+#[test]
 fn a_tree_that_another_one_took_the_place_of_is_not_taken_for_ours() {
     let world = World::new();
     // Made while the first one exists, so that it is another directory for sure.

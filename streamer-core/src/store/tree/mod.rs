@@ -477,6 +477,13 @@ impl TreeTarget {
         synced.map_err(|(error, path)| self.failed(error, "sync", &path))?;
         let Shared { work, root, .. } = &*self.shared;
         self.journal.note_complete(work, root)?;
+        // Before it has its name: who finds a tree of that name finds all of it.
+        if let Some(attributes) = self.attributes {
+            let failed = |error| self.failed(error, "finish", &RelPath::root());
+            let shown = || self.target.shown().to_owned();
+            attributes.apply(root, shown).map_err(failed)?;
+            rustix::fs::fsync(root).map_err(failed)?;
+        }
         if let Some(part) = &self.part {
             part.rename_to(&self.target, false)?;
         }
@@ -487,12 +494,6 @@ impl TreeTarget {
             && let Err(error) = self.journal.note_named(lock)
         {
             tracing::warn!(%error, "the journal still says that the tree has no name");
-        }
-        if let Some(attributes) = self.attributes {
-            let failed = |error| self.failed(error, "finish", &RelPath::root());
-            let shown = || self.target.shown().to_owned();
-            attributes.apply(&self.shared.root, shown).map_err(failed)?;
-            rustix::fs::fsync(&self.shared.root).map_err(failed)?;
         }
         Ok(())
     }
