@@ -656,7 +656,7 @@ mod tests {
         const SIZE: u64 = 10 << 20;
         for (ends, spoil) in [
             (&[5 << 20, SIZE][..], false),
-            (&[6 << 20, SIZE], false),
+            (&[6_000_000, SIZE], false),
             (&[3 << 20, 6 << 20, SIZE], false),
             (&[], false),
             (&[2 << 20, 3 << 20, SIZE], true),
