@@ -22,6 +22,8 @@ make_user() { # make_user NAME UID GROUP
     useradd -m -d "/home/$1" -u "$2" -s /bin/bash --no-user-group -g "$3" "$1"
   # "*": no password, and yet not "locked", which sshd without PAM refuses.
   usermod -p '*' "$1"
+  # Recorded answers are of homes that nobody else reads; what useradd makes depends on login.defs.
+  chmod 700 "/home/$1"
 }
 
 make_keys() {
