@@ -141,6 +141,8 @@ impl Keeper {
         let mut text = serde_json::to_vec(&line)?;
         text.push(b'\n');
         let new = self.beside();
+        // Of one that was killed: in a container processes have the same numbers again.
+        let _ = fs::remove_file(&new);
         let mut options = OpenOptions::new();
         let mut file = options
             .write(true)
@@ -214,6 +216,8 @@ mod tests {
         let neighbour = directory.path().join("run42.new");
         fs::write(&neighbour, "of the user").unwrap();
         let path = directory.path().join("run42.json");
+        let killed = format!("run42.json.{}.new", std::process::id());
+        fs::write(directory.path().join(killed), "half").unwrap();
         StatusFile::start(Some(&path), Box::new(|| (0, 0))).finish(State::Done, None);
         assert!(fs::read_to_string(&path).unwrap().contains("done"));
         assert_eq!(fs::read_to_string(&neighbour).unwrap(), "of the user");
